@@ -1,0 +1,1 @@
+//! One shard's data on disk.
