@@ -1,1 +1,4 @@
 //! Kafka's wire protocol.
+
+pub mod compression;
+pub mod records;
