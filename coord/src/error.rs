@@ -1,0 +1,59 @@
+//! Why a command was refused.
+
+use thiserror::Error;
+
+/// A refusal that a client is told about: the variant says which Kafka error code it has ([`CoordError::code`]), the text is Kafka's
+/// own wording where users know it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CoordError {
+    /// The topic's name breaks the rules or collides with another (INVALID_TOPIC_EXCEPTION).
+    #[error("{0}")]
+    InvalidTopic(String),
+    /// A topic of this name exists (TOPIC_ALREADY_EXISTS).
+    #[error("Topic '{0}' already exists.")]
+    TopicAlreadyExists(String),
+    /// No such topic, looked for by name, or no such partition (UNKNOWN_TOPIC_OR_PARTITION).
+    #[error("This server does not host this topic-partition.")]
+    UnknownTopicOrPartition,
+    /// No such topic, looked for by id (UNKNOWN_TOPIC_ID).
+    #[error("This server does not host this topic ID.")]
+    UnknownTopicId,
+    /// The number of partitions makes no sense (INVALID_PARTITIONS).
+    #[error("{0}")]
+    InvalidPartitions(String),
+    /// The replication factor makes no sense or cannot be reached (INVALID_REPLICATION_FACTOR).
+    #[error("{0}")]
+    InvalidReplicationFactor(String),
+    /// A manual assignment is inconsistent (INVALID_REPLICA_ASSIGNMENT).
+    #[error("{0}")]
+    InvalidReplicaAssignment(String),
+    /// A config has an unknown name, a value out of range, or one that this broker refuses (INVALID_CONFIG).
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// The request contradicts itself (INVALID_REQUEST).
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The request is larger than a cluster should be asked for at once (POLICY_VIOLATION).
+    #[error("{0}")]
+    PolicyViolation(String),
+    /// `delete.topic.enable` is off (TOPIC_DELETION_DISABLED).
+    #[error("Topic deletion is disabled.")]
+    TopicDeletionDisabled,
+    /// Another living process has registered this node id (DUPLICATE_BROKER_REGISTRATION).
+    #[error("Another broker is registered with broker id {0}.")]
+    DuplicateBrokerRegistration(i32),
+    /// No broker of this id is registered (BROKER_ID_NOT_REGISTERED).
+    #[error("Broker ID {0} is not currently registered.")]
+    BrokerIdNotRegistered(i32),
+    /// The broker's epoch is not that of its current registration (STALE_BROKER_EPOCH).
+    #[error("Expected broker epoch {expected}, but got broker epoch {got}.")]
+    StaleBrokerEpoch {
+        /// The epoch of the current registration.
+        expected: i64,
+        /// The epoch in the command.
+        got: i64,
+    },
+    /// All producer ids have been handed out (UNKNOWN_SERVER_ERROR).
+    #[error("Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit")]
+    ProducerIdsExhausted,
+}
