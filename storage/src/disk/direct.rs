@@ -1,0 +1,211 @@
+//! The real disk: direct I/O through glommio's ring, directory operations on glommio's helper thread.
+//!
+//! What of glommio 0.9 matters here:
+//! - it decides once per process and device whether the device can be polled by trying a read, and takes disks for pollable that are not;
+//!   then it spins during I/O. A *write-only* file cannot be read, so if one is opened first the answer is "no": [`DirectDisk::new`] does that;
+//! - `DmaFile::read_at` may return bytes that are not the file's near its end: only `read_at_aligned` is used;
+//! - it has no directory listing or synchronisation off the executor's thread: those run through `spawn_blocking`.
+
+use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, sys};
+use crate::error::DiskError;
+use bytes::Bytes;
+use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
+use std::{io, os::fd::AsRawFd, path::Path, rc::Rc};
+
+/// The disk of one glommio executor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DirectDisk {
+    pool: BufferPool,
+}
+
+impl DirectDisk {
+    /// The disk for data below `data_dir` (which must exist). Has to be called on every executor before any other file of that file system
+    /// is opened through glommio: it settles glommio's probe for polled I/O on "no" (see the module's documentation).
+    ///
+    /// `max_free_buffer_bytes` bounds the unused I/O buffers that are kept for the next user.
+    pub async fn new(data_dir: &Path, max_free_buffer_bytes: usize) -> DiskResult<Self> {
+        settle_poll_probe(data_dir).await?;
+        Ok(Self { pool: BufferPool::new(max_free_buffer_bytes) })
+    }
+
+    /// The pool that buffers come from.
+    pub fn pool(&self) -> &BufferPool {
+        &self.pool
+    }
+}
+
+/// Opens a write-only `DmaFile` on the file system of `dir`, so that glommio does not use polled I/O there.
+pub async fn settle_poll_probe(dir: &Path) -> DiskResult<()> {
+    let path = dir.join(format!(".probe-{}", std::process::id()));
+    // The name is unique per executor too: several of them probe at the same time.
+    let path = path.with_extension(format!("{:?}", std::thread::current().id()).replace(['(', ')'], ""));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .dma_open(&path)
+        .await
+        .map_err(|error| disk_error("open", &path, error))?;
+    file.close().await.map_err(|error| disk_error("close", &path, error))?;
+    blocking("remove", &path, std::fs::remove_file::<&Path>).await
+}
+
+fn disk_error(op: &'static str, path: &Path, error: GlommioError<()>) -> DiskError {
+    let source = match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::from(other),
+    };
+    DiskError::new(op, path, source)
+}
+
+/// Runs `work` on the executor's helper thread.
+async fn blocking<R: Send + 'static>(
+    op: &'static str,
+    path: &Path,
+    work: impl FnOnce(&Path) -> io::Result<R> + Send + 'static,
+) -> DiskResult<R> {
+    let owned = path.to_owned();
+    let result = glommio::executor().spawn_blocking(move || work(&owned)).await;
+    result.map_err(|source| DiskError::new(op, path, source))
+}
+
+impl Disk for DirectDisk {
+    type File = DirectFile;
+
+    fn alloc(&self, len: usize) -> IoBuf {
+        self.pool.alloc(len)
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> DiskResult<DirectFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(mode.write).create(mode.create && !mode.exclusive);
+        options.create_new(mode.create && mode.exclusive).mode(0o644);
+        if mode.dsync {
+            options.custom_flags(libc::O_DSYNC);
+        }
+        let file = options.dma_open(path).await.map_err(|error| disk_error("open", path, error))?;
+        Ok(DirectFile { file: Rc::new(file), path: path.into(), pool: self.pool.clone() })
+    }
+
+    async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>> {
+        blocking("list", dir, |dir| {
+            let mut entries = Vec::new();
+            for entry in std::fs::read_dir(dir)? {
+                let entry = entry?;
+                // Our own names are ASCII; what is not UTF-8 is not ours.
+                if let Ok(name) = entry.file_name().into_string() {
+                    entries.push(DirEntry { name, is_dir: entry.file_type()?.is_dir() });
+                }
+            }
+            entries.sort();
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn create_dir_all(&self, dir: &Path) -> DiskResult<()> {
+        blocking("create directory", dir, |dir| {
+            let mut missing: Vec<&Path> = Vec::new();
+            let mut at = Some(dir);
+            while let Some(path) = at.filter(|path| !path.as_os_str().is_empty() && !path.is_dir()) {
+                missing.push(path);
+                at = path.parent();
+            }
+            std::fs::create_dir_all(dir)?;
+            for created in missing.iter().rev() {
+                if let Some(parent) = created.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                    std::fs::File::open(parent)?.sync_all()?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
+        let to = to.to_owned();
+        blocking("rename", from, move |from| std::fs::rename(from, to)).await
+    }
+
+    async fn remove(&self, path: &Path) -> DiskResult<()> {
+        blocking("remove", path, |path| std::fs::remove_file(path)).await
+    }
+
+    async fn remove_dir(&self, dir: &Path) -> DiskResult<()> {
+        blocking("remove directory", dir, |dir| std::fs::remove_dir(dir)).await
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> DiskResult<()> {
+        blocking("sync directory", dir, |dir| std::fs::File::open(dir)?.sync_all()).await
+    }
+
+    async fn free_space(&self, path: &Path) -> DiskResult<u64> {
+        blocking("stat the file system of", path, sys::available_bytes).await
+    }
+}
+
+/// An open file of [`DirectDisk`].
+#[derive(Clone, Debug)]
+pub struct DirectFile {
+    file: Rc<DmaFile>,
+    path: Rc<Path>,
+    pool: BufferPool,
+}
+
+impl DirectFile {
+    fn fail(&self, op: &'static str) -> impl FnOnce(GlommioError<()>) -> DiskError + '_ {
+        move |error| disk_error(op, &self.path, error)
+    }
+}
+
+impl DiskFile for DirectFile {
+    async fn write_at(&self, pos: u64, buf: &FrozenBuf, len: usize) -> DiskResult<()> {
+        assert!(
+            pos.is_multiple_of(BLOCK as u64) && len.is_multiple_of(BLOCK),
+            "unaligned write of {len} at {pos}"
+        );
+        let prefix = buf.dma_prefix(len);
+        let written = self.file.write_rc_at(prefix.handle(), pos).await.map_err(self.fail("write"))?;
+        if written != len {
+            // The kernel writes less than asked when space or a limit runs out; the next attempt would tell, but a journal
+            // must not try again, and a flusher starts over from its own state.
+            let what = format!("{written} of {len} bytes were written");
+            return Err(DiskError::new("write", &self.path, io::Error::new(io::ErrorKind::WriteZero, what)));
+        }
+        Ok(())
+    }
+
+    async fn read_at(&self, pos: u64, len: usize) -> DiskResult<Bytes> {
+        let start = pos - pos % BLOCK as u64;
+        let skip = (pos - start) as usize;
+        let aligned = (skip + len).next_multiple_of(BLOCK);
+        let read = self.file.read_at_aligned(start, aligned).await.map_err(self.fail("read"))?;
+        let end = read.len().min(skip + len);
+        if end <= skip {
+            return Ok(Bytes::new());
+        }
+        let mut buffer = self.pool.alloc(end - skip);
+        buffer[..end - skip].copy_from_slice(&read[skip..end]);
+        Ok(buffer.freeze().slice(..end - skip))
+    }
+
+    async fn sync_data(&self) -> DiskResult<()> {
+        self.file.fdatasync().await.map_err(self.fail("sync"))
+    }
+
+    async fn preallocate(&self, len: u64) -> DiskResult<()> {
+        self.file.pre_allocate(len, false).await.map_err(self.fail("preallocate"))
+    }
+
+    async fn truncate(&self, len: u64) -> DiskResult<()> {
+        self.file.truncate(len).await.map_err(self.fail("truncate"))
+    }
+
+    async fn len(&self) -> DiskResult<u64> {
+        sys::file_len(self.file.as_raw_fd()).map_err(|source| DiskError::new("stat", &self.path, source))
+    }
+
+    async fn close(self) -> DiskResult<()> {
+        let Self { file, path, .. } = self;
+        file.close_rc().await.map(|_| ()).map_err(|error| disk_error("close", &path, error))
+    }
+}

@@ -1,0 +1,131 @@
+//! The disk as storage sees it: aligned direct I/O on files, and the few directory operations that a crash-safe format needs.
+//!
+//! Two implementations: [`DirectDisk`] (glommio, O_DIRECT) and [`SimDisk`] (in memory, seeded, loses what was not synced).
+//! Both are `!Send`: a disk handle belongs to one executor. Data that leaves the executor is [`Bytes`].
+//!
+//! Rules that hold for both:
+//! - writes start and end on [`BLOCK`] boundaries, both in the file and in the buffer (a write takes a prefix of its buffer);
+//! - a write is durable after [`DiskFile::sync_data`] that started after the write returned, or when the write returns on a
+//!   file opened with [`OpenMode::dsync`] (that write only, not earlier ones);
+//! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory.
+
+mod direct;
+mod pool;
+pub mod sim;
+mod sys;
+
+pub use direct::{DirectDisk, DirectFile};
+pub use pool::{BufferPool, FrozenBuf, IoBuf};
+pub use sim::{SimDisk, SimFile};
+
+use crate::error::DiskError;
+use bytes::Bytes;
+use std::path::Path;
+
+/// The unit of writing: alignment of positions, lengths and buffers.
+pub const BLOCK: usize = 4096;
+
+/// `len` rounded up to whole blocks.
+pub const fn block_align(len: usize) -> usize {
+    len.next_multiple_of(BLOCK)
+}
+
+/// The outcome of a disk operation.
+pub type DiskResult<T> = Result<T, DiskError>;
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenMode {
+    /// Open for writing too (else only for reading).
+    pub write: bool,
+    /// Create the file if there is none.
+    pub create: bool,
+    /// Fail if the file exists already (with `create`).
+    pub exclusive: bool,
+    /// Every write is durable when it returns (O_DSYNC). Says nothing about writes through other handles.
+    pub dsync: bool,
+}
+
+impl OpenMode {
+    /// An existing file, for reading.
+    pub const READ: OpenMode = OpenMode { write: false, create: false, exclusive: false, dsync: false };
+    /// An existing file, for reading and writing.
+    pub const WRITE: OpenMode = OpenMode { write: true, ..OpenMode::READ };
+    /// An existing file, for reading and writing; every write is durable when it returns.
+    pub const WRITE_DSYNC: OpenMode = OpenMode { dsync: true, ..OpenMode::WRITE };
+    /// A file for reading and writing that is created if missing.
+    pub const CREATE: OpenMode = OpenMode { create: true, ..OpenMode::WRITE };
+    /// A file that must not exist yet, for reading and writing.
+    pub const CREATE_NEW: OpenMode = OpenMode { exclusive: true, ..OpenMode::CREATE };
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The last component of the path.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// A disk of one executor. Cheap to clone.
+#[allow(async_fn_in_trait, reason = "disks are !Send by design; no caller wants a Send bound")]
+pub trait Disk: Clone + 'static {
+    /// An open file.
+    type File: DiskFile;
+
+    /// A block-aligned buffer of at least `len` bytes (rounded up to the pool's size class). Its content is unspecified.
+    fn alloc(&self, len: usize) -> IoBuf;
+    /// Opens or creates a file. Creation is durable after [`Disk::sync_dir`].
+    async fn open(&self, path: &Path, mode: OpenMode) -> DiskResult<Self::File>;
+    /// The names in a directory, sorted.
+    async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>>;
+    /// Creates a directory and its missing parents, durably. No error if it exists.
+    async fn create_dir_all(&self, dir: &Path) -> DiskResult<()>;
+    /// Renames a file or directory, replacing a file at `to`. Durable after [`Disk::sync_dir`] of both directories.
+    async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()>;
+    /// Removes a file.
+    async fn remove(&self, path: &Path) -> DiskResult<()>;
+    /// Removes an empty directory.
+    async fn remove_dir(&self, dir: &Path) -> DiskResult<()>;
+    /// Makes the names in a directory durable.
+    async fn sync_dir(&self, dir: &Path) -> DiskResult<()>;
+    /// Bytes that an unprivileged writer can still use on the file system of `path`.
+    async fn free_space(&self, path: &Path) -> DiskResult<u64>;
+}
+
+/// An open file. All methods take `&self`: wrap it in an `Rc` to share it.
+#[allow(async_fn_in_trait, reason = "disks are !Send by design; no caller wants a Send bound")]
+pub trait DiskFile: 'static {
+    /// Writes the first `len` bytes of `buf` at `pos`; both must be multiples of [`BLOCK`]. Writes all or fails.
+    /// If the future is dropped the write may still reach the disk.
+    async fn write_at(&self, pos: u64, buf: &FrozenBuf, len: usize) -> DiskResult<()>;
+    /// Reads up to `len` bytes at `pos` (no alignment needed); fewer only at the end of the file.
+    async fn read_at(&self, pos: u64, len: usize) -> DiskResult<Bytes>;
+    /// Makes all writes that have returned durable, and the file's length with them.
+    async fn sync_data(&self) -> DiskResult<()>;
+    /// Reserves space so that the file is at least `len` bytes long; new bytes read as zeros.
+    /// Note that the first write to such space still costs a metadata commit; see [`zero_fill`].
+    async fn preallocate(&self, len: u64) -> DiskResult<()>;
+    /// Cuts or extends (with zeros) the file.
+    async fn truncate(&self, len: u64) -> DiskResult<()>;
+    /// The file's length.
+    async fn len(&self) -> DiskResult<u64>;
+    /// Closes the file; dropping it does the same without waiting.
+    async fn close(self) -> DiskResult<()>;
+}
+
+/// Writes zeros over `from..to` (multiples of [`BLOCK`]) in large pieces. Not synced.
+pub async fn zero_fill<D: Disk>(disk: &D, file: &D::File, from: u64, to: u64) -> DiskResult<()> {
+    const PIECE: usize = 256 * 1024;
+    let mut zeros = disk.alloc(PIECE);
+    zeros.fill(0);
+    let zeros = zeros.freeze();
+    let mut pos = from;
+    while pos < to {
+        let len = (to - pos).min(PIECE as u64) as usize;
+        file.write_at(pos, &zeros, len).await?;
+        pos += len as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! System calls for which neither std nor glommio has a safe call that fits.
+
+use std::{
+    ffi::CString,
+    io,
+    mem::MaybeUninit,
+    os::{fd::RawFd, unix::ffi::OsStrExt},
+    path::Path,
+};
+
+/// Bytes that an unprivileged process can still use on the file system of `path`.
+pub(super) fn available_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is a NUL-terminated string and `stat` has room for the structure; both live through the call.
+    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The length of an open file. By descriptor: glommio asks by path, which is wrong once the file was renamed.
+pub(super) fn file_len(fd: RawFd) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` has room for the structure and lives through the call; a bad descriptor is an error, not undefined.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    u64::try_from(stat.st_size).map_err(io::Error::other)
+}

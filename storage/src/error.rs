@@ -1,0 +1,99 @@
+//! What can go wrong in storage, as far as a caller can act on it. All errors are cheap to clone, because one failed sync
+//! answers thousands of waiters.
+
+use crate::types::TopicIdPartition;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A failed disk operation, with what was attempted and on which file.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot {op} {}: {source}", path.display())]
+pub struct DiskError {
+    /// The operation as a verb: "open", "write", "sync".
+    pub op: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: Arc<io::Error>,
+}
+
+impl DiskError {
+    /// An error of operation `op` on `path`.
+    pub fn new(op: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { op, path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// The kind of the system's error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Whether the file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Why the journal refuses an append, or cannot confirm one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// All ring files hold data that is not in synced segments yet. Retriable: the flusher makes room.
+    #[error("the journal is full until the flusher has caught up")]
+    Full,
+    /// Appends are switched off (low space or shutdown). Retriable.
+    #[error("the journal accepts no appends at present")]
+    ReadOnly,
+    /// A write or sync failed. Final for this journal: the broker has to stop, nothing pending may be acknowledged.
+    #[error("the journal has failed for good: {0}")]
+    Failed(DiskError),
+    /// The entry does not fit into a journal file.
+    #[error("an entry of {bytes} bytes exceeds the journal's limit of {limit_bytes}")]
+    TooLarge {
+        /// Size of the entry with its header.
+        bytes: u64,
+        /// The most that one journal file can hold.
+        limit_bytes: u64,
+    },
+    /// The journal was closed before the commit became durable.
+    #[error("the journal was closed before the commit became durable")]
+    Closed,
+}
+
+/// Any failure of this crate.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A disk operation failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The journal refused or failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file holds bytes that were acknowledged and do not verify any more.
+    #[error("{} is damaged at byte {position}: {what}", path.display())]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file.
+        position: u64,
+        /// What does not verify.
+        what: String,
+        /// The partitions known to be hit.
+        partitions: Vec<TopicIdPartition>,
+    },
+    /// The file was written by a newer version.
+    #[error("{} has format version {found}, this program reads up to {supported}", path.display())]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version that we know.
+        supported: u32,
+    },
+    /// A setting cannot work.
+    #[error("invalid storage setting: {0}")]
+    InvalidConfig(String),
+}
