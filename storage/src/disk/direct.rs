@@ -46,7 +46,7 @@ pub async fn settle_poll_probe(dir: &Path) -> DiskResult<()> {
         .await
         .map_err(|error| disk_error("open", &path, error))?;
     file.close().await.map_err(|error| disk_error("close", &path, error))?;
-    blocking("remove", &path, std::fs::remove_file::<&Path>).await
+    blocking("remove", &path, |path| std::fs::remove_file(path)).await
 }
 
 fn disk_error(op: &'static str, path: &Path, error: GlommioError<()>) -> DiskError {
