@@ -1,4 +1,21 @@
 //! Kafka's wire protocol.
+//!
+//! - [`messages`]: the structs of all requests, responses and coordinator records, generated from `protocol/schema`;
+//! - [`wire`]: the primitive types, the bounded [`Decoder`] and the [`Encoder`] that shares large records;
+//! - [`frame`]: whole frames with length prefix and [`header`];
+//! - [`api`]: API keys and header versions;
+//! - [`error`]: Kafka's error codes;
+//! - [`records`]: record batches, looked into, checked and built; [`compression`]: their codecs.
 
+pub mod api;
 pub mod compression;
+pub mod error;
+pub mod frame;
+pub mod header;
+pub mod messages;
 pub mod records;
+pub mod wire;
+
+pub use api::ApiKey;
+pub use error::ErrorCode;
+pub use wire::{DecodeError, Decoder, EncodeError, Encoder, Message, Records, Request, TaggedFields};

@@ -1,0 +1,3 @@
+//! The headers in front of requests and responses.
+
+pub use crate::messages::header::{RequestHeader, ResponseHeader};
