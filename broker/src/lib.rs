@@ -1,1 +1,29 @@
-//! The broker.
+//! The broker: executors, sockets, request handlers, configuration, metrics. Decisions are made in `coord`, data is kept by `storage`.
+//!
+//! - [`server`]: from a configuration to a running broker, and back to a clean stop;
+//! - [`shard`]: one core's share of it, the state that all handlers use;
+//! - [`api`]: the handlers, one file per request type;
+//! - [`net`]: listeners, connections, frames;
+//! - [`mesh`]: calls between shards; [`placement`]: which shard owns a partition;
+//! - [`budget`]: memory of requests in flight;
+//! - [`runtime`]: glommio and its traps, background threads, the liveness guard;
+//! - [`config`]: settings; [`logging`], [`metrics`], [`admin`]: what operators see;
+//! - [`systemd`], [`signals`]: the process's surroundings.
+
+pub mod admin;
+pub mod api;
+pub mod budget;
+pub mod config;
+mod error;
+pub mod logging;
+pub mod mesh;
+pub mod metrics;
+pub mod net;
+pub mod placement;
+pub mod runtime;
+pub mod server;
+pub mod shard;
+pub mod signals;
+pub mod systemd;
+
+pub use error::Error;

@@ -1,0 +1,130 @@
+//! The memory budget of one shard: requests are charged before they are read and released when their last slice is dropped,
+//! on whatever thread that happens. When the budget is short, the shard stops reading sockets and TCP carries the back-pressure.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A cheap handle on a shard's memory budget.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// One permit per byte; waiters are served in order.
+    free: Arc<Semaphore>,
+    total_bytes: u64,
+    waits: AtomicU64,
+}
+
+/// Bytes taken from a budget; dropping it, on any thread, gives them back.
+#[derive(Debug)]
+pub struct Permit {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Bytes that were already in use when they were noted; dropping it gives them back.
+#[derive(Debug)]
+pub struct Charge {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `total_bytes`.
+    pub fn new(total_bytes: u64) -> Self {
+        let total_bytes = total_bytes.clamp(1, Semaphore::MAX_PERMITS as u64);
+        let free = Arc::new(Semaphore::new(total_bytes as usize));
+        Budget { inner: Arc::new(Inner { free, total_bytes, waits: AtomicU64::new(0) }) }
+    }
+
+    /// Takes `bytes` if they are free and nobody waits.
+    pub fn try_acquire(&self, bytes: usize) -> Option<Permit> {
+        self.inner
+            .free
+            .clone()
+            .try_acquire_many_owned(self.clamped(bytes))
+            .ok()
+            .map(|_permit| Permit { _permit })
+    }
+
+    /// Waits for `bytes`, first come, first served. More than the whole budget counts as the whole budget.
+    pub async fn acquire(&self, bytes: usize) -> Permit {
+        if let Some(permit) = self.try_acquire(bytes) {
+            return permit;
+        }
+        self.inner.waits.fetch_add(1, Ordering::Relaxed);
+        let permit = self.inner.free.clone().acquire_many_owned(self.clamped(bytes)).await;
+        Permit { _permit: permit.expect("a budget is never closed") }
+    }
+
+    /// Notes `bytes` that are in use already, such as a response to be sent: never waits, and takes at most what is free.
+    pub fn charge(&self, bytes: usize) -> Charge {
+        let taken = self.inner.free.forget_permits(bytes);
+        Charge { free: self.inner.free.clone(), bytes: taken }
+    }
+
+    fn clamped(&self, bytes: usize) -> u32 {
+        (bytes as u64).min(self.inner.total_bytes).min(u32::MAX.into()) as u32
+    }
+
+    /// The size of the budget.
+    pub fn total_bytes(&self) -> u64 {
+        self.inner.total_bytes
+    }
+
+    /// Bytes that are taken now.
+    pub fn used_bytes(&self) -> u64 {
+        self.inner.total_bytes - self.inner.free.available_permits() as u64
+    }
+
+    /// How often somebody had to wait.
+    pub fn waits(&self) -> u64 {
+        self.inner.waits.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.free.add_permits(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn a_permit_dropped_on_another_thread_lets_the_next_waiter_in() {
+        let budget = Budget::new(100);
+        let first = budget.try_acquire(80).expect("free");
+        assert!(budget.try_acquire(21).is_none());
+        let mut waiting = Box::pin(budget.acquire(50));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        std::thread::spawn(move || drop(first)).join().expect("joined");
+        drop(waiting.now_or_never().expect("let in"));
+        assert_eq!((budget.used_bytes(), budget.waits()), (0, 1));
+    }
+
+    #[test]
+    fn more_than_the_whole_budget_counts_as_the_whole() {
+        let budget = Budget::new(100);
+        let all = budget.try_acquire(1 << 30).expect("free");
+        assert_eq!(budget.used_bytes(), 100);
+        drop(all);
+    }
+
+    #[test]
+    fn charges_never_wait_and_give_back_what_they_took() {
+        let budget = Budget::new(100);
+        let charge = budget.charge(1000);
+        assert_eq!(budget.used_bytes(), 100);
+        assert!(budget.try_acquire(1).is_none());
+        drop(charge);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}

@@ -1,0 +1,18 @@
+//! What the broker can be told: one struct, every setting with its documentation, its default and its checks.
+//!
+//! - [`settings`]: the struct [`Config`] itself and the table made from it;
+//! - [`values`]: the types of settings, how they are written and what is allowed;
+//! - [`sources`]: `broker.toml`, `BROKER_*` variables and flags, merged in that order (flags win);
+//! - [`flags`]: the command line;
+//! - [`example`]: the commented file that `--print-config` writes.
+
+pub mod example;
+pub mod flags;
+pub mod settings;
+pub mod sources;
+pub mod values;
+
+pub use flags::Flags;
+pub use settings::Config;
+pub use sources::{ConfigError, load};
+pub use values::{ByteSize, Cores, Durability, HostPort, LogFormat};

@@ -1,0 +1,196 @@
+//! The struct [`Config`]: the documentation of every setting stands here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::values::{ByteSize, Cores, Durability, HostPort, LogFormat, Value};
+
+/// One row of the table made from [`Config`]: what loading, checking and the example file need to know.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in `broker.toml`; Kafka's dotted spelling of it is accepted too.
+    pub name: &'static str,
+    /// The documentation, one line each.
+    pub doc: &'static [&'static str],
+    /// Reads a value into the struct; the error says what is allowed.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value in the struct as TOML.
+    pub get: fn(&Config) -> String,
+}
+
+/// Writes the struct, its defaults and the table [`SETTINGS`] from one list, so that they cannot disagree.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)*) => {
+        /// Everything that the broker can be told, with the values in force.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $name: $type,)*
+            /// Defaults of topic configurations, by Kafka's broker-side names (`log.retention.ms`), as the operator wrote them;
+            /// `coord` knows their types and ranges.
+            pub topic_defaults: BTreeMap<String, String>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Config { $($name: $default,)* topic_defaults: BTreeMap::new() }
+            }
+        }
+
+        /// All settings in the order of the example file.
+        pub static SETTINGS: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            doc: &[$($doc),+],
+            set: |config, text| <$type as Value>::read(text).map(|value| config.$name = value),
+            get: |config| config.$name.to_toml(),
+        },)*];
+    };
+}
+
+settings! {
+    /// Number of this node in its cluster (Kafka: `node.id`).
+    node_id: i32 = 1;
+    /// Where data lives: journals, topics, metadata. One broker at a time may use it.
+    data_dir: PathBuf = PathBuf::from("data");
+    /// Where Kafka clients connect. 0.0.0.0 or [::] listens on every interface; port 0 lets the kernel choose.
+    listen: HostPort = HostPort { host: "127.0.0.1".into(), port: 9092 };
+    /// The address that clients are told to use. Empty: the one of `listen`, or this machine's name when that is a wildcard.
+    advertise: Option<HostPort> = None;
+    /// Where metrics, health and the JSON interface are served over HTTP. It has no authentication: keep it private.
+    admin: HostPort = HostPort { host: "127.0.0.1".into(), port: 9644 };
+    /// Cores to run on, one shard each, such as "0-7" or "0,2,4"; "all" takes every core that the process may use.
+    cores: Cores = Cores::All;
+    /// Memory for caches, buffers and requests in flight, shared out evenly among the cores. Empty: half of the machine's.
+    memory: Option<ByteSize> = None;
+    /// What is logged: a level, and levels of parts, such as "info,broker::net=debug".
+    log_filter: String = "info".into();
+    /// "text" for people and journald, "json" for one object a line.
+    log_format: LogFormat = LogFormat::Text;
+    /// A file to write once the broker is ready, with the addresses it listens on as JSON. Empty: none.
+    ready_file: Option<PathBuf> = None;
+    /// Rack or availability zone of this node (Kafka: `broker.rack`). Empty: none.
+    broker_rack: Option<String> = None;
+
+    /// What an acknowledgement promises: "sync" (data survives loss of power) or "write" (synced a little later).
+    durability: Durability = Durability::Sync;
+    /// Size of one journal file. Each shard keeps at least two, filled with zeros ahead of use.
+    journal_file_bytes: ByteSize = ByteSize(64 << 20);
+    /// Most journal files of one shard; when all are in use, producers wait for the flusher.
+    journal_files_max: u32 = 16;
+    /// Free space in the file system below which producing is refused while fetching goes on.
+    low_space_bytes: ByteSize = ByteSize(1 << 30);
+    /// How often old segments are looked for (Kafka: `log.retention.check.interval.ms`).
+    log_retention_check_interval_ms: u64 = 300_000;
+
+    /// Largest request that is accepted; a connection that announces a larger one is closed (Kafka: `socket.request.max.bytes`).
+    socket_request_max_bytes: u32 = 104_857_600;
+    /// Most client connections of the whole broker; more are closed at once (Kafka: `max.connections`).
+    max_connections: u32 = 100_000;
+    /// A connection that neither sends nor awaits anything for so long is closed (Kafka: `connections.max.idle.ms`).
+    connections_max_idle_ms: u64 = 600_000;
+    /// A connection that stops in the middle of a request, or does not take its answers, for so long is closed.
+    connection_stall_timeout_ms: u64 = 30_000;
+    /// Requests of one connection that may be in progress at once; further ones wait in the socket.
+    connection_in_flight_max: u32 = 256;
+    /// Bytes of answers that may wait for one connection's socket before it is no longer read.
+    connection_queued_response_bytes: ByteSize = ByteSize(1 << 20);
+    /// Connections that the kernel may hold ready for each core (Kafka: `socket.listen.backlog.size`).
+    socket_listen_backlog_size: u32 = 1024;
+    /// On SIGTERM, requests in progress may take so long before their connections are closed.
+    shutdown_timeout_ms: u64 = 10_000;
+    /// Microseconds that an idle core spins before it sleeps: lower latency for a busy core. 0: sleep at once.
+    spin_before_park_us: u64 = 0;
+
+    /// Partitions of a topic created without a number (Kafka: `num.partitions`).
+    num_partitions: i32 = 1;
+    /// Replicas of a topic created without a number (Kafka: `default.replication.factor`).
+    default_replication_factor: i32 = 1;
+    /// Whether a client that asks for an unknown topic may create it (Kafka: `auto.create.topics.enable`).
+    auto_create_topics_enable: bool = true;
+    /// Whether topics can be deleted (Kafka: `delete.topic.enable`).
+    delete_topic_enable: bool = true;
+    /// Most bytes of one fetch response, whatever the client asks for (Kafka: `fetch.max.bytes`).
+    fetch_max_bytes: u32 = 57_671_680;
+    /// Incremental fetch sessions kept by the whole broker (Kafka: `max.incremental.fetch.session.cache.slots`).
+    max_incremental_fetch_session_cache_slots: u32 = 1_000;
+    /// An idle producer's sequence numbers are forgotten after so long (Kafka: `producer.id.expiration.ms`).
+    producer_id_expiration_ms: u64 = 86_400_000;
+}
+
+/// Kafka's broker-side names of topic defaults; they go to [`Config::topic_defaults`].
+pub static TOPIC_DEFAULTS: &[&str] = &[
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleanup.policy",
+    "log.flush.interval.messages",
+    "log.flush.interval.ms",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.message.timestamp.after.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "log.message.timestamp.type",
+    "log.preallocate",
+    "log.retention.bytes",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.jitter.hours",
+    "log.roll.jitter.ms",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "log.segment.delete.delay.ms",
+    "message.max.bytes",
+    "min.insync.replicas",
+    "unclean.leader.election.enable",
+];
+
+impl Config {
+    /// Checks that need more than one setting; the error names the key, the value and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let positive: [(&str, bool); 6] = [
+            ("connection_in_flight_max", self.connection_in_flight_max > 0),
+            ("connection_stall_timeout_ms", self.connection_stall_timeout_ms > 0),
+            ("socket_request_max_bytes", self.socket_request_max_bytes >= 1024),
+            ("num_partitions", self.num_partitions > 0),
+            ("node_id", self.node_id >= 0),
+            ("journal_file_bytes", self.journal_file_bytes.0 >= 1 << 20),
+        ];
+        for (name, holds) in positive {
+            if !holds {
+                let setting = SETTINGS.iter().find(|setting| setting.name == name).expect("named above");
+                return Err(format!("{name} = {} is too small", (setting.get)(self)));
+            }
+        }
+        if self.advertise.as_ref().is_some_and(|address| address.port == 0) {
+            return Err("advertise has port 0, which no client can reach: give the real port".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_reads_back_what_it_writes() {
+        let defaults = Config::default();
+        for setting in SETTINGS {
+            let written: toml::Table =
+                format!("value = {}", (setting.get)(&defaults)).parse().expect("valid TOML");
+            let text = match &written["value"] {
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let mut config = defaults.clone();
+            (setting.set)(&mut config, &text).unwrap_or_else(|allowed| panic!("{}: {allowed}", setting.name));
+            assert_eq!(config, defaults, "{}", setting.name);
+        }
+    }
+}

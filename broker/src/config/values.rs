@@ -1,0 +1,293 @@
+//! The types of settings: how each is written in a file, a variable or a flag, and what is allowed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A type that a setting can have: read from text, written back as a TOML value.
+pub trait Value: Sized {
+    /// Reads the value; the error says what is allowed.
+    fn read(text: &str) -> Result<Self, String>;
+    /// The value as it stands in a TOML file.
+    fn to_toml(&self) -> String;
+}
+
+macro_rules! integer_value {
+    ($($integer:ty),*) => {$(
+        impl Value for $integer {
+            fn read(text: &str) -> Result<Self, String> {
+                text.trim().replace('_', "").parse().map_err(|_| {
+                    format!("a whole number from {} to {}", <$integer>::MIN, <$integer>::MAX)
+                })
+            }
+            fn to_toml(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+integer_value!(i32, i64, u32, u64, usize);
+
+impl Value for bool {
+    fn read(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("true or false".into()),
+        }
+    }
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for String {
+    fn read(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+    fn to_toml(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("a path".into()) } else { Ok(PathBuf::from(text)) }
+    }
+    fn to_toml(&self) -> String {
+        quoted(&self.display().to_string())
+    }
+}
+
+/// An optional value is written as an empty string when it is absent.
+impl<T: Value> Value for Option<T> {
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { T::read(text).map(Some) }
+    }
+    fn to_toml(&self) -> String {
+        self.as_ref().map_or_else(|| "\"\"".into(), Value::to_toml)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// An address to listen on or to advertise: `host:port`, `[ipv6]:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// 0 lets the kernel choose when listening.
+    pub port: u16,
+}
+
+impl Value for HostPort {
+    fn read(text: &str) -> Result<Self, String> {
+        const ALLOWED: &str = "HOST:PORT, such as 127.0.0.1:9092, [::1]:9092 or broker-1.example.com:9092";
+        let (host, port) = text.trim().rsplit_once(':').ok_or(ALLOWED)?;
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if host.is_empty() || (bare.is_none() && host.contains([':', '[', ']', '/', ' '])) {
+            return Err(ALLOWED.into());
+        }
+        let port = port.parse().map_err(|_| ALLOWED)?;
+        Ok(HostPort { host: bare.unwrap_or(host).to_owned(), port })
+    }
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A number of bytes, written as `512M`, `4G`, `65536`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const UNITS: [(&str, u64); 4] = [("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
+
+impl Value for ByteSize {
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim().to_ascii_uppercase();
+        let text = text.strip_suffix("IB").or_else(|| text.strip_suffix('B')).unwrap_or(&text);
+        let (digits, unit) = UNITS
+            .iter()
+            .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits, *unit)))
+            .unwrap_or((text, 1));
+        digits
+            .trim()
+            .replace('_', "")
+            .parse::<u64>()
+            .ok()
+            .and_then(|count| count.checked_mul(unit))
+            .map(ByteSize)
+            .ok_or_else(|| "a size, such as 65536, 512M or 4G (K, M, G, T are powers of 1024)".into())
+    }
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
+            Some((suffix, unit)) => write!(f, "{}{suffix}", self.0 / unit),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// Which cores the broker runs on, one shard each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cores {
+    /// Every core that the process may use.
+    All,
+    /// These, in this order: shard 0 on the first.
+    List(Vec<usize>),
+}
+
+/// More shards than this are not supported.
+pub const CORES_MAX: usize = 1024;
+
+impl Value for Cores {
+    fn read(text: &str) -> Result<Self, String> {
+        const ALLOWED: &str = "all, or a list of cores and ranges without repetition, such as 0-7 or 0,2,4-6";
+        if text.trim() == "all" {
+            return Ok(Cores::All);
+        }
+        let mut cores = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let first: usize = first.trim().parse().map_err(|_| ALLOWED)?;
+            let last: usize = last.trim().parse().map_err(|_| ALLOWED)?;
+            if first > last || last >= CORES_MAX {
+                return Err(ALLOWED.into());
+            }
+            for core in first..=last {
+                if cores.contains(&core) {
+                    return Err(ALLOWED.into());
+                }
+                cores.push(core);
+            }
+        }
+        Ok(Cores::List(cores))
+    }
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl fmt::Display for Cores {
+    /// Writes runs as ranges: `0-2,5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Cores::List(cores) = self else { return f.write_str("all") };
+        for (n, run) in cores.chunk_by(|a, b| a + 1 == *b).enumerate() {
+            if n > 0 {
+                f.write_str(",")?;
+            }
+            match run {
+                [one] => write!(f, "{one}")?,
+                _ => write!(f, "{}-{}", run[0], run[run.len() - 1])?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A setting that is one of a few words.
+macro_rules! word_value {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant),* }
+
+        impl Value for $name {
+            fn read(text: &str) -> Result<Self, String> {
+                match text.trim() {
+                    $($word => Ok($name::$variant),)*
+                    _ => Err(format!("one of: {}", [$($word),*].join(", "))),
+                }
+            }
+            fn to_toml(&self) -> String {
+                quoted(&self.to_string())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($name::$variant => $word),* })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                Self::read(text)
+            }
+        }
+    };
+}
+
+word_value! {
+    /// What an acknowledgement promises.
+    Durability {
+        /// The data is synced: it survives loss of power.
+        Sync = "sync",
+        /// The data is handed to the device and synced a little later.
+        Write = "write",
+    }
+}
+
+word_value! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people and for journald.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_lists_and_ranges_without_repetition() {
+        assert_eq!(Cores::read("0-2,5"), Ok(Cores::List(vec![0, 1, 2, 5])));
+        assert_eq!(Cores::read("all"), Ok(Cores::All));
+        assert_eq!(Cores::List(vec![3, 0, 1, 2, 7]).to_string(), "3,0-2,7");
+        for wrong in ["", "a", "2-1", "0,0", "0-3,2", "-1", "5000"] {
+            assert!(Cores::read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(ByteSize::read("4G"), Ok(ByteSize(4 << 30)));
+        assert_eq!(ByteSize::read("64 MiB"), Ok(ByteSize(64 << 20)));
+        assert_eq!(ByteSize::read("1_000"), Ok(ByteSize(1000)));
+        assert!(ByteSize::read("99999999T").is_err());
+        assert_eq!(ByteSize(3 << 29).to_string(), "1536M");
+    }
+
+    #[test]
+    fn addresses_take_names_and_both_families() {
+        assert_eq!(HostPort::read("[::1]:0"), Ok(HostPort { host: "::1".into(), port: 0 }));
+        assert_eq!(
+            HostPort::read("b-1.example.com:9092").map(|a| a.to_string()),
+            Ok("b-1.example.com:9092".into())
+        );
+        for wrong in ["9092", "::1:9092", "a:b", ":1", "http://x:1", "a:70000"] {
+            assert!(HostPort::read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

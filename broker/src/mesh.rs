@@ -1,0 +1,292 @@
+//! Calls between shards: a closure crosses to the other shard, its answer crosses back. Everything that crosses is visible here.
+//!
+//! Each ordered pair of shards has one queue, so calls from one shard to another are begun in the order in which they were made.
+//! A queue never blocks its sender. It is bounded from the outside: requests in flight are charged to the memory budget, and while more
+//! than [`IN_FLIGHT_MAX`] calls to one shard await their answers [`Mesh::is_congested`] holds and connections are not read.
+//!
+//! Answers travel the same way back and are delivered by the home shard's own receiver, so that a burst of answers
+//! costs one wake from outside and not one for each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures::future::{Either, join_all};
+use futures::task::AtomicWaker;
+use tokio::sync::oneshot;
+
+use crate::placement::ShardId;
+
+/// While so many calls to one shard are unanswered, no further requests are read from sockets.
+pub const IN_FLIGHT_MAX: usize = 4096;
+
+/// So many messages are handled before other tasks of the shard get their turn.
+const BATCH_MAX: usize = 256;
+
+type Message<S> = Box<dyn FnOnce(&Rc<S>) + Send>;
+
+/// Where one shard receives, one queue for each sender.
+struct Inbox<S> {
+    queues: Vec<Mutex<VecDeque<Message<S>>>>,
+    /// Set by a sender after it has queued; cleared by the receiver before it looks.
+    dirty: AtomicBool,
+    receiver: AtomicWaker,
+}
+
+impl<S> Inbox<S> {
+    fn push(&self, sender: ShardId, message: Message<S>) {
+        self.queues[sender.0].lock().expect("no panic while locked").push_back(message);
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.receiver.wake();
+        }
+    }
+}
+
+/// One shard's end of the mesh. `S` is the state that calls run on: the broker's `Shard`.
+pub struct Mesh<S: 'static> {
+    id: ShardId,
+    inboxes: Arc<[Inbox<S>]>,
+    state: RefCell<Weak<S>>,
+    in_flight: Vec<Cell<usize>>,
+    uncongested: RefCell<Vec<Waker>>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    calls: Cell<u64>,
+    local_calls: Cell<u64>,
+    received: Cell<u64>,
+    wakes: Cell<u64>,
+}
+
+/// What went over one shard's end of the mesh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MeshStats {
+    /// Calls made to other shards.
+    pub calls: u64,
+    /// Calls made to the own shard, which do not cross.
+    pub local_calls: u64,
+    /// Messages received: calls of others, and answers.
+    pub received: u64,
+    /// How often the receiver found something after it had run dry.
+    pub wakes: u64,
+    /// Calls to other shards that await their answers now.
+    pub in_flight: u64,
+}
+
+/// The two ends of every pair: element `n` belongs to shard `n`.
+pub fn mesh<S>(shards: usize) -> Vec<MeshSeed<S>> {
+    let inbox = || Inbox {
+        queues: (0..shards).map(|_| Mutex::new(VecDeque::new())).collect(),
+        dirty: AtomicBool::new(false),
+        receiver: AtomicWaker::new(),
+    };
+    let inboxes: Arc<[Inbox<S>]> = (0..shards).map(|_| inbox()).collect();
+    (0..shards).map(|id| MeshSeed { id: ShardId(id), inboxes: inboxes.clone() }).collect()
+}
+
+/// A [`Mesh`] on its way to its shard's thread.
+pub struct MeshSeed<S> {
+    id: ShardId,
+    inboxes: Arc<[Inbox<S>]>,
+}
+
+impl<S> MeshSeed<S> {
+    /// The shard that it is meant for.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The shard's end of the mesh; give it its state with [`Mesh::attach`] and run [`Mesh::run`].
+    pub fn plant(self) -> Mesh<S> {
+        let shards = self.inboxes.len();
+        Mesh {
+            id: self.id,
+            inboxes: self.inboxes,
+            state: RefCell::new(Weak::new()),
+            in_flight: vec![Cell::new(0); shards],
+            uncongested: RefCell::default(),
+            counters: Counters::default(),
+        }
+    }
+}
+
+/// Access to the mesh from the state that calls run on; answers find their way home through it.
+pub trait HasMesh: Sized {
+    /// This shard's end of the mesh.
+    fn mesh(&self) -> &Mesh<Self>;
+}
+
+impl<S: HasMesh> Mesh<S> {
+    /// Names the state that calls run on.
+    pub fn attach(&self, state: &Rc<S>) {
+        *self.state.borrow_mut() = Rc::downgrade(state);
+    }
+
+    /// The shard that this end belongs to.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// All shards, the own one included.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<S> {
+        (0..self.inboxes.len()).map(ShardId)
+    }
+
+    /// Runs `f` on `target` and answers with its future's output.
+    ///
+    /// The call is on its way when this function returns, whether or not the answer is awaited. There `f` is called and its future polled
+    /// once, at once and in the order of sending; only then the next call is looked at. On the own shard this happens before the function returns.
+    /// The answer never comes if the target has stopped, which happens only when the whole broker stops.
+    pub fn call<F, Fut, R>(&self, target: ShardId, f: F) -> impl Future<Output = R> + use<S, F, Fut, R>
+    where
+        F: FnOnce(&Rc<S>) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        if target == self.id {
+            bump(&self.counters.local_calls);
+            return Either::Left(self.call_here(f));
+        }
+        bump(&self.counters.calls);
+        bump_by(&self.in_flight[target.0], 1);
+        let (answer, answered) = oneshot::channel();
+        let home = self.id;
+        self.inboxes[target.0].push(
+            home,
+            Box::new(move |state: &Rc<S>| {
+                let state_for_answer = state.clone();
+                begin(f(state), move |result: R| {
+                    let mesh = state_for_answer.mesh();
+                    let here = mesh.id;
+                    let deliver = move |state: &Rc<S>| {
+                        state.mesh().answered(here);
+                        // The caller may have given up; nobody misses the answer then.
+                        let _ = answer.send(result);
+                    };
+                    mesh.inboxes[home.0].push(here, Box::new(deliver));
+                });
+            }),
+        );
+        Either::Right(async move {
+            match answered.await {
+                Ok(result) => result,
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn call_here<F, Fut, R>(&self, f: F) -> impl Future<Output = R> + use<S, F, Fut, R>
+    where
+        F: FnOnce(&Rc<S>) -> Fut,
+        Fut: Future<Output = R> + 'static,
+    {
+        let state = self.state.borrow().upgrade().expect("attached before the first call");
+        let mut future = Box::pin(f(&state));
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Either::Left(std::future::ready(result)),
+            Poll::Pending => Either::Right(future),
+        }
+    }
+
+    /// Runs `f` on every shard, the own one included, and answers with all outputs in the order of shards.
+    pub async fn call_all<F, Fut, R>(&self, f: F) -> Vec<R>
+    where
+        F: FnOnce(&Rc<S>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        let calls: Vec<_> = self.shards().map(|target| self.call(target, f.clone())).collect();
+        join_all(calls).await
+    }
+
+    fn answered(&self, by: ShardId) {
+        let in_flight = self.in_flight[by.0].get() - 1;
+        self.in_flight[by.0].set(in_flight);
+        if in_flight < IN_FLIGHT_MAX && !self.uncongested.borrow().is_empty() {
+            self.uncongested.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether some shard owes too many answers. If so, the task is woken when that may have changed.
+    pub fn is_congested(&self, cx: &mut Context<'_>) -> bool {
+        let congested = self.in_flight.iter().any(|in_flight| in_flight.get() >= IN_FLIGHT_MAX);
+        if congested {
+            self.uncongested.borrow_mut().push(cx.waker().clone());
+        }
+        congested
+    }
+
+    /// Receives and begins calls, for ever. Spawn it once on the shard, before anybody calls.
+    pub fn run(&self) -> impl Future<Output = ()> + use<S> {
+        let state = self.state.borrow().upgrade().expect("attached");
+        async move {
+            loop {
+                state.mesh().received(&state).await;
+            }
+        }
+    }
+
+    /// Begins up to [`BATCH_MAX`] messages as soon as there is one.
+    async fn received(&self, state: &Rc<S>) {
+        let inbox = &self.inboxes[self.id.0];
+        poll_fn(|cx| {
+            inbox.receiver.register(cx.waker());
+            if inbox.dirty.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        bump(&self.counters.wakes);
+        let mut handled = 0;
+        for queue in &inbox.queues {
+            // What comes in meanwhile sets `dirty` again, and waits until the other senders have had their turn.
+            let waiting = queue.lock().expect("no panic while locked").len();
+            for _ in 0..waiting {
+                let message = queue.lock().expect("no panic while locked").pop_front();
+                let Some(message) = message else { break };
+                bump(&self.counters.received);
+                message(state);
+                handled += 1;
+                if handled % BATCH_MAX == 0 {
+                    crate::runtime::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// What has gone over this end.
+    pub fn stats(&self) -> MeshStats {
+        MeshStats {
+            calls: self.counters.calls.get(),
+            local_calls: self.counters.local_calls.get(),
+            received: self.counters.received.get(),
+            wakes: self.counters.wakes.get(),
+            in_flight: self.in_flight.iter().map(|in_flight| in_flight.get() as u64).sum(),
+        }
+    }
+}
+
+/// Polls once, here and now; finishes in a task of its own if that was not enough.
+fn begin<Fut: Future + 'static>(future: Fut, done: impl FnOnce(Fut::Output) + 'static) {
+    let mut future = Box::pin(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => done(output),
+        Poll::Pending => crate::runtime::spawn(async move {
+            let output = pin!(future).await;
+            done(output);
+        }),
+    }
+}
+
+fn bump(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+fn bump_by(counter: &Cell<usize>, by: usize) {
+    counter.set(counter.get() + by);
+}

@@ -1,0 +1,299 @@
+//! Splits what a connection receives into frames: a length of four bytes, then that many bytes.
+//!
+//! Small frames are received into a buffer that all connections of the shard share, and copied out; a frame of which only a part has come gets
+//! its final buffer at once and the rest is received straight into it. So a silent connection holds no buffer, a burst of small requests
+//! costs one system call, and large requests are not copied. Every frame is charged to the memory budget until its last slice is dropped;
+//! a large one is charged as its bytes come in, so that announcing much and sending nothing takes nothing from others.
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::budget::{Budget, Permit};
+
+/// Size of the length in front of each frame.
+pub const LENGTH_BYTES: usize = 4;
+/// The smallest request: key, version and correlation id.
+const FRAME_BYTES_MIN: usize = 8;
+/// What a frame costs beyond its bytes.
+const FRAME_OVERHEAD_BYTES: usize = 256;
+/// A frame larger than this is charged in steps.
+const CHARGE_STEP_BYTES: usize = 256 * 1024;
+
+/// Why a connection's input cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Garbage {
+    /// The length is negative, too small for a request, or above `socket.request.max.bytes`.
+    Length {
+        /// The four bytes as received.
+        bytes: [u8; 4],
+        /// The largest length that is accepted.
+        max: usize,
+    },
+    /// There is no memory for a frame of this size.
+    NoMemory {
+        /// The announced length.
+        length: usize,
+    },
+}
+
+impl fmt::Display for Garbage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Garbage::Length {
+                bytes: [b'G', b'E', b'T', b' '] | [b'P', b'O', b'S', b'T'] | [b'H', b'E', b'A', b'D'],
+                ..
+            } => f.write_str("this is HTTP, not the Kafka protocol"),
+            Garbage::Length { bytes: [0x16, 0x03, _, _], .. } => {
+                f.write_str("this is TLS, and the listener is plaintext")
+            }
+            Garbage::Length { bytes, max } => write!(
+                f,
+                "a request of {} bytes is announced; allowed are {FRAME_BYTES_MIN} to {max} (socket.request.max.bytes)",
+                i32::from_be_bytes(*bytes)
+            ),
+            Garbage::NoMemory { length } => write!(f, "there is no memory for a request of {length} bytes"),
+        }
+    }
+}
+
+/// What can be done next.
+pub enum Step {
+    /// A whole frame, without its length.
+    Frame(Bytes),
+    /// The input is used up.
+    NeedInput,
+    /// The budget is short: await this, hand the permit to [`FrameReader::grant`], go on.
+    NeedBudget(BoxFuture<'static, Permit>),
+}
+
+/// Bytes in memory that are charged to a budget.
+struct Charged {
+    buffer: Vec<u8>,
+    _permits: Vec<Permit>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+/// A frame of which a part has come.
+struct Partial {
+    buffer: Vec<u8>,
+    length: usize,
+    charged: usize,
+    permits: Vec<Permit>,
+}
+
+/// One connection's input between receiving and dispatching.
+#[derive(Default)]
+pub struct FrameReader {
+    /// Input that has not been looked at, or an incomplete length.
+    carry: Vec<u8>,
+    partial: Option<Box<Partial>>,
+    granted: Option<Permit>,
+}
+
+impl FrameReader {
+    /// Whether a frame has begun and is not complete.
+    pub fn is_inside_frame(&self) -> bool {
+        self.partial.is_some() || !self.carry.is_empty()
+    }
+
+    /// Whether [`FrameReader::step`] may find something without further input.
+    pub fn has_carry(&self) -> bool {
+        self.carry.len() >= LENGTH_BYTES || (self.partial.is_some() && !self.carry.is_empty())
+    }
+
+    /// Input that was kept, to be put in front of what comes next.
+    pub fn take_carry(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.carry)
+    }
+
+    /// Keeps input for later.
+    pub fn keep(&mut self, input: &[u8]) {
+        assert!(self.carry.is_empty(), "kept input is taken before more is kept");
+        self.carry = input.to_vec();
+    }
+
+    /// Hands over the permit that was asked for.
+    pub fn grant(&mut self, permit: Permit) {
+        self.granted = Some(permit);
+    }
+
+    /// The buffer into which the rest of a partly received frame can be received directly, and how much of it may be received now (which is
+    /// charged already); `None` if there is no such frame.
+    pub fn direct(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let partial = self.partial.as_deref_mut()?;
+        assert!(self.carry.is_empty(), "kept input comes first");
+        let allowed = partial.charged - partial.buffer.len();
+        (allowed > 0).then_some((&mut partial.buffer, allowed))
+    }
+
+    /// Goes on with `input`, of which it removes what it has used.
+    pub fn step(
+        &mut self,
+        input: &mut &[u8],
+        frame_bytes_max: usize,
+        budget: &Budget,
+    ) -> Result<Step, Garbage> {
+        if self.partial.is_some() {
+            return Ok(self.continue_partial(input, budget));
+        }
+        let Some((head, rest)) = input.split_first_chunk::<LENGTH_BYTES>() else {
+            self.keep(input);
+            *input = &[];
+            return Ok(Step::NeedInput);
+        };
+        let length = usize::try_from(i32::from_be_bytes(*head)).unwrap_or(usize::MAX);
+        if !(FRAME_BYTES_MIN..=frame_bytes_max).contains(&length) {
+            return Err(Garbage::Length { bytes: *head, max: frame_bytes_max });
+        }
+        let first_charge = length.min(CHARGE_STEP_BYTES.max(rest.len()));
+        let permit =
+            match self.granted.take().or_else(|| budget.try_acquire(first_charge + FRAME_OVERHEAD_BYTES)) {
+                Some(permit) => permit,
+                None => return Ok(need_budget(budget, first_charge + FRAME_OVERHEAD_BYTES)),
+            };
+        if rest.len() >= length {
+            let (frame, rest) = rest.split_at(length);
+            *input = rest;
+            return Ok(Step::Frame(charged(frame.to_vec(), vec![permit])));
+        }
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(length).map_err(|_| Garbage::NoMemory { length })?;
+        buffer.extend_from_slice(rest);
+        *input = &[];
+        self.partial =
+            Some(Box::new(Partial { buffer, length, charged: first_charge, permits: vec![permit] }));
+        Ok(Step::NeedInput)
+    }
+
+    fn continue_partial(&mut self, input: &mut &[u8], budget: &Budget) -> Step {
+        let partial = self.partial.as_deref_mut().expect("looked at by the caller");
+        if let Some(permit) = self.granted.take() {
+            partial.permits.push(permit);
+            partial.charged = next_charge(partial);
+        }
+        let wanted = partial.length - partial.buffer.len();
+        let taken = input.len().min(wanted).min(partial.charged - partial.buffer.len());
+        partial.buffer.extend_from_slice(&input[..taken]);
+        *input = &input[taken..];
+        if partial.buffer.len() == partial.length {
+            let partial = *self.partial.take().expect("looked at above");
+            return Step::Frame(charged(partial.buffer, partial.permits));
+        }
+        if partial.buffer.len() < partial.charged {
+            return Step::NeedInput;
+        }
+        let more = next_charge(partial) - partial.charged;
+        match budget.try_acquire(more) {
+            Some(permit) => {
+                partial.permits.push(permit);
+                partial.charged += more;
+                if input.is_empty() { Step::NeedInput } else { self.continue_partial(input, budget) }
+            }
+            None => need_budget(budget, more),
+        }
+    }
+}
+
+/// Doubles, so that even the largest frame takes few steps.
+fn next_charge(partial: &Partial) -> usize {
+    partial.length.min(partial.charged * 2)
+}
+
+fn need_budget(budget: &Budget, bytes: usize) -> Step {
+    let budget = budget.clone();
+    Step::NeedBudget(Box::pin(async move { budget.acquire(bytes).await }))
+}
+
+fn charged(buffer: Vec<u8>, permits: Vec<Permit>) -> Bytes {
+    Bytes::from_owner(Charged { buffer, _permits: permits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [&(body.len() as i32).to_be_bytes(), body].concat()
+    }
+
+    /// Feeds `wire` in pieces of `piece` bytes and collects the frames.
+    fn split(wire: &[u8], piece: usize, budget: &Budget) -> Result<Vec<Bytes>, Garbage> {
+        let mut reader = FrameReader::default();
+        let mut frames = Vec::new();
+        for chunk in wire.chunks(piece) {
+            let mut input = reader.take_carry();
+            input.extend_from_slice(chunk);
+            let mut input = &input[..];
+            loop {
+                match reader.step(&mut input, 1 << 20, budget)? {
+                    Step::Frame(frame) => frames.push(frame),
+                    Step::NeedInput => break,
+                    Step::NeedBudget(permit) => reader.grant(permit.now_or_never().expect("enough budget")),
+                }
+            }
+            assert!(input.is_empty());
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_input_is_cut() {
+        let bodies: Vec<Vec<u8>> =
+            [8, 9, 100, 4096, 600_000, 8].iter().map(|n| (0..*n).map(|b| b as u8).collect()).collect();
+        let wire: Vec<u8> = bodies.iter().flat_map(|body| frame(body)).collect();
+        for piece in [1, 3, 7, 1000, 65_536, wire.len()] {
+            let budget = Budget::new(1 << 30);
+            assert_eq!(split(&wire, piece, &budget).expect("valid"), bodies, "pieces of {piece}");
+            assert_eq!(budget.used_bytes(), 0, "all slices are dropped");
+        }
+    }
+
+    #[test]
+    fn lengths_that_no_request_can_have_are_garbage() {
+        let budget = Budget::new(1 << 30);
+        for head in
+            [[0xff; 4], [0x7f, 0xff, 0xff, 0xff], [0, 0, 0, 7], [0, 0x10, 0, 1], *b"GET ", [0x16, 3, 1, 2]]
+        {
+            assert_eq!(split(&head, 4, &budget), Err(Garbage::Length { bytes: head, max: 1 << 20 }));
+        }
+        assert_eq!(
+            Garbage::Length { bytes: *b"GET ", max: 1 }.to_string(),
+            "this is HTTP, not the Kafka protocol"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_is_announced_but_not_sent_takes_little_of_the_budget() {
+        let budget = Budget::new(1 << 30);
+        let mut reader = FrameReader::default();
+        let wire = (1i32 << 20).to_be_bytes();
+        assert!(matches!(reader.step(&mut &wire[..], 1 << 20, &budget), Ok(Step::NeedInput)));
+        assert_eq!(budget.used_bytes(), (CHARGE_STEP_BYTES + FRAME_OVERHEAD_BYTES) as u64);
+    }
+
+    #[test]
+    fn a_frame_waits_for_the_budget_and_then_goes_on() {
+        let budget = Budget::new(1000);
+        let others = budget.try_acquire(1000).expect("free");
+        let wire = frame(&[7; 100]);
+        let mut input = &wire[..];
+        let mut reader = FrameReader::default();
+        let Ok(Step::NeedBudget(mut permit)) = reader.step(&mut input, 1 << 20, &budget) else {
+            panic!("must wait")
+        };
+        assert!(permit.as_mut().now_or_never().is_none());
+        assert_eq!(input.len(), wire.len(), "nothing is used up while it waits");
+        drop(others);
+        reader.grant(permit.now_or_never().expect("free again"));
+        let Ok(Step::Frame(got)) = reader.step(&mut input, 1 << 20, &budget) else { panic!("must be whole") };
+        assert_eq!(got, &[7; 100][..]);
+    }
+}

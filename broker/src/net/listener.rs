@@ -1,0 +1,131 @@
+//! One listening socket per shard, all on the same address (SO_REUSEPORT): the kernel spreads connections over the shards.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::TcpListener;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::connection::serve;
+use super::socket;
+use super::table::Net;
+use crate::config::HostPort;
+
+/// How long to wait when the process has no file descriptor left for a new connection.
+const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sockets bound to one address, one per shard, that do not listen yet.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The address, with the port that the kernel chose if 0 was asked for.
+    pub address: SocketAddr,
+    sockets: Vec<Socket>,
+}
+
+/// Binds one socket per shard. A port that another process uses is refused, also if that process would share it.
+pub fn bind(address: &HostPort, shards: usize) -> io::Result<Listeners> {
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in (address.host.as_str(), address.port).to_socket_addrs()? {
+        match bind_all(candidate, shards) {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+fn bind_all(address: SocketAddr, shards: usize) -> io::Result<Listeners> {
+    // SO_REUSEPORT would let us share the port with another broker of the same user; a socket without it cannot be bound then.
+    let exclusive = new_socket(address)?;
+    exclusive.bind(&SockAddr::from(address))?;
+    let address = actual_address(&exclusive)?;
+    drop(exclusive);
+    let sockets = (0..shards).map(|_| {
+        let socket = new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        Ok(socket)
+    });
+    Ok(Listeners { address, sockets: sockets.collect::<io::Result<_>>()? })
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a former process in TIME_WAIT do not keep the port.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // [::] takes IPv4 clients too.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn actual_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+impl Listeners {
+    /// The sockets, to be handed to the shards.
+    pub fn into_sockets(self) -> Vec<StdListener> {
+        self.sockets.into_iter().map(StdListener::from).collect()
+    }
+}
+
+/// Listens on the socket and serves every connection until `stop` is called on the result. Call it on the shard's executor.
+pub fn listen(net: Rc<Net>, socket: StdListener, backlog: u32) -> io::Result<Accepting> {
+    let socket = Socket::from(socket);
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    // SAFETY: the descriptor is a listening socket that nobody else owns.
+    let listener = Rc::new(unsafe { TcpListener::from_raw_fd(socket.try_clone()?.into_raw_fd()) });
+    // One task accepts for ever: an accept that is dropped half-way loses a connection.
+    crate::runtime::spawn(accept_all(net, listener));
+    Ok(Accepting { socket })
+}
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub struct Accepting {
+    socket: Socket,
+}
+
+impl Accepting {
+    /// Refuses further connections.
+    pub fn stop(&self) {
+        socket::stop_listening(&self.socket);
+    }
+}
+
+async fn accept_all(net: Rc<Net>, listener: Rc<TcpListener>) {
+    loop {
+        let accepted = match listener.shared_accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => match io::Error::from(error) {
+                // The socket no longer listens.
+                error if error.raw_os_error() == Some(libc::EINVAL) => return,
+                error
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                    ) =>
+                {
+                    tracing::warn!(%error, "cannot accept connections for now; raise LimitNOFILE if this stays");
+                    crate::runtime::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
+                    continue;
+                }
+                // Such as a client that has gone already.
+                error => {
+                    tracing::debug!(%error, "accept failed");
+                    continue;
+                }
+            },
+        };
+        net.pulse.turn();
+        let peer = accepted.peer_addr();
+        let stream = accepted.bind_to_executor();
+        let (Ok(peer), Ok(())) = (peer, socket::set_nodelay(&stream)) else { continue };
+        crate::runtime::spawn(serve(net.clone(), stream, peer));
+    }
+}

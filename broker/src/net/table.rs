@@ -1,0 +1,251 @@
+//! All connections of one shard: what they share, and the sweeper that closes those which are idle or stuck.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use futures::future::LocalBoxFuture;
+
+use super::connection::{CloseReason, Connection, DispatchOutcome};
+use crate::budget::Budget;
+use crate::config::Config;
+use crate::metrics::{Counter, RequestMetrics, Samples};
+use crate::runtime::Pulse;
+
+/// How often the sweeper looks at all connections.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one connection may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// `socket.request.max.bytes`
+    pub frame_bytes_max: usize,
+    /// Connections of the whole broker.
+    pub connections_max: usize,
+    /// Requests of one connection in progress.
+    pub in_flight_max: usize,
+    /// Answers waiting for one socket, beyond which the connection is not read.
+    pub queued_response_bytes: usize,
+    /// Neither sending nor awaiting anything.
+    pub idle: Duration,
+    /// Stuck inside a request, or not taking answers.
+    pub stall: Duration,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Limits {
+            frame_bytes_max: config.socket_request_max_bytes as usize,
+            connections_max: config.max_connections as usize,
+            in_flight_max: config.connection_in_flight_max as usize,
+            queued_response_bytes: config.connection_queued_response_bytes.0 as usize,
+            idle: Duration::from_millis(config.connections_max_idle_ms),
+            stall: Duration::from_millis(config.connection_stall_timeout_ms),
+        }
+    }
+}
+
+/// Answers one request; polled once as soon as the request is there, in the order of receipt.
+pub type Dispatch = dyn Fn(&Rc<Connection>, Bytes) -> LocalBoxFuture<'static, DispatchOutcome>;
+
+/// Whether requests must stay in the sockets for now; if so, the task is woken later.
+pub type Congestion = dyn Fn(&mut Context<'_>) -> bool;
+
+/// What all connections of a shard share.
+pub struct Net {
+    pub(super) limits: Limits,
+    pub(super) dispatch: Box<Dispatch>,
+    pub(super) congestion: Box<Congestion>,
+    pub(super) budget: Budget,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) record_request: Box<dyn Fn(i16, Duration)>,
+    /// Borrowed by one connection at a time to receive into; empty while it is.
+    pub(super) scratch: Cell<Vec<u8>>,
+    pub(super) counters: NetCounters,
+    connections: RefCell<AHashMap<u64, Rc<Connection>>>,
+    open_in_broker: Arc<AtomicUsize>,
+    next_id: Cell<u64>,
+    started: Instant,
+    drained: RefCell<Vec<Waker>>,
+    stopping: Cell<bool>,
+}
+
+/// One shard's socket counters.
+#[derive(Debug, Default)]
+pub(super) struct NetCounters {
+    pub accepted: Counter,
+    pub refused: Counter,
+    pub closed_for_garbage: Counter,
+    pub closed_idle: Counter,
+    pub closed_stalled: Counter,
+    pub received_bytes: Counter,
+    pub sent_bytes: Counter,
+    pub receives: Counter,
+    pub sends: Counter,
+}
+
+impl Net {
+    /// `open_in_broker` counts the connections of all shards together.
+    pub fn new(
+        limits: Limits,
+        budget: Budget,
+        pulse: Arc<Pulse>,
+        open_in_broker: Arc<AtomicUsize>,
+        dispatch: Box<Dispatch>,
+        congestion: Box<Congestion>,
+        record_request: Box<dyn Fn(i16, Duration)>,
+    ) -> Rc<Net> {
+        Rc::new(Net {
+            limits,
+            dispatch,
+            congestion,
+            budget,
+            pulse,
+            record_request,
+            scratch: Cell::default(),
+            counters: NetCounters::default(),
+            connections: RefCell::default(),
+            open_in_broker,
+            next_id: Cell::new(0),
+            started: Instant::now(),
+            drained: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Milliseconds since this shard's sockets were opened.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn next_connection_id(&self) -> u64 {
+        self.next_id.replace(self.next_id.get() + 1)
+    }
+
+    /// Takes the connection in, unless there are too many or the broker is stopping.
+    pub(super) fn admit(&self, connection: &Rc<Connection>) -> bool {
+        if self.stopping.get()
+            || self.open_in_broker.fetch_add(1, Ordering::Relaxed) >= self.limits.connections_max
+        {
+            if !self.stopping.get() {
+                self.open_in_broker.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.counters.refused.increment();
+            return false;
+        }
+        self.counters.accepted.increment();
+        self.connections.borrow_mut().insert(connection.id, connection.clone());
+        true
+    }
+
+    pub(super) fn forget(&self, connection: &Connection) {
+        self.open_in_broker.fetch_sub(1, Ordering::Relaxed);
+        let mut connections = self.connections.borrow_mut();
+        connections.remove(&connection.id);
+        if connections.is_empty() {
+            self.drained.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Open connections of this shard.
+    pub fn open(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Closes idle and stuck connections, for ever. Spawn it once.
+    pub async fn sweep(self: Rc<Self>) {
+        loop {
+            crate::runtime::sleep(SWEEP_INTERVAL).await;
+            self.sweep_once(self.now_ms());
+        }
+    }
+
+    pub(super) fn sweep_once(&self, now_ms: u64) {
+        let (idle_ms, stall_ms) = (self.limits.idle.as_millis() as u64, self.limits.stall.as_millis() as u64);
+        for connection in self.connections.borrow().values() {
+            let quiet_ms = now_ms.saturating_sub(connection.progress_ms.get());
+            if connection.is_waiting_for_client.get() && quiet_ms > stall_ms {
+                connection.request_close(CloseReason::Stalled);
+            } else if connection.in_flight.get() == 0 && quiet_ms > idle_ms {
+                connection.request_close(CloseReason::Idle);
+            }
+        }
+    }
+
+    /// Reads no further requests, finishes those in progress, closes; connections that take longer than `limit` are closed anyhow.
+    pub async fn drain(&self, limit: Duration) {
+        self.stopping.set(true);
+        let close_all = |reason: fn() -> CloseReason| {
+            self.connections.borrow().values().for_each(|connection| connection.request_close(reason()));
+        };
+        close_all(|| CloseReason::Stopping);
+        if crate::runtime::timeout(limit, self.empty()).await.is_none() {
+            tracing::warn!(connections = self.open(), "requests in progress at shutdown were abandoned");
+            close_all(|| CloseReason::Abandoned);
+            self.empty().await;
+        }
+    }
+
+    async fn empty(&self) {
+        std::future::poll_fn(|cx| {
+            if self.connections.borrow().is_empty() {
+                return std::task::Poll::Ready(());
+            }
+            self.drained.borrow_mut().push(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
+    /// Adds this shard's socket counters.
+    pub fn collect(&self, shard: &str, samples: &mut Samples) {
+        let labels = [("shard", shard)];
+        samples.gauge(
+            "kafka_server_socket_server_metrics_connection_count",
+            "Open client connections.",
+            &labels,
+            self.open() as f64,
+        );
+        let counters = [
+            ("connection_creation", "Connections accepted.", &self.counters.accepted),
+            (
+                "connection_refused",
+                "Connections closed because of max.connections or shutdown.",
+                &self.counters.refused,
+            ),
+            (
+                "connection_garbage",
+                "Connections closed because of what they sent.",
+                &self.counters.closed_for_garbage,
+            ),
+            ("expired_connections_killed", "Connections closed for being idle.", &self.counters.closed_idle),
+            (
+                "connection_stalled",
+                "Connections closed because they were stuck.",
+                &self.counters.closed_stalled,
+            ),
+            ("incoming_byte", "Bytes received.", &self.counters.received_bytes),
+            ("outgoing_byte", "Bytes sent.", &self.counters.sent_bytes),
+            ("receive_calls", "System calls for receiving.", &self.counters.receives),
+            ("send_calls", "System calls for sending.", &self.counters.sends),
+        ];
+        for (name, help, counter) in counters {
+            samples.counter(
+                &format!("kafka_server_socket_server_metrics_{name}_total"),
+                help,
+                &labels,
+                counter.get(),
+            );
+        }
+    }
+}
+
+/// Counts requests in the given metrics.
+pub fn recorder(metrics: Rc<impl AsRef<RequestMetrics> + 'static>) -> Box<dyn Fn(i16, Duration)> {
+    Box::new(move |key, took| (*metrics).as_ref().record(key, took))
+}

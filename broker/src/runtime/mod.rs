@@ -1,0 +1,51 @@
+//! glommio, and everything one has to know about it: nothing else in the broker names an executor option.
+//!
+//! - [`executor`]: one pinned executor per shard, with the options that avoid glommio's traps;
+//! - [`cores`]: which cores exist and may be used;
+//! - [`uring`]: whether this system allows io_uring, and what to do if not;
+//! - [`probe`]: makes glommio see that disks are not pollable, before it gets it wrong;
+//! - [`guard`]: the thread that wakes a shard which sleeps although it has work;
+//! - [`background`]: heavy work on idle-priority threads;
+//! - [`waker`]: many waits of one task behind one reference to it;
+//! - [`memory`]: how the allocator is set up, how much memory there is.
+
+pub mod background;
+pub mod cores;
+pub mod executor;
+pub mod guard;
+pub mod memory;
+pub mod probe;
+pub mod uring;
+pub mod waker;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use background::Background;
+pub use executor::{ExecutorOptions, spawn_executor};
+pub use guard::{Guard, Pulse};
+pub use waker::CoalescingWaker;
+
+/// Starts a task on this thread's executor; it runs until its first wait at once, and to its end without anybody awaiting it.
+pub fn spawn<F: Future<Output = ()> + 'static>(future: F) {
+    glommio::spawn_local(future).detach();
+}
+
+/// Lets the other tasks of this shard run.
+pub async fn yield_now() {
+    glommio::executor().yield_task_queue_now().await;
+}
+
+/// Waits on this thread's executor.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// The future's output, or `None` if it took longer than `limit`. Dropping the future must be harmless.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let timer = std::pin::pin!(sleep(limit));
+    match futures::future::select(std::pin::pin!(future), timer).await {
+        futures::future::Either::Left((output, _)) => Some(output),
+        futures::future::Either::Right(_) => None,
+    }
+}

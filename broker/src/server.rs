@@ -1,0 +1,433 @@
+//! From a configuration to a running broker and back: checks, sockets, executors, the order of starting and of stopping.
+//!
+//! The main thread runs no requests. It starts one executor per core, waits for signals and for shards that end, feeds systemd's watchdog,
+//! and leads all shards through the [`Phase`]s together.
+
+use std::cell::OnceCell;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::budget::Budget;
+use crate::config::{Config, Cores, Durability, HostPort};
+use crate::mesh::{MeshSeed, mesh};
+use crate::metrics::ShardMetrics;
+use crate::net::listener::{self, bind};
+use crate::net::table::recorder;
+use crate::net::{Limits, Net};
+use crate::placement::ShardId;
+use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, memory, uring};
+use crate::shard::{BrokerInfo, Shard};
+use crate::systemd::Notifier;
+use crate::{Error, admin, api, signals};
+
+/// What happens to the process.
+#[derive(Debug)]
+pub enum Event {
+    /// SIGTERM or SIGINT.
+    Signal(i32),
+    /// The shard has reached the phase.
+    Reached(ShardId, Phase),
+    /// The shard cannot go on.
+    Failed(ShardId, String),
+}
+
+/// All shards enter a phase together, after the last one has done with the former.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Open logs, recover.
+    Starting,
+    /// Let clients in.
+    Serving,
+    /// Let nobody in, finish requests.
+    Draining,
+    /// Flush, mark clean.
+    Closing,
+    /// End the executors.
+    Stopped,
+}
+
+/// Threads for heavy work: few, because they compete with each other and not with the shards.
+const BACKGROUND_THREADS_MAX: usize = 4;
+
+/// Share of the machine's memory that is used if the configuration does not say.
+const MEMORY_SHARE: u64 = 2;
+/// A shard with less cannot hold a large request and its answer.
+const SHARD_MEMORY_BYTES_MIN: u64 = 16 << 20;
+
+/// What a configuration comes to on this machine.
+struct Plan {
+    cores: Vec<usize>,
+    shard_memory_bytes: u64,
+}
+
+/// Checks the configuration against this machine.
+pub fn check(config: &Config) -> Result<(), Error> {
+    plan(config).map(|_| ())
+}
+
+fn plan(config: &Config) -> Result<Plan, Error> {
+    uring::check().map_err(Error::Unsuitable)?;
+    let allowed = cores::allowed().map_err(|error| Error::system("cannot read the affinity mask", error))?;
+    let cores = cores::chosen(&config.cores, &allowed, cores::on_machine()).map_err(Error::Unsuitable)?;
+    let total =
+        config.memory.map_or_else(|| memory::available_to_process() / MEMORY_SHARE, |memory| memory.0);
+    let shard_memory_bytes = total / cores.len() as u64;
+    let needed = SHARD_MEMORY_BYTES_MIN.max(u64::from(config.socket_request_max_bytes));
+    if shard_memory_bytes < needed {
+        return Err(Error::Unsuitable(format!(
+            "memory = {total} bytes leaves {shard_memory_bytes} for each of {} shards, but each needs {needed} (socket_request_max_bytes, and \
+             at least {SHARD_MEMORY_BYTES_MIN}). Give more memory, use fewer cores, or lower socket_request_max_bytes",
+            cores.len()
+        )));
+    }
+    Ok(Plan { cores, shard_memory_bytes })
+}
+
+/// Runs the broker until it is told to stop. Signals are blocked already; logging is set up.
+pub fn run(config: Config) -> Result<(), Error> {
+    let started = Instant::now();
+    let plan = plan(&config)?;
+    std::fs::create_dir_all(&config.data_dir).map_err(|source| data_dir_error(&config, source))?;
+    let kafka =
+        bind(&config.listen, plan.cores.len()).map_err(|e| Error::listen("listen", &config.listen, e))?;
+    let admin_socket = bind(&config.admin, 1).map_err(|e| Error::listen("admin", &config.admin, e))?;
+    let pulses: Vec<Arc<Pulse>> = plan.cores.iter().map(|_| Arc::default()).collect();
+    let broker = Arc::new(BrokerInfo {
+        advertised: advertised(&config, kafka.address.port()),
+        kafka_address: kafka.address,
+        admin_address: admin_socket.address,
+        cores: plan.cores,
+        shard_memory_bytes: plan.shard_memory_bytes,
+        started,
+        pulses: pulses.clone(),
+        config,
+    });
+    let _guard =
+        Guard::start(pulses).map_err(|error| Error::system("cannot start the liveness guard", error))?;
+    let mut broker = Broker::start(broker, kafka.into_sockets(), admin_socket.into_sockets())?;
+    broker.wait_for(Phase::Starting)?;
+    broker.phase.send_replace(Phase::Serving);
+    broker.wait_for(Phase::Serving)?;
+    broker.announce()?;
+    broker.serve()?;
+    broker.stop()
+}
+
+fn data_dir_error(config: &Config, source: io::Error) -> Error {
+    Error::DataDir { path: config.data_dir.clone(), source }
+}
+
+/// What clients are told: as configured, else the host that is listened on, else this machine's name.
+fn advertised(config: &Config, actual_port: u16) -> HostPort {
+    if let Some(address) = &config.advertise {
+        return address.clone();
+    }
+    let wildcard = matches!(config.listen.host.as_str(), "0.0.0.0" | "::" | "");
+    let host = if wildcard { host_name() } else { config.listen.host.clone() };
+    HostPort { host, port: actual_port }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty() && name != "(none)")
+        .unwrap_or_else(|| "localhost".into())
+}
+
+/// The main thread's view of the running shards.
+struct Broker {
+    info: Arc<BrokerInfo>,
+    phase: watch::Sender<Phase>,
+    events: mpsc::Receiver<Event>,
+    executors: Vec<glommio::ExecutorJoinHandle<()>>,
+    systemd: Notifier,
+    stop_requested: Option<i32>,
+}
+
+impl Broker {
+    fn start(
+        info: Arc<BrokerInfo>,
+        kafka: Vec<TcpListener>,
+        admin: Vec<TcpListener>,
+    ) -> Result<Broker, Error> {
+        let (events_in, events) = mpsc::channel();
+        signals::forward(events_in.clone())
+            .map_err(|error| Error::system("cannot wait for signals", error))?;
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let background_threads = info.shards().min(BACKGROUND_THREADS_MAX);
+        let background = Background::start(background_threads)
+            .map_err(|error| Error::system("cannot start threads", error))?;
+        let open_in_broker = Arc::new(AtomicUsize::new(0));
+        let mut admin = admin.into_iter();
+        let mut executors = Vec::new();
+        for (seed, kafka) in mesh(info.shards()).into_iter().zip(kafka) {
+            let id = seed.id();
+            let task = ShardTask {
+                seed,
+                info: info.clone(),
+                kafka,
+                admin: admin.next(),
+                background: background.clone(),
+                open_in_broker: open_in_broker.clone(),
+                phases: phases.clone(),
+                events: events_in.clone(),
+            };
+            let options = ExecutorOptions {
+                core: Some(info.cores[id.0]),
+                name: format!("shard-{id}"),
+                spin_before_park: Duration::from_micros(info.config.spin_before_park_us),
+                ..ExecutorOptions::default()
+            };
+            let executor = runtime::spawn_executor(options, move || task.run());
+            executors
+                .push(executor.map_err(|error| Error::system(format!("cannot start shard {id}"), error))?);
+        }
+        Ok(Broker {
+            info,
+            phase,
+            events,
+            executors,
+            systemd: Notifier::from_environment(),
+            stop_requested: None,
+        })
+    }
+
+    /// Waits until every shard has reported the phase. A signal that comes meanwhile is remembered.
+    fn wait_for(&mut self, phase: Phase) -> Result<(), Error> {
+        let mut waiting_for = self.info.shards();
+        while waiting_for > 0 {
+            match self.events.recv().expect("the signal thread holds the other end") {
+                Event::Reached(_, reached) => waiting_for -= usize::from(reached == phase),
+                Event::Failed(shard, reason) => return Err(Error::ShardStopped { shard: shard.0, reason }),
+                Event::Signal(signal) if phase == Phase::Starting => {
+                    // No client was let in: there is nothing to finish, and recovery can be repeated.
+                    tracing::info!(signal, "stopped while starting");
+                    std::process::exit(0);
+                }
+                Event::Signal(signal) => self.stop_requested = Some(signal),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells people, the ready file and systemd that clients are let in.
+    fn announce(&self) -> Result<(), Error> {
+        // Nobody may be reading; that is no reason to stop.
+        let _ = io::stdout().write_all(summary(&self.info).as_bytes());
+        if let Some(path) = &self.info.config.ready_file {
+            write_ready_file(path, &self.info).map_err(|error| {
+                Error::system(format!("cannot write the ready file {}", path.display()), error)
+            })?;
+        }
+        self.systemd.ready(&format!("serving Kafka clients on {}", self.info.kafka_address));
+        tracing::info!(
+            node_id = self.info.config.node_id,
+            kafka = %self.info.kafka_address,
+            advertised = %self.info.advertised,
+            admin = %self.info.admin_address,
+            shards = self.info.shards(),
+            start_ms = self.info.started.elapsed().as_millis() as u64,
+            "ready"
+        );
+        Ok(())
+    }
+
+    /// Until a signal comes or a shard ends; meanwhile tells systemd that all shards are alive, as long as they are.
+    fn serve(&mut self) -> Result<(), Error> {
+        let mut asked: Vec<Option<u64>> = vec![None; self.info.shards()];
+        while self.stop_requested.is_none() {
+            let event = match self.systemd.watchdog_interval {
+                None => self.events.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                Some(interval) => self.events.recv_timeout(interval),
+            };
+            match event {
+                Ok(Event::Signal(signal)) => self.stop_requested = Some(signal),
+                Ok(Event::Failed(shard, reason)) => {
+                    return Err(Error::ShardStopped { shard: shard.0, reason });
+                }
+                Ok(Event::Reached(..)) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let alive = |(pulse, asked): (&Arc<Pulse>, &Option<u64>)| {
+                        asked.is_none_or(|answers| pulse.answers() > answers)
+                    };
+                    if self.info.pulses.iter().zip(&asked).all(alive) {
+                        self.systemd.watchdog();
+                        for (pulse, asked) in self.info.pulses.iter().zip(&mut asked) {
+                            *asked = Some(pulse.answers());
+                            pulse.ask();
+                        }
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    unreachable!("the signal thread holds the other end")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        tracing::info!(signal = self.stop_requested, "stopping");
+        self.systemd.stopping();
+        for phase in [Phase::Draining, Phase::Closing] {
+            self.phase.send_replace(phase);
+            self.wait_for(phase)?;
+        }
+        self.phase.send_replace(Phase::Stopped);
+        for executor in self.executors.drain(..) {
+            executor
+                .join()
+                .map_err(|error| Error::system("a shard ended badly", io::Error::other(error.to_string())))?;
+        }
+        if let Some(path) = &self.info.config.ready_file {
+            let _ = std::fs::remove_file(path);
+        }
+        tracing::info!(uptime_s = self.info.started.elapsed().as_secs(), "stopped cleanly");
+        Ok(())
+    }
+}
+
+/// Everything that one shard is started with, on its way to its thread.
+struct ShardTask {
+    seed: MeshSeed<Shard>,
+    info: Arc<BrokerInfo>,
+    kafka: TcpListener,
+    /// Only shard 0 has it.
+    admin: Option<TcpListener>,
+    background: Background,
+    open_in_broker: Arc<AtomicUsize>,
+    phases: watch::Receiver<Phase>,
+    events: mpsc::Sender<Event>,
+}
+
+impl ShardTask {
+    async fn run(self) {
+        let (id, events) = (self.seed.id(), self.events.clone());
+        if let Err(error) = self.live().await {
+            let _ = events.send(Event::Failed(id, error.to_string()));
+        }
+    }
+
+    async fn live(mut self) -> Result<(), Error> {
+        let info = self.info.clone();
+        let id = self.seed.id();
+        runtime::probe::settle_on_no_polling(&info.config.data_dir, id.0)
+            .await
+            .map_err(|source| data_dir_error(&info.config, source))?;
+        let shard = Rc::new(Shard {
+            id,
+            broker: info.clone(),
+            mesh: self.seed.plant(),
+            budget: Budget::new(info.shard_memory_bytes),
+            metrics: ShardMetrics::default(),
+            pulse: info.pulses[id.0].clone(),
+            background: self.background,
+            net: OnceCell::new(),
+        });
+        shard.mesh.attach(&shard);
+        runtime::spawn(shard.mesh.run());
+        runtime::spawn(shard.pulse.clone().run());
+        let admin_server = self.admin.take().map(|socket| admin::start(shard.clone(), socket)).transpose();
+        let admin_server = admin_server.map_err(|error| Error::system("cannot serve HTTP", error))?;
+        shard.start().await?;
+        let reached = |phase| {
+            let _ = self.events.send(Event::Reached(id, phase));
+        };
+        reached(Phase::Starting);
+
+        enter(&mut self.phases, Phase::Serving).await;
+        let net = open_net(&shard, self.open_in_broker);
+        let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
+            .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
+        runtime::spawn(net.clone().sweep());
+        if let Some(admin) = &admin_server {
+            admin.set_ready(true);
+        }
+        reached(Phase::Serving);
+
+        enter(&mut self.phases, Phase::Draining).await;
+        if let Some(admin) = &admin_server {
+            admin.set_ready(false);
+        }
+        accepting.stop();
+        net.drain(Duration::from_millis(info.config.shutdown_timeout_ms)).await;
+        reached(Phase::Draining);
+
+        enter(&mut self.phases, Phase::Closing).await;
+        shard.shutdown().await?;
+        reached(Phase::Closing);
+
+        enter(&mut self.phases, Phase::Stopped).await;
+        Ok(())
+    }
+}
+
+async fn enter(phases: &mut watch::Receiver<Phase>, phase: Phase) {
+    // An error means that the main thread is gone, and with it the process.
+    let _ = phases.wait_for(|current| *current >= phase).await;
+}
+
+fn open_net(shard: &Rc<Shard>, open_in_broker: Arc<AtomicUsize>) -> Rc<Net> {
+    let for_dispatch = shard.clone();
+    let for_congestion = shard.clone();
+    let net = Net::new(
+        Limits::from(shard.config()),
+        shard.budget.clone(),
+        shard.pulse.clone(),
+        open_in_broker,
+        Box::new(move |connection, frame| api::dispatch(&for_dispatch, connection, frame)),
+        Box::new(move |cx| for_congestion.mesh.is_congested(cx)),
+        recorder(shard.clone()),
+    );
+    assert!(shard.net.set(net.clone()).is_ok(), "sockets are opened once");
+    net
+}
+
+/// What a person sees first.
+fn summary(info: &BrokerInfo) -> String {
+    let config = &info.config;
+    let data_dir = std::fs::canonicalize(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let durability = match config.durability {
+        Durability::Sync => "sync (an acknowledged record survives loss of power)",
+        Durability::Write => "write (an acknowledged record may be lost when power is lost)",
+    };
+    format!(
+        "broker {version} is ready (node {node})\n\
+         \x20 clients     {kafka} (advertised as {advertised})\n\
+         \x20 admin       http://{admin}/ (metrics, health)\n\
+         \x20 data        {data}\n\
+         \x20 cores       {cores}, one shard each\n\
+         \x20 memory      {memory} MiB\n\
+         \x20 durability  {durability}\n\
+         Ctrl-C stops it.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node_id,
+        kafka = info.kafka_address,
+        advertised = info.advertised,
+        admin = info.admin_address,
+        data = data_dir.display(),
+        cores = Cores::List(info.cores.clone()),
+        memory = (info.shard_memory_bytes * info.shards() as u64) >> 20,
+    )
+}
+
+/// Appears whole or not at all, so that a reader never sees half of it.
+fn write_ready_file(path: &Path, info: &BrokerInfo) -> io::Result<()> {
+    let content = serde_json::json!({
+        "pid": std::process::id(),
+        "kafka": info.kafka_address.to_string(),
+        "advertised": info.advertised.to_string(),
+        "admin": info.admin_address.to_string(),
+    });
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, format!("{content}\n"))?;
+    std::fs::rename(&unfinished, path)
+}

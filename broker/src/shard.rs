@@ -1,0 +1,165 @@
+//! One core's share of the broker: everything that its tasks use. Nothing in it is shared with another shard.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::budget::Budget;
+use crate::config::{Config, HostPort};
+use crate::mesh::{HasMesh, Mesh};
+use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
+use crate::net::Net;
+use crate::placement::{ShardId, shard_of};
+use crate::runtime::{Background, Pulse};
+
+/// What is the same on all shards and does not change while the broker runs.
+#[derive(Debug)]
+pub struct BrokerInfo {
+    /// All settings.
+    pub config: Config,
+    /// The cores that the shards run on, by shard.
+    pub cores: Vec<usize>,
+    /// Memory of one shard.
+    pub shard_memory_bytes: u64,
+    /// The address that clients are told to use.
+    pub advertised: HostPort,
+    /// Where clients connect, with the actual port.
+    pub kafka_address: std::net::SocketAddr,
+    /// Where HTTP is served, with the actual port.
+    pub admin_address: std::net::SocketAddr,
+    /// When the process began to start.
+    pub started: Instant,
+    /// The signs of life of all shards, by shard.
+    pub pulses: Vec<Arc<Pulse>>,
+}
+
+impl BrokerInfo {
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// Where data lives.
+    pub fn data_dir(&self) -> &PathBuf {
+        &self.config.data_dir
+    }
+}
+
+/// One shard; lives on its executor's thread in an `Rc`.
+pub struct Shard {
+    /// Which one.
+    pub id: ShardId,
+    /// What is the same on all.
+    pub broker: Arc<BrokerInfo>,
+    /// Calls to other shards.
+    pub mesh: Mesh<Shard>,
+    /// Memory for requests in flight.
+    pub budget: Budget,
+    /// Counters.
+    pub metrics: ShardMetrics,
+    /// Signs of life for the guard.
+    pub pulse: Arc<Pulse>,
+    /// Idle-priority threads, common to all shards.
+    pub background: Background,
+    /// Sockets, from the moment when clients are let in.
+    pub net: OnceCell<Rc<Net>>,
+}
+
+impl HasMesh for Shard {
+    fn mesh(&self) -> &Mesh<Self> {
+        &self.mesh
+    }
+}
+
+impl AsRef<RequestMetrics> for Shard {
+    fn as_ref(&self) -> &RequestMetrics {
+        &self.metrics.requests
+    }
+}
+
+impl Shard {
+    /// All settings.
+    pub fn config(&self) -> &Config {
+        &self.broker.config
+    }
+
+    /// Number of shards.
+    pub fn count(&self) -> usize {
+        self.broker.shards()
+    }
+
+    /// The shard that owns the partition.
+    pub fn owner_of(&self, topic_id: uuid::Uuid, partition: i32) -> ShardId {
+        shard_of(topic_id, partition, self.count())
+    }
+
+    /// Brings the shard to the point where clients can be let in: opens its logs, and on shard 0 the metadata. The mesh is running.
+    pub async fn start(self: &Rc<Self>) -> Result<(), crate::Error> {
+        Ok(())
+    }
+
+    /// Makes everything durable and marks the data clean; no client is connected any more, but other shards may still call.
+    pub async fn shutdown(self: &Rc<Self>) -> Result<(), crate::Error> {
+        Ok(())
+    }
+
+    /// Adds this shard's metrics.
+    pub fn collect(&self, samples: &mut Samples) {
+        let shard = self.id.to_string();
+        let labels = [("shard", shard.as_str())];
+        self.metrics.collect(samples);
+        if let Some(net) = self.net.get() {
+            net.collect(&shard, samples);
+        }
+        let mesh = self.mesh.stats();
+        samples.counter("broker_mesh_calls_total", "Calls made to other shards.", &labels, mesh.calls);
+        samples.counter(
+            "broker_mesh_local_calls_total",
+            "Calls made to the own shard.",
+            &labels,
+            mesh.local_calls,
+        );
+        samples.counter(
+            "broker_mesh_messages_received_total",
+            "Calls and answers received.",
+            &labels,
+            mesh.received,
+        );
+        samples.counter("broker_mesh_wakes_total", "Times the receiver woke up.", &labels, mesh.wakes);
+        samples.gauge("broker_mesh_calls_in_flight", "Unanswered calls.", &labels, mesh.in_flight as f64);
+        samples.gauge(
+            "broker_memory_budget_bytes",
+            "Memory budget.",
+            &labels,
+            self.budget.total_bytes() as f64,
+        );
+        samples.gauge("broker_memory_used_bytes", "Budget in use.", &labels, self.budget.used_bytes() as f64);
+        samples.counter(
+            "broker_memory_waits_total",
+            "Reads that waited for memory.",
+            &labels,
+            self.budget.waits(),
+        );
+        samples.gauge(
+            "broker_requests_in_flight",
+            "Requests in progress.",
+            &labels,
+            self.pulse.in_flight() as f64,
+        );
+        samples.counter("broker_turns_total", "Times a connection's task ran.", &labels, self.pulse.turns());
+        samples.counter(
+            "broker_guard_wakes_total",
+            "Wakes by the liveness guard.",
+            &labels,
+            self.pulse.guard_wakes(),
+        );
+        samples.counter(
+            "broker_guard_rescues_total",
+            "Wakes by the liveness guard after which work went on.",
+            &labels,
+            self.pulse.guard_rescues(),
+        );
+    }
+}
