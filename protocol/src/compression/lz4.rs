@@ -42,7 +42,8 @@ pub(super) struct Reader<'a> {
 /// Where the current block's plain bytes are.
 enum Block<'a> {
     Stored(&'a [u8]),
-    Decompressed,
+    /// So many at the front of the buffer.
+    Decompressed(usize),
 }
 
 impl<'a> Reader<'a> {
@@ -75,7 +76,7 @@ impl<'a> Reader<'a> {
     fn ready(&self) -> &[u8] {
         match self.block {
             Block::Stored(bytes) => bytes,
-            Block::Decompressed => &self.buffer,
+            Block::Decompressed(length) => &self.buffer[..length],
         }
     }
 
@@ -125,21 +126,21 @@ impl<'a> Reader<'a> {
         if self.flags & BLOCK_CHECKSUM != 0 && self.take_u32()? != xxhash32(bytes) {
             return Err(damaged("a block's checksum does not match"));
         }
-        if stored {
-            self.block = Block::Stored(bytes);
+        self.block = if stored {
+            Block::Stored(bytes)
         } else {
-            self.block = Block::Decompressed;
-            self.buffer.resize(self.max_block_bytes.min(length * MAX_EXPANSION), 0);
-            let written = lz4_flex::block::decompress_into(bytes, &mut self.buffer).map_err(damaged);
-            self.buffer.truncate(*written.as_ref().unwrap_or(&0));
-            written?;
-        }
+            let room = self.max_block_bytes.min(length * MAX_EXPANSION);
+            if self.buffer.len() < room {
+                self.buffer.resize(room, 0);
+            }
+            Block::Decompressed(
+                lz4_flex::block::decompress_into(bytes, &mut self.buffer[..room]).map_err(damaged)?,
+            )
+        };
         if self.flags & CONTENT_CHECKSUM != 0 {
-            let ready = match self.block {
-                Block::Stored(bytes) => bytes,
-                Block::Decompressed => &self.buffer,
-            };
-            self.content_hash.write(ready);
+            let mut hash = std::mem::replace(&mut self.content_hash, XxHash32::with_seed(0));
+            hash.write(self.ready());
+            self.content_hash = hash;
         }
         Ok(())
     }

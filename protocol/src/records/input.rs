@@ -3,6 +3,7 @@
 use super::{
     error::{BatchError, RecordFault},
     varint::{unzigzag32, unzigzag64},
+    walk::{Outline, walk_record},
 };
 use crate::compression::{CompressionError, Decompressor};
 
@@ -32,6 +33,8 @@ impl Stop {
 
 /// Bytes that are read from front to back.
 pub(super) trait Input {
+    /// Passes over one record.
+    fn record(&mut self) -> Result<Outline, Stop>;
     /// Bytes read so far.
     fn position(&self) -> u64;
     /// The next byte.
@@ -112,6 +115,11 @@ impl<'a> SliceInput<'a> {
 
 impl Input for SliceInput<'_> {
     #[inline]
+    fn record(&mut self) -> Result<Outline, Stop> {
+        walk_record(self)
+    }
+
+    #[inline]
     fn position(&self) -> u64 {
         self.position as u64
     }
@@ -161,6 +169,20 @@ impl<'a> StreamInput<'a> {
 }
 
 impl Input for StreamInput<'_> {
+    /// Nearly all records lie whole in what has been decompressed already, where they are as cheap as in memory; only
+    /// one that crosses the end of a block is read byte by byte.
+    fn record(&mut self) -> Result<Outline, Stop> {
+        let mut ready = SliceInput::new(self.fill()?);
+        match walk_record(&mut ready) {
+            Err(Stop::Fault(RecordFault::Truncated)) => walk_record(self),
+            record => {
+                let length = ready.position;
+                self.consume(length);
+                record
+            }
+        }
+    }
+
     fn position(&self) -> u64 {
         self.position
     }

@@ -11,7 +11,7 @@ use super::{
     error::{BatchError, RecordError, RecordErrors, RecordFault},
     header::{NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, sequence_after},
     input::{Input, SliceInput, Stop, StreamInput},
-    walk::{Outline, walk_record},
+    walk::Outline,
 };
 use crate::compression::{Compression, DecompressionLimit, Decompressor};
 
@@ -279,7 +279,7 @@ impl Rules {
     fn check_all(&mut self, input: &mut impl Input) -> Result<(), BatchError> {
         let mut previous_offset_delta = -1;
         for index in 0..self.record_count {
-            let record = walk_record(input).map_err(|stop| stop.at(index))?;
+            let record = input.record().map_err(|stop| stop.at(index))?;
             let in_order = if self.dense_offsets {
                 record.offset_delta == index
             } else {
