@@ -1,6 +1,6 @@
 //! What can be wrong with a batch, and the error code that tells the producer.
 
-use crate::compression::CompressionError;
+use crate::{compression::CompressionError, error::ErrorCode};
 
 /// Why bytes are not a batch, or not one that may be appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,19 +157,18 @@ impl RecordErrors {
 impl BatchError {
     /// The error code for a produce response, as Kafka's `ProduceRequest.validateRecords`, `UnifiedLog` and
     /// `LogValidator` choose it.
-    pub fn code(&self) -> i16 {
-        const CORRUPT_MESSAGE: i16 = 2;
-        const MESSAGE_TOO_LARGE: i16 = 10;
-        const INVALID_TIMESTAMP: i16 = 32;
-        const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
-        const INVALID_RECORD: i16 = 87;
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidLength(_) | Self::UnknownMagic(_) | Self::CrcMismatch { .. } => CORRUPT_MESSAGE,
+            Self::InvalidLength(_) | Self::UnknownMagic(_) | Self::CrcMismatch { .. } => {
+                ErrorCode::CORRUPT_MESSAGE
+            }
             // A Java producer answers this one by splitting the batch, which is what helps here too.
-            Self::TooLarge { .. } | Self::Compression(CompressionError::TooLarge { .. }) => MESSAGE_TOO_LARGE,
-            Self::LogAppendTime => INVALID_TIMESTAMP,
-            Self::Records(errors) if errors.timestamp => INVALID_TIMESTAMP,
-            Self::UnsupportedCompression(_) => UNSUPPORTED_COMPRESSION_TYPE,
+            Self::TooLarge { .. } | Self::Compression(CompressionError::TooLarge { .. }) => {
+                ErrorCode::MESSAGE_TOO_LARGE
+            }
+            Self::LogAppendTime => ErrorCode::INVALID_TIMESTAMP,
+            Self::Records(errors) if errors.timestamp => ErrorCode::INVALID_TIMESTAMP,
+            Self::UnsupportedCompression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             Self::Truncated { .. }
             | Self::OldMagic(_)
             | Self::TrailingBytes(_)
@@ -181,7 +180,7 @@ impl BatchError {
             | Self::Compression(_)
             | Self::MalformedRecord { .. }
             | Self::BytesBehindRecords
-            | Self::Records(_) => INVALID_RECORD,
+            | Self::Records(_) => ErrorCode::INVALID_RECORD,
         }
     }
 

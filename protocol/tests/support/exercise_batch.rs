@@ -30,7 +30,7 @@ fn check(bytes: &[u8]) {
             limits.decompression.max_bytes = MAX_BYTES;
             match validate(bytes, &limits, NOW_MS) {
                 Ok(validated) => check_valid(bytes, &validated, origin),
-                Err(error) => assert!(!error.to_string().is_empty() && error.code() > 0),
+                Err(error) => assert!(!error.to_string().is_empty() && error.code().0 > 0),
             }
         }
     }
