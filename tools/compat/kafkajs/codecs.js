@@ -4,7 +4,7 @@ const { CompressionTypes, CompressionCodecs } = require('kafkajs');
 const lz4 = require('lz4js');
 const { ZstdCodec } = require('zstd-codec');
 
-const writeOnly = async () => { throw new Error('this suite reads with kcat'); };
+const writeOnly = async () => { throw new Error('this suite reads with another client'); };
 
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
 
