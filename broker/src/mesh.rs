@@ -290,3 +290,144 @@ fn bump(counter: &Cell<u64>) {
 fn bump_by(counter: &Cell<usize>, by: usize) {
     counter.set(counter.get() + by);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::spawn_executor;
+
+    struct State {
+        mesh: Mesh<State>,
+        seen: RefCell<Vec<u32>>,
+    }
+
+    impl HasMesh for State {
+        fn mesh(&self) -> &Mesh<Self> {
+            &self.mesh
+        }
+    }
+
+    /// Runs `test` on shard 0 of a mesh whose other shards only answer.
+    fn on_mesh<F, Fut>(shards: usize, test: F)
+    where
+        F: FnOnce(Rc<State>) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let mut seeds = mesh::<State>(shards).into_iter();
+        let first = seeds.next().expect("at least one shard");
+        let start = |seed: MeshSeed<State>| {
+            let state = Rc::new(State { mesh: seed.plant(), seen: RefCell::default() });
+            state.mesh.attach(&state);
+            crate::runtime::spawn(state.mesh.run());
+            state
+        };
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let others: Vec<_> = seeds
+            .map(|seed| {
+                let mut stopped = stopped.clone();
+                let run = move || async move {
+                    let _state = start(seed);
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
+                };
+                spawn_executor(Default::default(), run).expect("an executor")
+            })
+            .collect();
+        let tested = spawn_executor(Default::default(), move || async move { test(start(first)).await });
+        tested.expect("an executor").join().expect("the test passes");
+        stop.send_replace(true);
+        others.into_iter().for_each(|other| other.join().expect("an orderly end"));
+    }
+
+    #[test]
+    fn calls_begin_in_the_order_in_which_they_were_made_and_answers_find_their_caller() {
+        on_mesh(3, |state| async move {
+            let calls: Vec<_> = (0..1000u32)
+                .map(|n| {
+                    let call = move |there: &Rc<State>| {
+                        there.seen.borrow_mut().push(n);
+                        let there = there.clone();
+                        async move {
+                            if n % 3 == 0 {
+                                crate::runtime::yield_now().await;
+                            }
+                            (there.mesh.id(), n)
+                        }
+                    };
+                    state.mesh.call(ShardId(1), call)
+                })
+                .collect();
+            let answers = join_all(calls).await;
+            assert!(answers.into_iter().eq((0..1000).map(|n| (ShardId(1), n))));
+            let seen = state.mesh.call(ShardId(1), |there| std::future::ready(there.seen.take())).await;
+            assert!(seen.into_iter().eq(0..1000));
+            assert_eq!(state.mesh.stats().in_flight, 0);
+            assert_eq!(state.mesh.stats().calls, 1001);
+        });
+    }
+
+    #[test]
+    fn a_sleeping_peer_is_woken_by_each_call() {
+        on_mesh(2, |state| async move {
+            // One at a time: the peer has gone to sleep before the next call comes.
+            for n in 0..200 {
+                assert_eq!(state.mesh.call(ShardId(1), move |_| std::future::ready(n)).await, n);
+            }
+        });
+    }
+
+    #[test]
+    fn a_call_to_the_own_shard_has_begun_when_it_returns() {
+        on_mesh(1, |state| async move {
+            let call = state.mesh.call(ShardId(0), |here| {
+                here.seen.borrow_mut().push(7);
+                std::future::ready(8)
+            });
+            assert_eq!(*state.seen.borrow(), [7]);
+            assert_eq!(call.await, 8);
+            assert_eq!((state.mesh.stats().calls, state.mesh.stats().local_calls), (0, 1));
+        });
+    }
+
+    #[test]
+    fn all_shards_are_asked_and_answer_in_order() {
+        on_mesh(3, |state| async move {
+            let ids = state.mesh.call_all(|there| std::future::ready(there.mesh.id())).await;
+            assert_eq!(ids, [ShardId(0), ShardId(1), ShardId(2)]);
+        });
+    }
+
+    #[test]
+    fn too_many_unanswered_calls_congest_until_answers_come() {
+        on_mesh(2, |state| async move {
+            let calls: Vec<_> = (0..IN_FLIGHT_MAX)
+                .map(|_| state.mesh.call(ShardId(1), |_| crate::runtime::yield_now()))
+                .collect();
+            let congested = |cx: &mut Context<'_>| state.mesh.is_congested(cx);
+            assert!(poll_fn(|cx| Poll::Ready(congested(cx))).await);
+            // Woken by the answers, or this never ends.
+            poll_fn(|cx| if congested(cx) { Poll::Pending } else { Poll::Ready(()) }).await;
+            join_all(calls).await;
+        });
+    }
+
+    /// Not a test: `cargo test --release -p broker -- --ignored --nocapture round_trip`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn measure_the_round_trip_to_a_sleeping_and_to_a_busy_peer() {
+        on_mesh(2, |state| async move {
+            let mut times: Vec<u128> = Vec::new();
+            for _ in 0..20_000 {
+                let start = std::time::Instant::now();
+                state.mesh.call(ShardId(1), |_| std::future::ready(())).await;
+                times.push(start.elapsed().as_nanos());
+            }
+            times.sort_unstable();
+            println!("one at a time: p50 {} µs, p99 {} µs", times[10_000] / 1000, times[19_800] / 1000);
+            let start = std::time::Instant::now();
+            for _ in 0..20_000 {
+                join_all((0..64).map(|_| state.mesh.call(ShardId(1), |_| std::future::ready(())))).await;
+            }
+            println!("64 in flight: {:.0} round trips/s", 1_280_000.0 / start.elapsed().as_secs_f64());
+        });
+    }
+}

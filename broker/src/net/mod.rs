@@ -13,6 +13,8 @@ pub mod listener;
 pub mod send;
 pub mod socket;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, DispatchOutcome};
 pub use listener::{Listeners, bind};
