@@ -71,6 +71,24 @@ pub fn decode_response<'a, M: Message<'a>>(frame: &'a [u8], version: i16) -> Res
     Ok((header.correlation_id, message))
 }
 
+/// Encodes a message with its version in front, as coordinators store keys and values and consumers exchange
+/// subscriptions and assignments.
+pub fn encode_versioned<'a, M: Message<'a>>(message: &M, version: i16) -> Result<Bytes, EncodeError> {
+    let mut e = Encoder::with_capacity(INITIAL_BYTES);
+    e.int16(version);
+    message.encode(&mut e, version)?;
+    Ok(e.finish_contiguous())
+}
+
+/// Reads a message that has its version in front; returns the version too.
+pub fn decode_versioned<'a, M: Message<'a>>(bytes: &'a [u8]) -> Result<(i16, M), DecodeError> {
+    let mut d = Decoder::new(bytes);
+    let version = d.int16()?;
+    let message = M::decode(&mut d, version)?;
+    d.finish()?;
+    Ok((version, message))
+}
+
 fn api_key<'a, M: Message<'a>>() -> ApiKey {
     ApiKey::from_i16(M::KEY).expect("only requests and responses travel in frames")
 }

@@ -1,0 +1,7 @@
+//! Tests of the generated codecs, written once for all messages.
+
+mod gen_values;
+mod golden;
+mod hostile;
+mod oracle;
+mod roundtrip;
