@@ -15,12 +15,18 @@ pub trait Generate {
 pub struct Gen {
     state: u64,
     depth: u32,
+    unknown_tags: bool,
 }
 
 impl Gen {
     /// The same seed gives the same values.
     pub fn new(seed: u64) -> Self {
-        Gen { state: seed, depth: 0 }
+        Gen { state: seed, depth: 0, unknown_tags: true }
+    }
+
+    /// Like `new`, but no struct gets unknown tagged fields: they cannot move to a version without tags.
+    pub fn without_unknown_tags(seed: u64) -> Self {
+        Gen { unknown_tags: false, ..Gen::new(seed) }
     }
 
     /// 64 random bits.
@@ -102,7 +108,7 @@ impl Gen {
     /// Tagged fields beyond the `known` ones; often the very next tag, which a forgotten field would have.
     pub fn tagged_fields(&mut self, known: u32) -> TaggedFields<'static> {
         let mut fields = TaggedFields::default();
-        if self.below(3) == 0 {
+        if self.unknown_tags && self.below(3) == 0 {
             let mut tag = known;
             for _ in 0..=self.below(2) {
                 fields.insert(tag, self.bytes());
