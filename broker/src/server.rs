@@ -22,7 +22,7 @@ use crate::net::listener::{self, bind};
 use crate::net::table::recorder;
 use crate::net::{Limits, Net};
 use crate::placement::ShardId;
-use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, memory, uring};
+use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, limits, memory, uring};
 use crate::shard::{BrokerInfo, Shard};
 use crate::systemd::Notifier;
 use crate::{Error, admin, api, signals};
@@ -55,6 +55,9 @@ pub enum Phase {
 
 /// Threads for heavy work: few, because they compete with each other and not with the shards.
 const BACKGROUND_THREADS_MAX: usize = 4;
+
+/// With fewer open files a handful of topics and clients exhaust them.
+const OPEN_FILES_MIN: u64 = 16_384;
 
 /// Share of the machine's memory that is used if the configuration does not say.
 const MEMORY_SHARE: u64 = 2;
@@ -94,6 +97,14 @@ fn plan(config: &Config) -> Result<Plan, Error> {
 pub fn run(config: Config) -> Result<(), Error> {
     let started = Instant::now();
     let plan = plan(&config)?;
+    if let Ok(files) = limits::raise(libc::RLIMIT_NOFILE)
+        && files < OPEN_FILES_MIN
+    {
+        tracing::warn!(
+            files,
+            "few open files are allowed: connections and segments need one each; raise LimitNOFILE"
+        );
+    }
     std::fs::create_dir_all(&config.data_dir).map_err(|source| data_dir_error(&config, source))?;
     let kafka =
         bind(&config.listen, plan.cores.len()).map_err(|e| Error::listen("listen", &config.listen, e))?;

@@ -7,14 +7,18 @@
 //! - [`guard`]: the thread that wakes a shard which sleeps although it has work;
 //! - [`background`]: heavy work on idle-priority threads;
 //! - [`waker`]: many waits of one task behind one reference to it;
+//! - [`limits`]: what the system allows the process;
 //! - [`memory`]: how the allocator is set up, how much memory there is.
 
 pub mod background;
 pub mod cores;
 pub mod executor;
 pub mod guard;
+pub mod limits;
 pub mod memory;
 pub mod probe;
+#[cfg(test)]
+mod tests;
 pub mod uring;
 pub mod waker;
 

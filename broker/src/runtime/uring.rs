@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::limits;
+
 /// glommio refuses to start with less locked memory.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
@@ -14,28 +16,14 @@ pub fn check() -> Result<(), String> {
     }
 }
 
-/// Raises the soft limit as far as the hard one allows, then checks that it is enough.
 fn check_memlock() -> Result<(), String> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a valid rlimit that the kernel fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) } != 0 {
-        return Ok(());
+    match limits::raise(libc::RLIMIT_MEMLOCK) {
+        Ok(bytes) if bytes < MEMLOCK_BYTES_MIN => Err(format!(
+            "The limit on locked memory is {bytes} bytes; io_uring needs at least {MEMLOCK_BYTES_MIN}. \
+             Raise it: LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l 8192` in the shell (memlock in /etc/security/limits.conf)."
+        )),
+        _ => Ok(()),
     }
-    if limit.rlim_cur < limit.rlim_max {
-        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-        // SAFETY: the pointer is to a valid rlimit that the kernel reads.
-        if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raised) } == 0 {
-            limit = raised;
-        }
-    }
-    if limit.rlim_cur < MEMLOCK_BYTES_MIN {
-        return Err(format!(
-            "The limit on locked memory is {} bytes; io_uring needs at least {MEMLOCK_BYTES_MIN}. \
-             Raise it: LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l 8192` in the shell (memlock in /etc/security/limits.conf).",
-            limit.rlim_cur
-        ));
-    }
-    Ok(())
 }
 
 fn try_ring() -> io::Result<()> {

@@ -1,0 +1,151 @@
+//! glommio's hazards shown, and their cures. What a hazard does depends on timing and on the file system, so only cures are asserted; the
+//! hazards are printed (`--nocapture`).
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::guard::{Guard, Pulse};
+use super::{CoalescingWaker, ExecutorOptions, spawn_executor, yield_now};
+
+/// Waits until `holds`, at most `limit`; says whether it came true.
+fn comes_true_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    holds()
+}
+
+#[test]
+fn the_guard_revives_a_shard_that_sleeps_with_work_at_hand() {
+    // Hazard: with a short preemption timer glommio parks although a task is ready, often within milliseconds.
+    let pulse: Arc<Pulse> = Arc::default();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let options = ExecutorOptions { preempt_timer: Duration::from_micros(50), ..Default::default() };
+    let executor = spawn_executor(options, {
+        let (pulse, stop) = (pulse.clone(), stop.clone());
+        move || async move {
+            super::spawn(pulse.clone().run());
+            let _work = pulse.begin();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                pulse.turn();
+                yield_now().await;
+            }
+        }
+    });
+    let executor = executor.expect("an executor");
+    let mut last = (pulse.turns(), Instant::now());
+    let stands_still = comes_true_within(Duration::from_secs(4), || {
+        if pulse.turns() != last.0 {
+            last = (pulse.turns(), Instant::now());
+        }
+        last.0 > 0 && last.1.elapsed() > Duration::from_millis(300)
+    });
+    println!("without the guard: stands still = {stands_still} after {} turns", pulse.turns());
+    // Cure: whatever happened so far, it goes on.
+    let _guard = Guard::start(vec![pulse.clone()]).expect("a thread");
+    let wanted = pulse.turns() + 1000;
+    assert!(comes_true_within(Duration::from_secs(60), || pulse.turns() >= wanted));
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    executor.join().expect("an orderly end");
+    println!("with it: {} wakes, {} of them rescues", pulse.guard_wakes(), pulse.guard_rescues());
+}
+
+#[test]
+fn an_idle_executor_is_not_woken_and_a_question_from_outside_wakes_it() {
+    let pulse: Arc<Pulse> = Arc::default();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let executor = spawn_executor(ExecutorOptions::default(), {
+        let pulse = pulse.clone();
+        move || async move {
+            super::spawn(pulse.run());
+            let _ = stopped.await;
+        }
+    });
+    assert!(comes_true_within(Duration::from_secs(20), || pulse.answers() == 1));
+    pulse.ask();
+    assert!(comes_true_within(Duration::from_secs(20), || pulse.answers() == 2));
+    assert_eq!(pulse.guard_wakes(), 0);
+    drop(stop);
+    executor.expect("an executor").join().expect("an orderly end");
+}
+
+/// What glommio thinks of a data file; it tells only in its debug output.
+async fn is_polled(path: &std::path::Path) -> bool {
+    let file = glommio::io::OpenOptions::new().read(true).write(true).create(true).dma_open(path).await;
+    let file = file.expect("direct I/O on the target folder's file system");
+    let text = format!("{file:?}");
+    assert!(text.contains("ollable"), "glommio no longer tells: {text}");
+    file.close().await.expect("closed");
+    !text.contains("NonPollable")
+}
+
+#[test]
+fn after_the_probe_no_disk_is_taken_for_pollable() {
+    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a folder on a disk");
+    let (unprobed, probed) = (dir.path().join("unprobed"), dir.path().join("probed"));
+    let hazard =
+        spawn_executor(ExecutorOptions::default(), move || async move { is_polled(&unprobed).await });
+    println!("without the probe: polled = {}", hazard.expect("an executor").join().expect("an orderly end"));
+    let folder = dir.path().to_owned();
+    let cure = spawn_executor(ExecutorOptions::default(), move || async move {
+        super::probe::settle_on_no_polling(&folder, 0).await.expect("probed");
+        is_polled(&probed).await
+    });
+    assert!(!cure.expect("an executor").join().expect("an orderly end"));
+}
+
+/// As many wakers of one task as a glommio task can have, and a few more.
+const WAKERS: usize = 33_000;
+
+#[test]
+fn a_task_may_have_any_number_of_wakers_behind_a_coalescing_one() {
+    let executor = spawn_executor(ExecutorOptions::default(), || async {
+        let (shared, for_waits) = CoalescingWaker::new();
+        let wakers = Rc::new(RefCell::new(Vec::new()));
+        let woken_by = wakers.clone();
+        let polled = Cell::new(0);
+        poll_fn(|cx| {
+            shared.register(cx.waker());
+            polled.set(polled.get() + 1);
+            if polled.get() == 1 {
+                // With `cx.waker()` instead glommio panics: "Waker invariant broken".
+                wakers.borrow_mut().extend((0..WAKERS).map(|_| for_waits.clone()));
+                let woken_by = woken_by.clone();
+                super::spawn(async move {
+                    yield_now().await;
+                    woken_by.take().into_iter().for_each(std::task::Waker::wake);
+                });
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        polled.get()
+    });
+    assert_eq!(executor.expect("an executor").join().expect("an orderly end"), 2, "many wakes, one poll");
+}
+
+#[test]
+fn a_computing_task_that_asks_whether_to_yield_lets_its_neighbours_run() {
+    let executor = spawn_executor(ExecutorOptions::default(), || async {
+        let neighbour_ran = Rc::new(Cell::new(false));
+        let seen = neighbour_ran.clone();
+        super::spawn(async move {
+            super::sleep(Duration::from_millis(1)).await;
+            seen.set(true);
+        });
+        // Never ends if the neighbour never runs.
+        while !neighbour_ran.get() {
+            glommio::yield_if_needed().await;
+        }
+    });
+    executor.expect("an executor").join().expect("an orderly end");
+}

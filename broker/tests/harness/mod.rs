@@ -1,0 +1,126 @@
+//! Starts the real binary on free ports and a temporary folder, and stops it.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing that a test waits for takes so long, unless it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The binary with free ports and everything in `dir`, which lies on a disk.
+pub fn broker_command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--memory", "512M"]);
+    command.arg("--data-dir").arg(dir.join("data")).arg("--ready-file").arg(dir.join("ready.json"));
+    command.stdout(Stdio::null());
+    command
+}
+
+/// A broker that accepts clients; killed when dropped.
+pub struct RunningBroker {
+    child: Child,
+    /// Where Kafka clients connect.
+    pub kafka: SocketAddr,
+    /// Where HTTP is served.
+    pub admin: SocketAddr,
+    /// Exists while the broker is ready.
+    pub ready_file: PathBuf,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl RunningBroker {
+    /// Starts one with further flags on a fresh folder.
+    pub fn start(flags: &[&str]) -> RunningBroker {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+        Self::start_in(dir, flags)
+    }
+
+    /// Starts one on a folder that exists, which it takes over.
+    pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> RunningBroker {
+        let ready_file = dir.path().join("ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let mut child = broker_command(dir.path()).args(flags).spawn().expect("it starts");
+        wait_until(|| {
+            if let Some(status) = child.try_wait().expect("it can be asked") {
+                panic!("the broker has ended: {status}");
+            }
+            ready_file.exists()
+        });
+        let text = std::fs::read_to_string(&ready_file).expect("readable");
+        let ready: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let address = |name: &str| ready[name].as_str().expect("text").parse().expect("an address");
+        RunningBroker { child, kafka: address("kafka"), admin: address("admin"), ready_file, dir: Some(dir) }
+    }
+
+    /// Sends SIGTERM and waits for the end; the exit code.
+    pub fn terminate(self) -> Option<i32> {
+        self.terminate_keeping_data().0
+    }
+
+    /// Like [`RunningBroker::terminate`], and hands back the folder for another start.
+    pub fn terminate_keeping_data(mut self) -> (Option<i32>, tempfile::TempDir) {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(killed.success());
+        let mut code = None;
+        wait_until(|| {
+            self.child.try_wait().expect("it can be asked").is_some_and(|status| {
+                code = status.code();
+                true
+            })
+        });
+        (code, self.dir.take().expect("handed back once"))
+    }
+
+    /// Kills it without warning and hands back the folder for another start.
+    pub fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+        self.dir.take().expect("handed back once")
+    }
+
+    /// One HTTP request; status and body.
+    pub fn http_get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("set");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("answered");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
+    /// The process's resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("it runs");
+        statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number") * 4096
+    }
+}
+
+impl Drop for RunningBroker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition, and fails after [`DEADLINE`].
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "what the test waits for has not happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The sum of a metric over all labels.
+pub fn sum_of(metrics: &str, name: &str) -> f64 {
+    let values = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
