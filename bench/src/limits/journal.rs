@@ -1,0 +1,111 @@
+//! Direct writes with sync, one at a time, to a file that was filled with zeros before: what a journal's commit costs at least.
+//!
+//! The file is filled first because a write that extends a file, or fills a hole, makes each sync commit the file system's own
+//! journal too: that would measure something that a good journal avoids.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::stats::new_histogram;
+use crate::sys::AlignedBuffer;
+
+const FILE_BYTES: u64 = 128 << 20;
+const FILL_BYTES: usize = 1 << 20;
+const WRITE_BYTES: [usize; 2] = [4 << 10, 1 << 20];
+
+/// One kind of write.
+#[derive(Debug, Clone, Serialize)]
+pub struct JournalLimit {
+    /// Bytes of each write.
+    pub write_bytes: usize,
+    /// How it was made durable: `fdatasync` after the write, or `O_DSYNC` on the file.
+    pub sync: &'static str,
+    /// Durable bytes per second, one write at a time.
+    pub bytes_per_second: f64,
+    /// Median of write and sync together.
+    pub p50_ns: u64,
+    /// Its 99th percentile.
+    pub p99_ns: u64,
+}
+
+/// Removes the file when the measurement ends, however it ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Measures each size with each way to sync. A file system without direct I/O is measured without, and a remark says so.
+pub fn measure(dir: &Path, duration: Duration, remarks: &mut Vec<String>) -> io::Result<Vec<JournalLimit>> {
+    let path = dir.join(format!(".bench-limits-{}.tmp", std::process::id()));
+    let scratch = Scratch(path);
+    fill(&scratch.0)?;
+    let mut limits = Vec::new();
+    for (sync, flags) in [("fdatasync", 0), ("O_DSYNC", libc::O_DSYNC)] {
+        let file = open(&scratch.0, flags, remarks)?;
+        for write_bytes in WRITE_BYTES {
+            limits.push(measure_one(&file, write_bytes, sync, duration / WRITE_BYTES.len() as u32)?);
+        }
+    }
+    Ok(limits)
+}
+
+fn fill(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let zeros = vec![0; FILL_BYTES];
+    for position in (0..FILE_BYTES).step_by(FILL_BYTES) {
+        file.write_all_at(&zeros, position)?;
+    }
+    file.sync_all()
+}
+
+fn open(path: &Path, flags: i32, remarks: &mut Vec<String>) -> io::Result<File> {
+    match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | flags).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let remark = "this file system has no direct I/O: journal figures are of cached writes";
+            if !remarks.iter().any(|known| known == remark) {
+                remarks.push(remark.to_owned());
+            }
+            OpenOptions::new().write(true).custom_flags(flags).open(path)
+        }
+        other => other,
+    }
+}
+
+fn measure_one(
+    file: &File,
+    write_bytes: usize,
+    sync: &'static str,
+    duration: Duration,
+) -> io::Result<JournalLimit> {
+    let mut buffer = AlignedBuffer::new(write_bytes);
+    let mut histogram = new_histogram();
+    let mut position = 0;
+    let start = Instant::now();
+    while histogram.is_empty() || start.elapsed() < duration {
+        // Different bytes each time, so that nothing below can find that they are there already.
+        buffer.as_mut()[..8].copy_from_slice(&histogram.len().to_le_bytes());
+        let began = Instant::now();
+        file.write_all_at(buffer.as_ref(), position)?;
+        if sync == "fdatasync" {
+            file.sync_data()?;
+        }
+        histogram.saturating_record(began.elapsed().as_nanos() as u64);
+        position = (position + write_bytes as u64) % FILE_BYTES;
+    }
+    let bytes = histogram.len() as f64 * write_bytes as f64;
+    Ok(JournalLimit {
+        write_bytes,
+        sync,
+        bytes_per_second: bytes / start.elapsed().as_secs_f64(),
+        p50_ns: histogram.value_at_quantile(0.5),
+        p99_ns: histogram.value_at_quantile(0.99),
+    })
+}

@@ -1,0 +1,146 @@
+//! What this machine could do at best: loopback TCP, journal writes with sync, CRC-32C.
+//!
+//! A broker's figure alone says as much about the machine as about the broker. Each limit is the barest program for one thing that
+//! every produce or fetch must do; a run that is measured together with them becomes a ratio that carries over to other machines.
+
+mod crc;
+mod journal;
+mod tcp;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::{sys, units};
+
+pub use journal::JournalLimit;
+
+/// Options of `bench limits`, and of the measurement that goes with a run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LimitsArgs {
+    /// Folder for the journal file, on the disk that the broker uses
+    #[arg(long = "limits-dir", visible_alias = "dir", value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// How long to measure each limit
+    #[arg(long = "limits-seconds", value_name = "DURATION", default_value = "1s", value_parser = units::parse_duration)]
+    pub seconds: Duration,
+    /// The two cores between which TCP is measured [default: the first and the last]
+    #[arg(long = "limits-cores", value_name = "CORES", value_parser = parse_pair)]
+    pub cores: Option<(usize, usize)>,
+}
+
+fn parse_pair(text: &str) -> Result<(usize, usize), String> {
+    match units::parse_cores(text).map_err(|error| error.to_string())?.as_slice() {
+        [one] => Ok((*one, *one)),
+        [one, two] => Ok((*one, *two)),
+        _ => Err(format!("'{text}' names more than two cores")),
+    }
+}
+
+/// The limits of this machine.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Limits {
+    /// The cores used.
+    pub cores: Vec<usize>,
+    /// One TCP stream over loopback in writes of 1 MiB, a core on each side.
+    pub tcp_bytes_per_second: f64,
+    /// Round trip of 100 bytes over loopback TCP, both sides blocking in the kernel: median.
+    pub ping_pong_p50_ns: u64,
+    /// Its 99th percentile.
+    pub ping_pong_p99_ns: u64,
+    /// Direct writes with sync to a file that was filled with zeros before.
+    pub journal: Vec<JournalLimit>,
+    /// CRC-32C over 1 MiB in cache, one core.
+    pub crc32c_bytes_per_second: f64,
+    /// What a reader has to know, such as a file system without direct I/O.
+    pub remarks: Vec<String>,
+}
+
+impl Limits {
+    /// Measures all of them; takes about five times `--limits-seconds`.
+    pub fn measure(args: &LimitsArgs) -> Result<Limits, BenchError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| BenchError::Limit { what, source }
+        };
+        let allowed = sys::allowed_cores().map_err(failed("the cores"))?;
+        let cores = match (args.cores, allowed.first(), allowed.last()) {
+            (Some(pair), ..) => pair,
+            (None, Some(first), Some(last)) => (*first, *last),
+            (None, ..) => (0, 0),
+        };
+        let mut limits = Limits { cores: vec![cores.0, cores.1], ..Limits::default() };
+        limits.tcp_bytes_per_second = tcp::stream(cores, args.seconds).map_err(failed("loopback TCP"))?;
+        let round_trips = tcp::ping_pong(cores, args.seconds).map_err(failed("a TCP round trip"))?;
+        limits.ping_pong_p50_ns = round_trips.value_at_quantile(0.5);
+        limits.ping_pong_p99_ns = round_trips.value_at_quantile(0.99);
+        limits.journal = journal::measure(&args.dir, args.seconds, &mut limits.remarks)
+            .map_err(failed(&format!("journal writes in {}", args.dir.display())))?;
+        limits.crc32c_bytes_per_second = crc::measure(args.seconds);
+        Ok(limits)
+    }
+
+    /// The limits as a table.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: String| {
+            let _ = writeln!(out, "  {name:<34} {value}");
+        };
+        row("loopback TCP, one stream", units::bytes_per_second(self.tcp_bytes_per_second));
+        row(
+            "loopback TCP, 100 B round trip",
+            format!("p50 {}   p99 {}", units::nanos(self.ping_pong_p50_ns), units::nanos(self.ping_pong_p99_ns)),
+        );
+        for limit in &self.journal {
+            row(
+                &format!("write {} + {}", units::bytes(limit.write_bytes as f64), limit.sync),
+                format!(
+                    "{}   p50 {}   p99 {}",
+                    units::bytes_per_second(limit.bytes_per_second),
+                    units::nanos(limit.p50_ns),
+                    units::nanos(limit.p99_ns)
+                ),
+            );
+        }
+        row("CRC-32C, one core", units::bytes_per_second(self.crc32c_bytes_per_second));
+        for remark in &self.remarks {
+            row("note", remark.clone());
+        }
+        out
+    }
+}
+
+/// Runs `bench limits`.
+pub fn run(args: &LimitsArgs, json: bool) -> Result<(), BenchError> {
+    let limits = Limits::measure(args)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&limits).expect("limits hold only plain values"));
+    } else {
+        print!("{}", limits.render());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_measured_and_shown() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let args = LimitsArgs { dir: dir.path().to_owned(), seconds: Duration::from_millis(20), cores: None };
+        let limits = Limits::measure(&args).expect("this machine can be measured");
+        assert!(limits.tcp_bytes_per_second > 1e6);
+        assert!(limits.ping_pong_p50_ns > 0 && limits.ping_pong_p50_ns <= limits.ping_pong_p99_ns);
+        assert!(limits.crc32c_bytes_per_second > 1e6);
+        assert_eq!(limits.journal.len(), 4);
+        assert!(limits.journal.iter().all(|limit| limit.bytes_per_second > 0.0));
+        let text = limits.render();
+        assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
+        let left = std::fs::read_dir(dir.path()).expect("readable").count();
+        assert_eq!(left, 0, "the journal file was left behind");
+    }
+}

@@ -1,0 +1,309 @@
+//! What one partition has to send next: a pure core without clock or socket.
+//!
+//! A [`Feed`] hands out batches in the order of the schedule. A batch that must be sent again comes back with the same records,
+//! stamps and sequence numbers, before anything newer and only when nothing of this partition is in flight any more, so that the
+//! partition's order holds through every retry.
+
+use std::collections::VecDeque;
+
+use crate::schedule::{Schedule, Share};
+
+/// One batch of consecutive records of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// Number of its first record within the partition, from 0.
+    pub first: u64,
+    /// How many records.
+    pub count: u32,
+    /// Sequence number of the first record, for idempotent producers.
+    pub sequence: i32,
+    /// In a closed loop, the moment of its first sending; in an open loop the schedule knows.
+    pub closed_loop_ns: Option<u64>,
+}
+
+/// Whether a partition has something to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Send this now.
+    Ready(Batch),
+    /// Nothing before this moment.
+    At(u64),
+    /// Nothing until an answer arrives.
+    Blocked,
+    /// Nothing ever again.
+    Finished,
+}
+
+/// How a run paces itself; the same for all its partitions.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// By the schedule. A batch waits up to `linger_ns` for more records.
+    Open {
+        /// The schedule of this worker.
+        schedule: Schedule,
+        /// How long the oldest record of a batch waits for others.
+        linger_ns: u64,
+    },
+    /// Full batches whenever one may be in flight, until `end_ns`.
+    Closed {
+        /// When the run ends.
+        end_ns: u64,
+    },
+}
+
+impl Pace {
+    /// The intended send time of record `number` of `batch`.
+    #[inline]
+    pub fn intended_ns(&self, share: &Share, batch: &Batch, number: u32) -> u64 {
+        match (self, batch.closed_loop_ns) {
+            (Pace::Open { schedule, .. }, None) => {
+                schedule.intended_ns(share.index_of(batch.first + u64::from(number)))
+            }
+            (_, sent) => sent.unwrap_or_default(),
+        }
+    }
+}
+
+/// One partition's supply of batches.
+#[derive(Debug)]
+pub struct Feed {
+    /// Which records of the schedule are this partition's.
+    pub share: Share,
+    taken: u64,
+    in_flight: u32,
+    sequence: i32,
+    retry: VecDeque<Batch>,
+    not_before_ns: u64,
+    /// How often in a row a batch of this partition had to be sent again.
+    failures_in_a_row: u32,
+    /// Nothing leaves until what is in flight is answered: the partition changes its connection.
+    moving: bool,
+}
+
+impl Feed {
+    /// A feed that has sent nothing yet.
+    pub fn new(share: Share) -> Feed {
+        Feed {
+            share,
+            taken: 0,
+            in_flight: 0,
+            sequence: 0,
+            retry: VecDeque::new(),
+            not_before_ns: 0,
+            failures_in_a_row: 0,
+            moving: false,
+        }
+    }
+
+    /// What can be sent at `now_ns`, in batches of at most `max_records`. A `Ready` batch counts as in flight from here on.
+    pub fn next(&mut self, pace: &Pace, now_ns: u64, max_records: u32) -> Next {
+        if self.moving {
+            if self.in_flight > 0 {
+                return Next::Blocked;
+            }
+            self.moving = false;
+        }
+        if let Some(batch) = self.retry.front() {
+            return if self.in_flight > 0 {
+                Next::Blocked
+            } else if now_ns < self.not_before_ns {
+                Next::At(self.not_before_ns)
+            } else {
+                let batch = *batch;
+                self.retry.pop_front();
+                self.in_flight += 1;
+                Next::Ready(batch)
+            };
+        }
+        match pace {
+            Pace::Closed { end_ns } if now_ns >= *end_ns => Next::Finished,
+            Pace::Closed { .. } => Next::Ready(self.take(max_records, Some(now_ns))),
+            Pace::Open { .. } if self.share.is_empty() => Next::Finished,
+            Pace::Open { schedule, linger_ns } => {
+                let mine = self.share.count_in(schedule.total());
+                if self.taken >= mine {
+                    return Next::Finished;
+                }
+                let due = self.share.count_in(schedule.due(now_ns)) - self.taken;
+                let oldest = schedule.intended_ns(self.share.index_of(self.taken));
+                let complete = due >= u64::from(max_records) || self.taken + due == mine;
+                if complete || (due > 0 && now_ns >= oldest + linger_ns) {
+                    return Next::Ready(self.take(due.min(u64::from(max_records)) as u32, None));
+                }
+                let last = (self.taken + u64::from(max_records)).min(mine) - 1;
+                Next::At((oldest + linger_ns).min(schedule.intended_ns(self.share.index_of(last))))
+            }
+        }
+    }
+
+    fn take(&mut self, count: u32, closed_loop_ns: Option<u64>) -> Batch {
+        let batch = Batch { first: self.taken, count, sequence: self.sequence, closed_loop_ns };
+        self.taken += u64::from(count);
+        // Sequence numbers run from 0 to 2^31 - 1 and start again at 0 (`DefaultRecordBatch.incrementSequence`).
+        self.sequence = ((i64::from(self.sequence) + i64::from(count)) & 0x7fff_ffff) as i32;
+        self.in_flight += 1;
+        batch
+    }
+
+    /// A batch was answered for good (written, or failed for good).
+    pub fn settle(&mut self) {
+        self.in_flight = self.in_flight.checked_sub(1).expect("only batches in flight are settled");
+        self.failures_in_a_row = 0;
+    }
+
+    /// From now on the partition's batches take another connection: what is in flight must be answered first, or the two
+    /// connections could overtake each other.
+    pub fn change_connection(&mut self) {
+        self.moving = true;
+    }
+
+    /// How often in a row a batch had to be sent again.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row
+    }
+
+    /// A batch in flight must be sent again, not before `not_before_ns`.
+    pub fn send_again(&mut self, batch: Batch, not_before_ns: u64) {
+        self.in_flight = self.in_flight.checked_sub(1).expect("only batches in flight are sent again");
+        self.failures_in_a_row += 1;
+        let at = self.retry.partition_point(|waiting| waiting.first < batch.first);
+        self.retry.insert(at, batch);
+        self.not_before_ns = self.not_before_ns.max(not_before_ns);
+    }
+
+    /// Records that are due at `now_ns` and neither written nor in flight.
+    pub fn backlog(&self, pace: &Pace, now_ns: u64) -> u64 {
+        let waiting: u64 = self.retry.iter().map(|batch| u64::from(batch.count)).sum();
+        match pace {
+            Pace::Open { schedule, .. } => {
+                waiting + self.share.count_in(schedule.due(now_ns)).saturating_sub(self.taken)
+            }
+            Pace::Closed { .. } => waiting,
+        }
+    }
+
+    /// Batches sent and not answered.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn open(rate: f64, linger_ms: u64, seconds: u64) -> Pace {
+        Pace::Open { schedule: Schedule::new(rate, seconds * 1000 * MS), linger_ns: linger_ms * MS }
+    }
+
+    fn ready(next: Next) -> Batch {
+        match next {
+            Next::Ready(batch) => batch,
+            other => panic!("expected a batch, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_linger_a_record_leaves_when_it_is_due() {
+        let pace = open(1000.0, 0, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        assert_eq!(ready(feed.next(&pace, 0, 100)).count, 1);
+        assert_eq!(feed.next(&pace, MS / 2, 100), Next::At(MS));
+        assert_eq!(ready(feed.next(&pace, MS, 100)).first, 1);
+    }
+
+    #[test]
+    fn linger_gathers_records_until_the_oldest_has_waited_or_the_batch_is_full() {
+        let pace = open(1000.0, 5, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        assert_eq!(feed.next(&pace, 0, 100), Next::At(5 * MS));
+        let batch = ready(feed.next(&pace, 5 * MS, 100));
+        assert_eq!((batch.first, batch.count), (0, 6));
+        // Of the next batch, with room for three: full when the ninth record is due.
+        assert_eq!(feed.next(&pace, 6 * MS, 3), Next::At(8 * MS));
+        assert_eq!(ready(feed.next(&pace, 8 * MS, 3)).count, 3);
+    }
+
+    #[test]
+    fn what_waited_during_a_stall_keeps_its_intended_times() {
+        let pace = open(1000.0, 0, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        assert_eq!(feed.backlog(&pace, 2000 * MS), 2001);
+        let batch = ready(feed.next(&pace, 2000 * MS, 500));
+        assert_eq!(batch.count, 500);
+        assert_eq!(pace.intended_ns(&feed.share, &batch, 0), 0);
+        assert_eq!(pace.intended_ns(&feed.share, &batch, 499), 499 * MS);
+        assert_eq!(feed.backlog(&pace, 2000 * MS), 1501);
+    }
+
+    #[test]
+    fn a_failed_batch_is_sent_again_unchanged_and_before_newer_ones() {
+        let pace = open(1000.0, 0, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        let first = ready(feed.next(&pace, 0, 100));
+        let second = ready(feed.next(&pace, MS, 100));
+        let third = ready(feed.next(&pace, 2 * MS, 100));
+        feed.send_again(second, 10 * MS);
+        assert_eq!(feed.next(&pace, 3 * MS, 100), Next::Blocked, "others of the partition are in flight");
+        feed.send_again(first, 12 * MS);
+        feed.send_again(third, 11 * MS);
+        assert_eq!(feed.next(&pace, 4 * MS, 100), Next::At(12 * MS), "back off");
+        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(first));
+        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Blocked);
+        feed.settle();
+        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(second));
+        feed.settle();
+        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(third));
+        feed.settle();
+        let fourth = ready(feed.next(&pace, 12 * MS, 100));
+        assert_eq!((fourth.first, fourth.sequence, fourth.count), (3, 3, 10));
+    }
+
+    #[test]
+    fn a_partition_that_changes_its_connection_waits_for_what_is_in_flight() {
+        let pace = open(1000.0, 0, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        ready(feed.next(&pace, 0, 100));
+        feed.change_connection();
+        assert_eq!(feed.next(&pace, 5 * MS, 100), Next::Blocked);
+        feed.settle();
+        assert_eq!(ready(feed.next(&pace, 5 * MS, 100)).first, 1);
+    }
+
+    #[test]
+    fn the_last_records_do_not_linger_and_then_nothing_is_left() {
+        let pace = open(1000.0, 1000, 1);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        let batch = ready(feed.next(&pace, 999 * MS, 2000));
+        assert_eq!(batch.count, 1000);
+        assert_eq!(feed.next(&pace, 999 * MS, 2000), Next::Finished);
+        assert_eq!(feed.backlog(&pace, 5000 * MS), 0);
+    }
+
+    #[test]
+    fn a_partition_that_no_key_reaches_has_nothing_to_send() {
+        let mut feed = Feed::new(Share::new(4, vec![]));
+        assert_eq!(feed.next(&open(1000.0, 0, 1), 500 * MS, 10), Next::Finished);
+    }
+
+    #[test]
+    fn a_closed_loop_sends_full_batches_until_its_end() {
+        let pace = Pace::Closed { end_ns: 100 * MS };
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        let batch = ready(feed.next(&pace, 42 * MS, 64));
+        assert_eq!(batch.count, 64);
+        assert_eq!(pace.intended_ns(&feed.share, &batch, 63), 42 * MS);
+        assert_eq!(feed.next(&pace, 100 * MS, 64), Next::Finished);
+    }
+
+    #[test]
+    fn sequence_numbers_start_again_at_zero_after_the_largest() {
+        let pace = Pace::Closed { end_ns: u64::MAX };
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        feed.sequence = i32::MAX - 1;
+        assert_eq!(ready(feed.next(&pace, 0, 3)).sequence, i32::MAX - 1);
+        assert_eq!(ready(feed.next(&pace, 0, 3)).sequence, 1);
+    }
+}

@@ -1,0 +1,319 @@
+//! What a run leaves behind: a live line, a table, JSON, HdrHistogram's text format and a page with plots.
+
+mod hgrm;
+mod html;
+mod plot;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::error::BenchError;
+use crate::limits::Limits;
+use crate::stats::{Collector, Point};
+use crate::units;
+
+pub use hgrm::write_hgrm;
+
+/// Where a run's results go besides the terminal.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OutputArgs {
+    /// Print the result as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Write the latency distribution in HdrHistogram's text format (values in milliseconds)
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Write a page with plots: one self-contained file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print no line per second
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// A latency distribution in a few numbers, nanoseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latency {
+    /// How many latencies.
+    pub count: u64,
+    /// Smallest.
+    pub min_ns: u64,
+    /// Mean.
+    pub mean_ns: f64,
+    /// Standard deviation.
+    pub stddev_ns: f64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// 99.99th percentile.
+    pub p9999_ns: u64,
+    /// Largest.
+    pub max_ns: u64,
+}
+
+impl From<&Histogram<u64>> for Latency {
+    fn from(histogram: &Histogram<u64>) -> Latency {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Latency {
+            count: histogram.len(),
+            min_ns: histogram.min(),
+            mean_ns: histogram.mean(),
+            stddev_ns: histogram.stdev(),
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            p9999_ns: at(0.9999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+/// A result as a part of what the machine could do at best.
+#[derive(Debug, Clone, Serialize)]
+pub struct Share {
+    /// What was measured.
+    pub what: &'static str,
+    /// The run's figure, bytes per second.
+    pub measured: f64,
+    /// The name of the limit.
+    pub limit_name: &'static str,
+    /// The limit, bytes per second.
+    pub limit: f64,
+    /// `measured / limit`.
+    pub share: f64,
+}
+
+/// The result of one run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The command, `produce` or `consume`.
+    pub command: &'static str,
+    /// This program's version.
+    pub version: &'static str,
+    /// When the run began, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// The settings of the run by option name.
+    pub settings: BTreeMap<&'static str, String>,
+    /// Seconds counted, without the warm-up.
+    pub seconds: f64,
+    /// Records per second that were asked for, if the run was an open loop.
+    pub target_rate: Option<f64>,
+    /// Records completed.
+    pub records: u64,
+    /// Records completed per second.
+    pub records_per_second: f64,
+    /// Bytes of keys and values.
+    pub payload_bytes: u64,
+    /// Bytes of keys and values per second.
+    pub payload_bytes_per_second: f64,
+    /// Bytes of record batches per second.
+    pub wire_bytes_per_second: f64,
+    /// Requests answered per second.
+    pub requests_per_second: f64,
+    /// Mean records in a batch.
+    pub records_per_batch: f64,
+    /// Latency, if it was measured.
+    pub latency: Option<Latency>,
+    /// The largest backlog (records due and not sent) at the end of a second.
+    pub largest_backlog: u64,
+    /// The backlog when the schedule ended.
+    pub final_backlog: u64,
+    /// Records that never completed.
+    pub unfinished: u64,
+    /// Errors by name, in records.
+    pub errors: BTreeMap<String, u64>,
+    /// Records sent again.
+    pub retried: u64,
+    /// Connections made again.
+    pub reconnects: u64,
+    /// Anything a reader has to know to judge the figures.
+    pub remarks: Vec<String>,
+    /// The machine's limits, if they were measured in the same run.
+    pub limits: Option<Limits>,
+    /// The result against those limits.
+    pub shares: Vec<Share>,
+    /// Second by second.
+    pub points: Vec<Point>,
+    /// The whole distribution.
+    #[serde(skip)]
+    pub histogram: Option<Histogram<u64>>,
+}
+
+impl Report {
+    /// Forms the report of what `collector` gathered. Shares, remarks and limits are the caller's to add.
+    pub fn new(command: &'static str, started_unix_ms: u64, collector: &Collector, with_latency: bool) -> Report {
+        let total = collector.total();
+        let seconds = collector.points().iter().filter(|point| !point.warmup).count() as f64;
+        let per_second = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
+        Report {
+            command,
+            version: env!("CARGO_PKG_VERSION"),
+            started_unix_ms,
+            settings: BTreeMap::new(),
+            seconds,
+            target_rate: None,
+            records: total.records,
+            records_per_second: per_second(total.records),
+            payload_bytes: total.payload_bytes,
+            payload_bytes_per_second: per_second(total.payload_bytes),
+            wire_bytes_per_second: per_second(total.wire_bytes),
+            requests_per_second: per_second(total.requests),
+            records_per_batch: total.records as f64 / total.batches.max(1) as f64,
+            latency: with_latency.then(|| Latency::from(&total.latency)),
+            largest_backlog: collector.largest_backlog(),
+            final_backlog: total.backlog,
+            unfinished: 0,
+            errors: total.errors.clone(),
+            retried: total.retried,
+            reconnects: total.reconnects,
+            remarks: Vec::new(),
+            limits: None,
+            shares: Vec::new(),
+            points: collector.points().to_vec(),
+            histogram: with_latency.then(|| total.latency.clone()),
+        }
+    }
+
+    /// Adds the limits and what part of them the run reached.
+    pub fn compare_with(&mut self, limits: Limits) {
+        let mut share = |what, measured, limit_name, limit: f64| {
+            if limit > 0.0 {
+                self.shares.push(Share { what, measured, limit_name, limit, share: measured / limit });
+            }
+        };
+        share("payload throughput", self.payload_bytes_per_second, "loopback TCP, one stream", limits.tcp_bytes_per_second);
+        if self.command == "produce" {
+            let journal = limits.journal.iter().map(|j| j.bytes_per_second).fold(0.0, f64::max);
+            share("payload throughput", self.payload_bytes_per_second, "journal write + sync", journal);
+        }
+        self.limits = Some(limits);
+    }
+
+    /// Writes every output that was asked for.
+    pub fn emit(&self, output: &OutputArgs, stdout: &mut impl Write) -> Result<(), BenchError> {
+        if let (Some(path), Some(histogram)) = (&output.hgrm, &self.histogram) {
+            write_file(path, |file| write_hgrm(histogram, file))?;
+        }
+        if let Some(path) = &output.html {
+            write_file(path, |file| file.write_all(html::page(self).as_bytes()))?;
+        }
+        if output.json {
+            let text = serde_json::to_string_pretty(self).expect("a report holds only plain values");
+            writeln!(stdout, "{text}").map_err(|source| BenchError::Output { path: "stdout".into(), source })
+        } else {
+            write!(stdout, "{}", table::render(self))
+                .map_err(|source| BenchError::Output { path: "stdout".into(), source })
+        }
+    }
+}
+
+fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
+) -> Result<(), BenchError> {
+    let attempt = || {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        write(&mut file)?;
+        file.flush()
+    };
+    attempt().map_err(|source| BenchError::Output { path: path.to_owned(), source })
+}
+
+/// The line that is printed every second while a run goes on.
+pub fn live_line(point: &Point, errors: &BTreeMap<String, u64>, latency: bool) -> String {
+    let mut line = format!(
+        "{:>4} s{}  {:>8} rec/s  {:>10}",
+        point.second + 1,
+        if point.warmup { " warm-up" } else { "" },
+        units::count(point.records as f64),
+        units::bytes_per_second(point.payload_bytes as f64),
+    );
+    if latency && point.records > 0 {
+        line += &format!(
+            "  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  max {:>8}",
+            units::nanos(point.p50_ns),
+            units::nanos(point.p99_ns),
+            units::nanos(point.p999_ns),
+            units::nanos(point.max_ns)
+        );
+    }
+    if point.backlog > 0 {
+        line += &format!("  backlog {}", units::count(point.backlog as f64));
+    }
+    for (name, count) in errors {
+        line += &format!("  {name} {}", units::count(*count as f64));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Interval;
+
+    pub(super) fn sample() -> Report {
+        let mut collector = Collector::new(1, 1);
+        for second in 0..5 {
+            let mut interval = Interval::new(second);
+            interval.records = 1000 + second;
+            interval.payload_bytes = 100_000;
+            interval.batches = 10;
+            interval.backlog = second * 7;
+            for step in 0..1000 {
+                interval.latency.saturating_record(100_000 + step * 1000 * (second + 1));
+            }
+            interval.count_error("NOT_LEADER_OR_FOLLOWER", second);
+            collector.deliver(interval);
+        }
+        let mut report = Report::new("produce", 1_700_000_000_000, &collector, true);
+        report.target_rate = Some(1000.0);
+        report.settings.insert("topic", "a <topic> & more".to_owned());
+        report
+    }
+
+    #[test]
+    fn json_holds_the_summary_and_the_time_line() {
+        let mut out = Vec::new();
+        let output = OutputArgs { json: true, hgrm: None, html: None, quiet: true };
+        sample().emit(&output, &mut out).expect("a vector takes everything");
+        let json: serde_json::Value = serde_json::from_slice(&out).expect("valid JSON");
+        assert_eq!(json["records"], 1001 + 1002 + 1003 + 1004);
+        assert_eq!(json["seconds"], 4.0);
+        assert_eq!(json["points"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json["points"][0]["warmup"], true);
+        assert!(json["latency"]["p99_ns"].as_u64().expect("a number") > 100_000);
+        assert_eq!(json["errors"]["NOT_LEADER_OR_FOLLOWER"], 10);
+    }
+
+    #[test]
+    fn the_live_line_shows_throughput_percentiles_backlog_and_errors() {
+        let report = sample();
+        let errors = BTreeMap::from([("CORRUPT_MESSAGE".to_owned(), 12)]);
+        let line = live_line(&report.points[4], &errors, true);
+        for part in ["5 s", "1.00k rec/s", "100 kB/s", "p50", "p99.9", "backlog 28", "CORRUPT_MESSAGE 12"] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
+        assert!(live_line(&report.points[0], &BTreeMap::new(), true).contains("warm-up"));
+    }
+
+    #[test]
+    fn results_are_compared_with_the_limits_of_the_same_machine() {
+        let mut report = sample();
+        let limits = Limits { tcp_bytes_per_second: 1e6, ..Limits::default() };
+        report.compare_with(limits);
+        let share = &report.shares[0];
+        assert!((share.share - 0.1).abs() < 1e-9, "{share:?}");
+        assert!(table::render(&report).contains("10.0 %"), "{}", table::render(&report));
+    }
+}
