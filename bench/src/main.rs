@@ -1,10 +1,15 @@
 //! Load generator with latency histograms that count from the intended send time.
 
+mod client;
 mod clock;
 mod error;
+mod executor;
 mod limits;
+mod load;
+mod produce;
 mod report;
 mod schedule;
+mod signal;
 mod stats;
 mod sys;
 mod units;
@@ -25,6 +30,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Offer records at a rate and measure latency from the moment each was meant to be sent
+    Produce(Box<produce::ProduceArgs>),
     /// Measure this machine: loopback TCP, journal write + sync, CRC-32C
     Limits {
         #[command(flatten)]
@@ -37,6 +44,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Produce(args) => produce::run(&args),
         Command::Limits { args, json } => limits::run(&args, json),
     };
     match result {

@@ -96,7 +96,10 @@ impl Feed {
     }
 
     /// What can be sent at `now_ns`, in batches of at most `max_records`. A `Ready` batch counts as in flight from here on.
-    pub fn next(&mut self, pace: &Pace, now_ns: u64, max_records: u32) -> Next {
+    ///
+    /// `eager` takes what is due without waiting for the linger: when one partition's batch leaves, those of other partitions on
+    /// the same connection travel along (as Kafka's `RecordAccumulator.drain` does it), or each would need a request of its own.
+    pub fn next(&mut self, pace: &Pace, now_ns: u64, max_records: u32, eager: bool) -> Next {
         if self.moving {
             if self.in_flight > 0 {
                 return Next::Blocked;
@@ -127,7 +130,7 @@ impl Feed {
                 let due = self.share.count_in(schedule.due(now_ns)) - self.taken;
                 let oldest = schedule.intended_ns(self.share.index_of(self.taken));
                 let complete = due >= u64::from(max_records) || self.taken + due == mine;
-                if complete || (due > 0 && now_ns >= oldest + linger_ns) {
+                if due > 0 && (complete || eager || now_ns >= oldest + linger_ns) {
                     return Next::Ready(self.take(due.min(u64::from(max_records)) as u32, None));
                 }
                 let last = (self.taken + u64::from(max_records)).min(mine) - 1;
@@ -182,9 +185,9 @@ impl Feed {
         }
     }
 
-    /// Batches sent and not answered.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight
+    /// Records handed out so far, each counted once.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 }
 
@@ -209,21 +212,29 @@ mod tests {
     fn without_linger_a_record_leaves_when_it_is_due() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        assert_eq!(ready(feed.next(&pace, 0, 100)).count, 1);
-        assert_eq!(feed.next(&pace, MS / 2, 100), Next::At(MS));
-        assert_eq!(ready(feed.next(&pace, MS, 100)).first, 1);
+        assert_eq!(ready(feed.next(&pace, 0, 100, false)).count, 1);
+        assert_eq!(feed.next(&pace, MS / 2, 100, false), Next::At(MS));
+        assert_eq!(ready(feed.next(&pace, MS, 100, false)).first, 1);
     }
 
     #[test]
     fn linger_gathers_records_until_the_oldest_has_waited_or_the_batch_is_full() {
         let pace = open(1000.0, 5, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        assert_eq!(feed.next(&pace, 0, 100), Next::At(5 * MS));
-        let batch = ready(feed.next(&pace, 5 * MS, 100));
+        assert_eq!(feed.next(&pace, 0, 100, false), Next::At(5 * MS));
+        let batch = ready(feed.next(&pace, 5 * MS, 100, false));
         assert_eq!((batch.first, batch.count), (0, 6));
         // Of the next batch, with room for three: full when the ninth record is due.
-        assert_eq!(feed.next(&pace, 6 * MS, 3), Next::At(8 * MS));
-        assert_eq!(ready(feed.next(&pace, 8 * MS, 3)).count, 3);
+        assert_eq!(feed.next(&pace, 6 * MS, 3, false), Next::At(8 * MS));
+        assert_eq!(ready(feed.next(&pace, 8 * MS, 3, false)).count, 3);
+    }
+
+    #[test]
+    fn a_batch_leaves_early_when_the_connection_sends_anyway() {
+        let pace = open(1000.0, 5, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        assert_eq!(ready(feed.next(&pace, 2 * MS, 100, true)).count, 3);
+        assert_eq!(feed.next(&pace, 2 * MS, 100, true), Next::At(8 * MS), "nothing is due");
     }
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
         assert_eq!(feed.backlog(&pace, 2000 * MS), 2001);
-        let batch = ready(feed.next(&pace, 2000 * MS, 500));
+        let batch = ready(feed.next(&pace, 2000 * MS, 500, false));
         assert_eq!(batch.count, 500);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 0), 0);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 499), 499 * MS);
@@ -242,22 +253,22 @@ mod tests {
     fn a_failed_batch_is_sent_again_unchanged_and_before_newer_ones() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let first = ready(feed.next(&pace, 0, 100));
-        let second = ready(feed.next(&pace, MS, 100));
-        let third = ready(feed.next(&pace, 2 * MS, 100));
+        let first = ready(feed.next(&pace, 0, 100, false));
+        let second = ready(feed.next(&pace, MS, 100, false));
+        let third = ready(feed.next(&pace, 2 * MS, 100, false));
         feed.send_again(second, 10 * MS);
-        assert_eq!(feed.next(&pace, 3 * MS, 100), Next::Blocked, "others of the partition are in flight");
+        assert_eq!(feed.next(&pace, 3 * MS, 100, false), Next::Blocked, "others of the partition are in flight");
         feed.send_again(first, 12 * MS);
         feed.send_again(third, 11 * MS);
-        assert_eq!(feed.next(&pace, 4 * MS, 100), Next::At(12 * MS), "back off");
-        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(first));
-        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Blocked);
+        assert_eq!(feed.next(&pace, 4 * MS, 100, false), Next::At(12 * MS), "back off");
+        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(first));
+        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Blocked);
         feed.settle();
-        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(second));
+        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(second));
         feed.settle();
-        assert_eq!(feed.next(&pace, 12 * MS, 100), Next::Ready(third));
+        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(third));
         feed.settle();
-        let fourth = ready(feed.next(&pace, 12 * MS, 100));
+        let fourth = ready(feed.next(&pace, 12 * MS, 100, false));
         assert_eq!((fourth.first, fourth.sequence, fourth.count), (3, 3, 10));
     }
 
@@ -265,37 +276,37 @@ mod tests {
     fn a_partition_that_changes_its_connection_waits_for_what_is_in_flight() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        ready(feed.next(&pace, 0, 100));
+        ready(feed.next(&pace, 0, 100, false));
         feed.change_connection();
-        assert_eq!(feed.next(&pace, 5 * MS, 100), Next::Blocked);
+        assert_eq!(feed.next(&pace, 5 * MS, 100, false), Next::Blocked);
         feed.settle();
-        assert_eq!(ready(feed.next(&pace, 5 * MS, 100)).first, 1);
+        assert_eq!(ready(feed.next(&pace, 5 * MS, 100, false)).first, 1);
     }
 
     #[test]
     fn the_last_records_do_not_linger_and_then_nothing_is_left() {
         let pace = open(1000.0, 1000, 1);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let batch = ready(feed.next(&pace, 999 * MS, 2000));
+        let batch = ready(feed.next(&pace, 999 * MS, 2000, false));
         assert_eq!(batch.count, 1000);
-        assert_eq!(feed.next(&pace, 999 * MS, 2000), Next::Finished);
+        assert_eq!(feed.next(&pace, 999 * MS, 2000, false), Next::Finished);
         assert_eq!(feed.backlog(&pace, 5000 * MS), 0);
     }
 
     #[test]
     fn a_partition_that_no_key_reaches_has_nothing_to_send() {
         let mut feed = Feed::new(Share::new(4, vec![]));
-        assert_eq!(feed.next(&open(1000.0, 0, 1), 500 * MS, 10), Next::Finished);
+        assert_eq!(feed.next(&open(1000.0, 0, 1), 500 * MS, 10, false), Next::Finished);
     }
 
     #[test]
     fn a_closed_loop_sends_full_batches_until_its_end() {
         let pace = Pace::Closed { end_ns: 100 * MS };
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let batch = ready(feed.next(&pace, 42 * MS, 64));
+        let batch = ready(feed.next(&pace, 42 * MS, 64, false));
         assert_eq!(batch.count, 64);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 63), 42 * MS);
-        assert_eq!(feed.next(&pace, 100 * MS, 64), Next::Finished);
+        assert_eq!(feed.next(&pace, 100 * MS, 64, false), Next::Finished);
     }
 
     #[test]
@@ -303,7 +314,7 @@ mod tests {
         let pace = Pace::Closed { end_ns: u64::MAX };
         let mut feed = Feed::new(Share::new(1, vec![0]));
         feed.sequence = i32::MAX - 1;
-        assert_eq!(ready(feed.next(&pace, 0, 3)).sequence, i32::MAX - 1);
-        assert_eq!(ready(feed.next(&pace, 0, 3)).sequence, 1);
+        assert_eq!(ready(feed.next(&pace, 0, 3, false)).sequence, i32::MAX - 1);
+        assert_eq!(ready(feed.next(&pace, 0, 3, false)).sequence, 1);
     }
 }

@@ -151,10 +151,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// Forms the report of what `collector` gathered. Shares, remarks and limits are the caller's to add.
-    pub fn new(command: &'static str, started_unix_ms: u64, collector: &Collector, with_latency: bool) -> Report {
+    /// Forms the report of what `collector` gathered in `seconds` after the warm-up. Shares, remarks and limits are the caller's
+    /// to add.
+    pub fn new(
+        command: &'static str,
+        started_unix_ms: u64,
+        collector: &Collector,
+        seconds: f64,
+        with_latency: bool,
+    ) -> Report {
         let total = collector.total();
-        let seconds = collector.points().iter().filter(|point| !point.warmup).count() as f64;
         let per_second = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
         Report {
             command,
@@ -276,7 +282,7 @@ mod tests {
             interval.count_error("NOT_LEADER_OR_FOLLOWER", second);
             collector.deliver(interval);
         }
-        let mut report = Report::new("produce", 1_700_000_000_000, &collector, true);
+        let mut report = Report::new("produce", 1_700_000_000_000, &collector, 4.0, true);
         report.target_rate = Some(1000.0);
         report.settings.insert("topic", "a <topic> & more".to_owned());
         report

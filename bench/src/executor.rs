@@ -1,0 +1,60 @@
+//! Pinned glommio executors, and the one place that knows their options.
+
+use std::future::Future;
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::error::BenchError;
+use crate::sys;
+
+/// How often the executor looks for I/O while tasks run. A shorter one costs time, and below some microseconds glommio 0.9 can
+/// park although work is ready.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Memory that is registered with the kernel; sockets do not use it.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Chooses the cores of a run: those that were asked for, or the last that this process may use.
+pub fn choose_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, BenchError> {
+    let allowed = sys::allowed_cores()
+        .map_err(|source| BenchError::Limit { what: "the cores of this machine".to_owned(), source })?;
+    match asked {
+        None => Ok(allowed.last().into_iter().copied().collect()),
+        Some(cores) => match cores.iter().find(|core| !allowed.contains(core)) {
+            None => Ok(cores.to_vec()),
+            Some(core) => {
+                Err(BenchError::Option(format!("--cores: core {core} is none of this process's: {allowed:?}")))
+            }
+        },
+    }
+}
+
+/// Starts a thread that is pinned to `core` and runs `task` on an executor of its own. With `spin` it never sleeps while it waits:
+/// that takes the wake-up out of the latencies, and the whole core.
+pub fn spawn<F, T>(
+    core: usize,
+    spin: Duration,
+    task: impl FnOnce() -> F + Send + 'static,
+) -> Result<ExecutorJoinHandle<T>, BenchError>
+where
+    F: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    builder(Placement::Fixed(core)).spin_before_park(spin).spawn(task).map_err(refused)
+}
+
+/// Runs `task` on an executor of this thread, for what precedes a run.
+pub fn run<T>(task: impl Future<Output = T>) -> Result<T, BenchError> {
+    Ok(builder(Placement::Unbound).make().map_err(refused)?.run(task))
+}
+
+fn builder(placement: Placement) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement).name("bench").preempt_timer(PREEMPT_TIMER).io_memory(IO_MEMORY_BYTES)
+}
+
+fn refused(error: glommio::GlommioError<()>) -> BenchError {
+    BenchError::Option(format!(
+        "cannot start an executor: {error}. It needs io_uring (see the sysctl kernel.io_uring_disabled, and the seccomp profile \
+         in a container) and 512 KiB of locked memory (ulimit -l)"
+    ))
+}

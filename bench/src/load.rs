@@ -1,0 +1,133 @@
+//! Options that produce and consume share, and the collecting of what their workers report.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::BenchError;
+use crate::limits::{Limits, LimitsArgs};
+use crate::report::{OutputArgs, live_line};
+use crate::stats::{Collector, Interval};
+use crate::units;
+
+/// Which broker, which topic, which cores.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TargetArgs {
+    /// Brokers to start from, host:port separated by commas
+    #[arg(long, env = "BROKER_BOOTSTRAP", default_value = "127.0.0.1:9092", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+    /// Topic
+    #[arg(long, default_value = "bench")]
+    pub topic: String,
+    /// Connections to each broker (per core)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Cores that make the load, as 1, 0-3 or 0,2 [default: the last]
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<String>,
+    /// Never let a core sleep while it waits: takes the client's own wake-up (some 50 µs) out of the latencies, and the whole core
+    #[arg(long)]
+    pub spin: bool,
+}
+
+impl TargetArgs {
+    /// The cores to run on.
+    pub fn cores(&self) -> Result<Vec<usize>, BenchError> {
+        let asked = match &self.cores {
+            None => None,
+            Some(text) => {
+                Some(units::parse_cores(text).map_err(|error| BenchError::Option(format!("--cores: {error}")))?)
+            }
+        };
+        crate::executor::choose_cores(asked.as_deref())
+    }
+
+    /// How long an idle executor spins before it sleeps.
+    pub fn spin(&self) -> Duration {
+        if self.spin { Duration::from_secs(3600) } else { Duration::ZERO }
+    }
+
+    /// The options as a report shows them.
+    pub fn settings(&self) -> BTreeMap<&'static str, String> {
+        let cores = self.cores.clone().unwrap_or_else(|| "last".to_owned());
+        BTreeMap::from([
+            ("bootstrap", self.bootstrap.join(",")),
+            ("topic", self.topic.clone()),
+            ("connections", self.connections.to_string()),
+            ("cores", cores),
+            ("spin", self.spin.to_string()),
+        ])
+    }
+}
+
+/// Whether to measure the machine's limits in the same run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WithLimitsArgs {
+    /// Measure the machine's limits before the run, and print the result as a share of them
+    #[arg(long)]
+    pub with_limits: bool,
+    #[command(flatten)]
+    limits: LimitsArgs,
+}
+
+impl WithLimitsArgs {
+    /// The limits, if they are wanted.
+    pub fn measure(&self) -> Result<Option<Limits>, BenchError> {
+        self.with_limits.then(|| Limits::measure(&self.limits)).transpose()
+    }
+}
+
+/// Refuses to start a run whose results could not be written.
+pub fn check_outputs(output: &OutputArgs) -> Result<(), BenchError> {
+    let probe = |path: &PathBuf| {
+        std::fs::File::create(path).map(drop).map_err(|source| BenchError::Output { path: path.clone(), source })
+    };
+    output.hgrm.iter().chain(&output.html).try_for_each(probe)
+}
+
+/// What a worker reports while it runs.
+pub enum Event {
+    /// It is connected and waits for the start.
+    Ready,
+    /// A second is past.
+    Second(Box<Interval>),
+}
+
+/// Waits until all workers are ready, starts them at one moment, and gathers their seconds until the last has ended.
+///
+/// A worker that fails before the start ends without `Ready`; then nobody is started.
+pub fn conduct(
+    workers: usize,
+    warmup_seconds: u64,
+    events: Receiver<Event>,
+    starters: Vec<Sender<Clock>>,
+    quiet: bool,
+    latency: bool,
+) -> Collector {
+    let mut collector = Collector::new(workers, warmup_seconds);
+    for _ in 0..workers {
+        match events.recv() {
+            Ok(Event::Ready) => {}
+            Ok(Event::Second(_)) | Err(_) => return collector,
+        }
+    }
+    let clock = Clock::starting_in(START_DELAY);
+    for starter in &starters {
+        // A worker that is gone by now shows its error when it is joined.
+        let _ = starter.send(clock);
+    }
+    for event in events {
+        if let Event::Second(interval) = event
+            && let Some((point, joined)) = collector.deliver(*interval)
+            && !quiet
+        {
+            eprintln!("{}", live_line(&point, &joined.errors, latency));
+        }
+    }
+    collector
+}
+
+/// Time between the word to start and the first record, so that every worker has heard it.
+const START_DELAY: Duration = Duration::from_millis(20);

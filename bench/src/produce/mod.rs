@@ -1,0 +1,230 @@
+//! `bench produce`: offers records on a schedule and counts latency from the moment at which each was meant to be sent.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `feed` | what a partition has to send next, retries included |
+//! | `template`, `key` | the bytes of batches |
+//! | `frame` | the bytes of requests |
+//! | `worker` | one core's partitions, answers and counts |
+//! | `lane` | one connection |
+//! | `run` | a worker's life: connections, metadata, the end |
+
+mod feed;
+mod frame;
+mod key;
+mod lane;
+mod run;
+mod template;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use protocol::compression::Compression;
+
+use crate::client::{Client, Topic, ensure_topic};
+use crate::error::BenchError;
+use crate::executor;
+use crate::load::{TargetArgs, WithLimitsArgs, check_outputs, conduct};
+use crate::report::{OutputArgs, Report};
+use crate::stats::INTERVAL_NS;
+use crate::units::{self, Rate};
+
+use run::{WorkerEnd, WorkerSetup};
+use template::STAMP_BYTES;
+
+/// Options of `bench produce`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProduceArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Records per second as 1000, 50k or 1M; 'max' sends full batches as fast as the requests in flight allow
+    #[arg(long, default_value = "100k", value_parser = units::parse_rate)]
+    rate: Rate,
+    /// Bytes of each record's value, at least 8
+    #[arg(long, default_value = "100", value_parser = units::parse_size)]
+    size: usize,
+    /// How many different keys; 0 means none, and partitions in turn
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000_000))]
+    keys: u64,
+    /// Partitions of the topic if it has to be created
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    partitions: u32,
+    /// Largest record batch, before compression
+    #[arg(long, default_value = "64KiB", value_parser = units::parse_size)]
+    batch_bytes: usize,
+    /// How long a record may wait for others to fill a batch
+    #[arg(long, default_value_t = 1.0)]
+    linger_ms: f64,
+    /// Who must have a record before it counts as written: 0, 1 or all
+    #[arg(long, default_value = "all", value_parser = parse_acks)]
+    acks: i16,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value_t = Compression::None)]
+    compression: Compression,
+    /// Use an idempotent producer
+    #[arg(long)]
+    idempotent: bool,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    max_in_flight: u16,
+    /// How long to measure, after the warm-up
+    #[arg(long, default_value = "10s", value_parser = units::parse_duration)]
+    duration: Duration,
+    /// How long to run before anything counts (whole seconds)
+    #[arg(long, default_value = "2s", value_parser = units::parse_duration)]
+    warmup: Duration,
+    /// How long to wait at the end for what has not completed
+    #[arg(long, default_value = "10s", value_parser = units::parse_duration)]
+    drain: Duration,
+    /// How long the broker may take for a request
+    #[arg(long, default_value = "30s", value_parser = units::parse_duration)]
+    request_timeout: Duration,
+    #[command(flatten)]
+    limits: WithLimitsArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn parse_acks(text: &str) -> Result<i16, String> {
+    match text {
+        "0" => Ok(0),
+        "1" => Ok(1),
+        "all" | "-1" => Ok(-1),
+        _ => Err("write 0, 1 or all".to_owned()),
+    }
+}
+
+impl ProduceArgs {
+    fn check(&self) -> Result<(), BenchError> {
+        let refuse = |text: String| Err(BenchError::Option(text));
+        if self.size < STAMP_BYTES {
+            return refuse(format!("--size {}: at least {STAMP_BYTES}, the intended time is in the record", self.size));
+        }
+        if self.size.max(self.batch_bytes) > 512 << 20 {
+            return refuse("--size and --batch-bytes: at most 512 MiB".to_owned());
+        }
+        if self.duration < Duration::from_secs(1) {
+            return refuse("--duration: at least 1s".to_owned());
+        }
+        if !(0.0..=60_000.0).contains(&self.linger_ms) {
+            return refuse(format!("--linger-ms {}: between 0 and 60000", self.linger_ms));
+        }
+        if self.idempotent && (self.acks != -1 || self.max_in_flight > 5) {
+            return refuse("--idempotent needs --acks all and --max-in-flight of at most 5".to_owned());
+        }
+        Ok(())
+    }
+
+    fn warmup_seconds(&self) -> u64 {
+        self.warmup.as_secs_f64().ceil() as u64
+    }
+
+    /// Warm-up and measured time.
+    fn end_ns(&self) -> u64 {
+        self.warmup_seconds() * INTERVAL_NS + self.duration.as_nanos() as u64
+    }
+
+    fn settings(&self) -> std::collections::BTreeMap<&'static str, String> {
+        let mut settings = self.target.settings();
+        settings.extend([
+            ("rate", match self.rate {
+                Rate::Max => "max".to_owned(),
+                Rate::PerSecond(rate) => rate.to_string(),
+            }),
+            ("size", self.size.to_string()),
+            ("keys", self.keys.to_string()),
+            ("batch-bytes", self.batch_bytes.to_string()),
+            ("linger-ms", self.linger_ms.to_string()),
+            ("acks", if self.acks == -1 { "all".to_owned() } else { self.acks.to_string() }),
+            ("compression", self.compression.to_string()),
+            ("idempotent", self.idempotent.to_string()),
+            ("max-in-flight", self.max_in_flight.to_string()),
+            ("duration", format!("{:?}", self.duration)),
+            ("warmup", format!("{:?}", self.warmup)),
+        ]);
+        settings
+    }
+}
+
+/// Runs `bench produce`.
+pub fn run(args: &ProduceArgs) -> Result<(), BenchError> {
+    args.check()?;
+    check_outputs(&args.output)?;
+    let limits = args.limits.measure()?;
+    let mut report = measure(args)?;
+    if let Some(limits) = limits {
+        report.compare_with(limits);
+    }
+    report.emit(&args.output, &mut std::io::stdout().lock())
+}
+
+/// Makes the load and returns what came of it.
+fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
+    let topic = executor::run(prepare(args))??;
+    let mut cores = args.target.cores()?;
+    cores.truncate(topic.partitions.len());
+    let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let (events_in, events) = mpsc::channel();
+    let mut starters = Vec::new();
+    let mut threads = Vec::new();
+    for (number, core) in cores.iter().enumerate() {
+        let (starter, start) = mpsc::channel();
+        let setup = WorkerSetup::new(args, &topic, number, cores.len(), events_in.clone(), start);
+        threads.push(executor::spawn(*core, args.target.spin(), move || run::run_worker(setup))?);
+        starters.push(starter);
+    }
+    drop(events_in);
+    let collector =
+        conduct(cores.len(), args.warmup_seconds(), events, starters, args.output.quiet, true);
+    let mut end = WorkerEnd::default();
+    for thread in threads {
+        let ended = thread.join().map_err(|error| BenchError::Option(format!("a worker died: {error}")))??;
+        end.add(&ended);
+    }
+    let measured_ns = end.last_completion_ns.max(args.end_ns()) - args.warmup_seconds() * INTERVAL_NS;
+    let mut report =
+        Report::new("produce", started_unix_ms, &collector, measured_ns as f64 / INTERVAL_NS as f64, true);
+    report.settings = args.settings();
+    report.settings.insert("partitions", topic.partitions.len().to_string());
+    report.unfinished = end.unfinished + end.gave_up;
+    match args.rate {
+        Rate::Max => report.remarks.push(format!(
+            "closed loop: latencies count from the moment a batch was built, with {} requests in flight per connection",
+            args.max_in_flight
+        )),
+        Rate::PerSecond(rate) => {
+            report.target_rate = Some(rate);
+            if report.final_backlog as f64 > rate * 0.1 {
+                report.remarks.push(format!(
+                    "NOT SUSTAINED: {} records were still waiting when the schedule ended; latencies grow with the length of the run",
+                    units::count(report.final_backlog as f64)
+                ));
+            }
+        }
+    }
+    if topic.partitions.len() != args.partitions as usize {
+        report.remarks.push(format!("the topic existed with {} partitions", topic.partitions.len()));
+    }
+    Ok(report)
+}
+
+async fn prepare(args: &ProduceArgs) -> Result<Topic, BenchError> {
+    let mut client = connect_any(&args.target.bootstrap).await?;
+    ensure_topic(&mut client, &args.target.topic, args.partitions).await
+}
+
+/// Connects to the first of `addresses` that answers.
+async fn connect_any(addresses: &[String]) -> Result<Client, BenchError> {
+    let mut last = BenchError::Option("--bootstrap is empty".to_owned());
+    for address in addresses {
+        match Client::connect(address).await {
+            Ok(client) => return Ok(client),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,321 @@
+//! A worker's life on its core: connect, wait for the start, send, follow the leaders, drain, end.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use glommio::timer::sleep;
+use protocol::messages::InitProducerIdRequest;
+
+use super::feed::{Feed, Pace};
+use super::frame::RequestFields;
+use super::key::partition_of;
+use super::lane::Lane;
+use super::worker::{Slot, Worker, WorkerPlan};
+use super::{ProduceArgs, connect_any};
+use crate::client::{CLIENT_ID, Client, Topic, describe_topic, error_name};
+use crate::clock::Clock;
+use crate::error::BenchError;
+use crate::load::Event;
+use crate::schedule::{Schedule, Share};
+use crate::stats::INTERVAL_NS;
+use crate::units::Rate;
+
+const TICK: Duration = Duration::from_millis(100);
+const DRAIN_TICK: Duration = Duration::from_millis(5);
+const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// Room for what a request holds besides batches.
+const REQUEST_OVERHEAD: usize = 1024;
+/// Kafka's default for the largest request of a producer.
+const REQUEST_BYTES: usize = 1 << 20;
+
+/// All that a worker needs, to be taken to its thread.
+pub struct WorkerSetup {
+    args: ProduceArgs,
+    topic: Topic,
+    /// Numbers of its partitions, with the places in the cycle that they own.
+    shares: Vec<(i32, Share)>,
+    keys: Vec<u64>,
+    /// This worker's part of the rate.
+    part: f64,
+    events: Sender<Event>,
+    start: Receiver<Clock>,
+}
+
+impl WorkerSetup {
+    /// The setup of worker `number` of `workers`: it owns each `workers`-th partition.
+    pub fn new(
+        args: &ProduceArgs,
+        topic: &Topic,
+        number: usize,
+        workers: usize,
+        events: Sender<Event>,
+        start: Receiver<Clock>,
+    ) -> WorkerSetup {
+        let all = topic.partitions.len();
+        let mine: Vec<usize> = (number..all).step_by(workers).collect();
+        let (keys, shares, part) = if args.keys == 0 {
+            let cycle = mine.len() as u64;
+            let shares = (0..cycle).map(|place| Share::new(cycle, vec![place])).collect::<Vec<_>>();
+            (Vec::new(), shares, cycle as f64 / all as f64)
+        } else {
+            let home = |key: &u64| partition_of(*key, all as u32) as usize;
+            let keys: Vec<u64> = (0..args.keys).filter(|key| home(key) % workers == number).collect();
+            let mut places = vec![Vec::new(); mine.len()];
+            for (place, key) in keys.iter().enumerate() {
+                places[home(key) / workers].push(place as u64);
+            }
+            let cycle = keys.len().max(1) as u64;
+            let shares = places.into_iter().map(|places| Share::new(cycle, places)).collect();
+            let part = keys.len() as f64 / args.keys as f64;
+            (keys, shares, part)
+        };
+        let indexes = mine.iter().map(|position| topic.partitions[*position].index);
+        WorkerSetup {
+            args: args.clone(),
+            topic: topic.clone(),
+            shares: indexes.zip(shares).collect(),
+            keys,
+            part,
+            events,
+            start,
+        }
+    }
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorkerEnd {
+    /// Records that never completed.
+    pub unfinished: u64,
+    /// Records given up after an error.
+    pub gave_up: u64,
+    /// When the last batch completed, since the start of the run.
+    pub last_completion_ns: u64,
+}
+
+impl WorkerEnd {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &WorkerEnd) {
+        self.unfinished += other.unfinished;
+        self.gave_up += other.gave_up;
+        self.last_completion_ns = self.last_completion_ns.max(other.last_completion_ns);
+    }
+}
+
+/// The connections of a worker.
+struct Lanes {
+    list: RefCell<Vec<Rc<Lane>>>,
+    connections: usize,
+}
+
+impl Lanes {
+    /// The number of the lane to `broker` for the slot at `position`; new lanes are added to `list` without connection.
+    fn lane_for(&self, topic: &Topic, broker: i32, position: usize) -> usize {
+        let mut list = self.list.borrow_mut();
+        let turn = position % self.connections;
+        if let Some((number, _)) =
+            list.iter().enumerate().filter(|(_, lane)| lane.broker == broker).nth(turn)
+        {
+            return number;
+        }
+        let address = topic.brokers.get(&broker).cloned().unwrap_or_default();
+        let present = list.iter().filter(|lane| lane.broker == broker).count();
+        for _ in present..=turn {
+            let lane = Lane::new(list.len(), broker, address.clone());
+            list.push(Rc::new(lane));
+        }
+        list.len() - 1
+    }
+}
+
+/// Runs a worker to its end.
+pub async fn run_worker(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
+    let WorkerSetup { args, topic, shares, keys, part, events, start } = setup;
+    let lanes = Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
+    let leaders: Vec<(i32, i32)> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
+    let mut slots = Vec::new();
+    for (position, (partition, share)) in shares.into_iter().enumerate() {
+        let leader = leaders.iter().find(|(index, _)| *index == partition).map_or(-1, |(_, leader)| *leader);
+        let lane = lanes.lane_for(&topic, leader, position);
+        slots.push(Slot { partition, feed: Feed::new(share), lane, round: 0 });
+    }
+    let mut clients = Vec::new();
+    let list = lanes.list.borrow().clone();
+    for lane in &list {
+        clients.push(lane.connect().await?);
+    }
+    let mut version = i16::MAX;
+    for client in &clients {
+        version = version.min(Lane::produce_version(client)?);
+    }
+    let mut control = connect_any(&args.target.bootstrap).await?;
+    let producer = if args.idempotent { Some(init_producer(&mut control).await?) } else { None };
+    let plan = plan(&args, version, producer);
+
+    // From here on the thread waits for the others; nothing else runs on it.
+    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
+    let Some(clock) = started else {
+        return Ok(WorkerEnd::default());
+    };
+    let end_ns = args.end_ns();
+    let pace = match args.rate {
+        Rate::Max => Pace::Closed { end_ns },
+        // A worker whose partitions no key reaches has nothing to send, at any rate.
+        Rate::PerSecond(rate) => Pace::Open {
+            schedule: Schedule::new((rate * part).max(1e-9), if part > 0.0 { end_ns } else { 0 }),
+            linger_ns: (args.linger_ms * 1e6) as u64,
+        },
+    };
+    let worker = Rc::new(Worker::new(plan, clock, pace, slots, keys, events));
+    for (lane, client) in list.into_iter().zip(clients) {
+        spawn_lane(&worker, lane, Some(client));
+    }
+    glommio::spawn_local(follow_leaders(worker.clone(), lanes.clone(), args.target.bootstrap.clone(), topic.name, control))
+        .detach();
+    tick_until_done(&worker, &lanes, &args).await;
+    worker.stop();
+    worker.refresh.raise();
+    for lane in lanes.list.borrow().iter() {
+        lane.end();
+    }
+    worker.finish();
+    match worker.take_fatal() {
+        Some(error) => Err(error),
+        None => Ok(WorkerEnd {
+            unfinished: worker.unfinished(),
+            gave_up: worker.gave_up(),
+            last_completion_ns: worker.last_completion_ns(),
+        }),
+    }
+}
+
+fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>) -> WorkerPlan {
+    WorkerPlan {
+        request: RequestFields {
+            version,
+            client_id: CLIENT_ID.to_owned(),
+            acks: args.acks,
+            timeout_ms: args.request_timeout.as_millis().min(i32::MAX as u128) as i32,
+            topic: args.target.topic.clone(),
+        },
+        max_in_flight: usize::from(args.max_in_flight),
+        max_request_bytes: REQUEST_BYTES.max(args.batch_bytes + REQUEST_OVERHEAD),
+        value_bytes: args.size,
+        batch_bytes: args.batch_bytes,
+        compression: args.compression,
+        producer,
+        warmup_ns: args.warmup_seconds() * INTERVAL_NS,
+        last_second: args.end_ns().div_ceil(INTERVAL_NS) - 1,
+    }
+}
+
+async fn init_producer(client: &mut Client) -> Result<(i64, i16), BenchError> {
+    let request =
+        InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
+    let response = client.call(&request).await?;
+    match response.error_code {
+        0 => Ok((response.producer_id, response.producer_epoch)),
+        code => Err(BenchError::Refused {
+            what: "a producer id for --idempotent".to_owned(),
+            code: error_name(code),
+            message: String::new(),
+        }),
+    }
+}
+
+fn spawn_lane(worker: &Rc<Worker>, lane: Rc<Lane>, client: Option<Client>) {
+    let worker = worker.clone();
+    glommio::spawn_local(async move { lane.run(worker, client).await }).detach();
+}
+
+/// Hands over seconds and ends connections without answer, until everything has completed or the drain time is over.
+async fn tick_until_done(worker: &Worker, lanes: &Lanes, args: &ProduceArgs) {
+    let end_ns = args.end_ns();
+    let give_up_ns = end_ns + args.drain.as_nanos() as u64;
+    // The broker may take its whole time; after twice that nothing will come.
+    let timeout_ns = 2 * args.request_timeout.as_nanos() as u64;
+    loop {
+        let now = worker.clock.now_ns();
+        worker.roll(now);
+        for lane in lanes.list.borrow().iter() {
+            lane.check_timeout(now, timeout_ns);
+        }
+        let done = now >= end_ns && worker.unfinished() == 0;
+        if done || now >= give_up_ns || worker.has_failed() {
+            return;
+        }
+        let until_end = Duration::from_nanos(end_ns.saturating_sub(now));
+        sleep(if until_end.is_zero() { DRAIN_TICK } else { TICK.min(until_end) }).await;
+    }
+}
+
+/// Looks leaders up whenever a connection finds that it has to, and moves partitions to the connections of their new leaders.
+async fn follow_leaders(
+    worker: Rc<Worker>,
+    lanes: Rc<Lanes>,
+    bootstrap: Vec<String>,
+    name: String,
+    control: Client,
+) {
+    let mut control = Some(control);
+    let mut known: BTreeSet<String> = bootstrap.into_iter().collect();
+    loop {
+        worker.refresh.wait(None).await;
+        if worker.is_stopped() {
+            return;
+        }
+        if control.is_none() {
+            control = connect_any(&known.iter().cloned().collect::<Vec<_>>()).await.ok();
+        }
+        let found = match &mut control {
+            Some(client) => describe_topic(client, &name).await,
+            None => Ok(None),
+        };
+        match found {
+            Ok(Some(topic)) => {
+                known.extend(topic.brokers.values().cloned());
+                move_partitions(&worker, &lanes, &topic);
+            }
+            Ok(None) => worker.refresh.raise(),
+            Err(_) => {
+                control = None;
+                worker.refresh.raise();
+            }
+        }
+        sleep(REFRESH_PAUSE).await;
+    }
+}
+
+fn move_partitions(worker: &Rc<Worker>, lanes: &Lanes, topic: &Topic) {
+    let before = lanes.list.borrow().len();
+    let mut leaderless = false;
+    for (position, slot) in worker.slots.borrow_mut().iter_mut().enumerate() {
+        let leader = topic.partitions.iter().find(|info| info.index == slot.partition).map(|info| info.leader);
+        match leader.filter(|leader| topic.brokers.contains_key(leader)) {
+            None => leaderless = true,
+            Some(leader) => {
+                let lane = lanes.lane_for(topic, leader, position);
+                if lane != slot.lane {
+                    slot.lane = lane;
+                    slot.feed.change_connection();
+                }
+            }
+        }
+    }
+    for lane in lanes.list.borrow().iter() {
+        if let Some(address) = topic.brokers.get(&lane.broker) {
+            lane.address.replace(address.clone());
+        }
+        lane.wake.raise();
+    }
+    let new = lanes.list.borrow()[before..].to_vec();
+    for lane in new {
+        spawn_lane(worker, lane, None);
+    }
+    if leaderless {
+        worker.refresh.raise();
+    }
+}
