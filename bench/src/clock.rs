@@ -36,16 +36,6 @@ impl Clock {
     pub fn unix_ns(&self, at_ns: u64) -> u64 {
         self.zero_unix_ns + at_ns
     }
-
-    /// Now, as nanoseconds since 1970.
-    #[inline]
-    pub fn unix_now_ns(&self) -> u64 {
-        let since = Instant::now();
-        match since.checked_duration_since(self.zero) {
-            Some(after) => self.zero_unix_ns + after.as_nanos() as u64,
-            None => self.zero_unix_ns - (self.zero - since).as_nanos() as u64,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -57,7 +47,6 @@ mod tests {
         let clock = Clock::starting_in(Duration::from_secs(3600));
         assert_eq!(clock.now_ns(), 0);
         assert!(clock.until(0) > Duration::from_secs(3000));
-        assert!(clock.unix_now_ns() < clock.unix_ns(0));
     }
 
     #[test]

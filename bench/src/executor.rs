@@ -22,9 +22,9 @@ pub fn choose_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, BenchError> {
         None => Ok(allowed.last().into_iter().copied().collect()),
         Some(cores) => match cores.iter().find(|core| !allowed.contains(core)) {
             None => Ok(cores.to_vec()),
-            Some(core) => {
-                Err(BenchError::Option(format!("--cores: core {core} is none of this process's: {allowed:?}")))
-            }
+            Some(core) => Err(BenchError::Option(format!(
+                "--cores: core {core} is none of this process's: {allowed:?}"
+            ))),
         },
     }
 }

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::limits::{Limits, LimitsArgs};
 use crate::report::{OutputArgs, live_line};
-use crate::stats::{Collector, Interval};
+use crate::stats::{Collector, Interval, Point};
 use crate::units;
 
 /// Which broker, which topic, which cores.
@@ -37,9 +37,9 @@ impl TargetArgs {
     pub fn cores(&self) -> Result<Vec<usize>, BenchError> {
         let asked = match &self.cores {
             None => None,
-            Some(text) => {
-                Some(units::parse_cores(text).map_err(|error| BenchError::Option(format!("--cores: {error}")))?)
-            }
+            Some(text) => Some(
+                units::parse_cores(text).map_err(|error| BenchError::Option(format!("--cores: {error}")))?,
+            ),
         };
         crate::executor::choose_cores(asked.as_deref())
     }
@@ -82,7 +82,9 @@ impl WithLimitsArgs {
 /// Refuses to start a run whose results could not be written.
 pub fn check_outputs(output: &OutputArgs) -> Result<(), BenchError> {
     let probe = |path: &PathBuf| {
-        std::fs::File::create(path).map(drop).map_err(|source| BenchError::Output { path: path.clone(), source })
+        std::fs::File::create(path)
+            .map(drop)
+            .map_err(|source| BenchError::Output { path: path.clone(), source })
     };
     output.hgrm.iter().chain(&output.html).try_for_each(probe)
 }
@@ -93,6 +95,8 @@ pub enum Event {
     Ready,
     /// A second is past.
     Second(Box<Interval>),
+    /// It has ended, well or not; joining its thread tells which.
+    Ended,
 }
 
 /// Waits until all workers are ready, starts them at one moment, and gathers their seconds until the last has ended.
@@ -110,7 +114,7 @@ pub fn conduct(
     for _ in 0..workers {
         match events.recv() {
             Ok(Event::Ready) => {}
-            Ok(Event::Second(_)) | Err(_) => return collector,
+            Ok(Event::Second(_) | Event::Ended) | Err(_) => return collector,
         }
     }
     let clock = Clock::starting_in(START_DELAY);
@@ -118,14 +122,21 @@ pub fn conduct(
         // A worker that is gone by now shows its error when it is joined.
         let _ = starter.send(clock);
     }
-    for event in events {
-        if let Event::Second(interval) = event
-            && let Some((point, joined)) = collector.deliver(*interval)
-            && !quiet
-        {
+    let show = |(point, joined): (Point, Interval)| {
+        if !quiet {
             eprintln!("{}", live_line(&point, &joined.errors, latency));
         }
+    };
+    let mut running = workers;
+    while running > 0 {
+        match events.recv() {
+            Ok(Event::Second(interval)) => collector.deliver(*interval).into_iter().for_each(show),
+            Ok(Event::Ready) => {}
+            Ok(Event::Ended) => running -= 1,
+            Err(_) => break,
+        }
     }
+    collector.close().into_iter().for_each(show);
     collector
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod clock;
+mod consume;
 mod error;
 mod executor;
 mod limits;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Read a topic and measure how long after their intended send time records arrive
+    Consume(Box<consume::ConsumeArgs>),
     /// Offer records at a rate and measure latency from the moment each was meant to be sent
     Produce(Box<produce::ProduceArgs>),
     /// Measure this machine: loopback TCP, journal write + sync, CRC-32C
@@ -44,6 +47,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Consume(args) => consume::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Limits { args, json } => limits::run(&args, json),
     };
@@ -52,6 +56,32 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("bench: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_are_accepted() {
+        for line in [
+            "bench limits --dir /tmp --json",
+            "bench produce --rate 1M",
+            "bench produce --rate 1k --size 1KiB --linger-ms 0 --partitions 1 --spin",
+            "bench produce --rate max --size 1KiB --batch-bytes 1MiB --partitions 4 --with-limits --limits-dir /tmp",
+            "bench produce --rate 50k --keys 1000 --compression zstd --idempotent --acks all --hgrm a.hgrm --html a.html",
+            "bench consume --from beginning --verify --connections 2 --json",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
     }
 }

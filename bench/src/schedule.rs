@@ -163,8 +163,12 @@ mod tests {
 
     #[test]
     fn shares_divide_the_schedule_without_gap_or_overlap() {
-        let shares =
-            [Share::new(7, vec![0, 3]), Share::new(7, vec![1]), Share::new(7, vec![2, 4, 5, 6]), Share::new(7, vec![])];
+        let shares = [
+            Share::new(7, vec![0, 3]),
+            Share::new(7, vec![1]),
+            Share::new(7, vec![2, 4, 5, 6]),
+            Share::new(7, vec![]),
+        ];
         for records in 0..100 {
             let sum: u64 = shares.iter().map(|share| share.count_in(records)).sum();
             assert_eq!(sum, records);

@@ -152,7 +152,16 @@ impl Collector {
             self.open.insert(second, joined);
             return None;
         }
-        let interval = joined.1;
+        Some(self.join(joined.1))
+    }
+
+    /// Takes the seconds that not every worker delivered, once no more will come: a worker with less to do ends earlier.
+    pub fn close(&mut self) -> Vec<(Point, Interval)> {
+        let open = std::mem::take(&mut self.open);
+        open.into_values().map(|(_, interval)| self.join(interval)).collect()
+    }
+
+    fn join(&mut self, interval: Interval) -> (Point, Interval) {
         let point = self.point(&interval);
         self.points.push(point);
         if !point.warmup {
@@ -160,7 +169,7 @@ impl Collector {
             self.total.add(&interval);
             self.total.backlog = interval.backlog;
         }
-        Some((point, interval))
+        (point, interval)
     }
 
     fn point(&self, interval: &Interval) -> Point {
@@ -252,6 +261,16 @@ mod tests {
         assert_eq!((point.second, point.records, point.backlog), (0, 15, 3));
         assert_eq!(joined.latency.len(), 15);
         assert!(point.max_ns >= 2_990_000);
+    }
+
+    #[test]
+    fn seconds_that_one_worker_did_not_live_to_see_count_in_the_end() {
+        let mut collector = Collector::new(2, 0);
+        let mut interval = Interval::new(0);
+        interval.records = 7;
+        assert!(collector.deliver(interval).is_none());
+        assert_eq!(collector.close().len(), 1);
+        assert_eq!((collector.points().len(), collector.total().records), (1, 7));
     }
 
     #[test]

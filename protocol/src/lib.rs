@@ -5,6 +5,7 @@
 //! - [`frame`]: whole frames with length prefix and [`header`];
 //! - [`api`]: API keys and header versions;
 //! - [`error`]: Kafka's error codes;
+//! - [`partitioner`]: which partition a key belongs to;
 //! - [`records`]: record batches, looked into, checked and built; [`compression`]: their codecs.
 
 pub mod api;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod frame;
 pub mod header;
 pub mod messages;
+pub mod partitioner;
 pub mod records;
 pub mod wire;
 

@@ -1,1 +1,7 @@
 //! Shared parts of the command-line tools.
+//!
+//! - [`client`]: a small blocking Kafka client;
+//! - [`ctl`]: the subcommands of `brokerctl`.
+
+pub mod client;
+pub mod ctl;

@@ -13,7 +13,19 @@ use protocol::{error::ErrorCode, frame};
 use crate::error::BenchError;
 
 pub use connection::{Connection, FrameReader};
-pub use topic::{PartitionInfo, Topic, describe_topic, ensure_topic};
+pub use topic::{Topic, describe_topic, ensure_topic};
+
+/// Connects to the first of `addresses` that answers.
+pub async fn connect_any(addresses: &[String]) -> Result<Client, BenchError> {
+    let mut last = BenchError::Option("--bootstrap is empty".to_owned());
+    for address in addresses {
+        match Client::connect(address).await {
+            Ok(client) => return Ok(client),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
 
 /// The name that the client gives itself.
 pub const CLIENT_ID: &str = "bench";
@@ -44,15 +56,43 @@ pub struct Client {
     pub reader: FrameReader,
     /// What the broker serves.
     pub versions: Versions,
+    sender: RequestSender,
+}
+
+/// Numbers requests and writes them.
+#[derive(Debug, Default)]
+pub struct RequestSender {
     correlation_id: i32,
+}
+
+impl RequestSender {
+    /// Writes a request; returns its correlation id.
+    pub async fn send<'m, M: Request<'m>>(
+        &mut self,
+        connection: &Connection,
+        request: &M,
+        version: i16,
+    ) -> Result<i32, BenchError> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let segments = frame::encode_request(self.correlation_id, Some(CLIENT_ID), request, version)
+            .map_err(|error| connection.nonsense(error))?;
+        for segment in segments {
+            connection.write_all(&segment).await?;
+        }
+        Ok(self.correlation_id)
+    }
 }
 
 impl Client {
     /// Connects and asks for the broker's versions.
     pub async fn connect(address: &str) -> Result<Client, BenchError> {
         let connection = Connection::connect(address).await?;
-        let mut client =
-            Client { connection, reader: FrameReader::new(), versions: Versions::default(), correlation_id: 0 };
+        let mut client = Client {
+            connection,
+            reader: FrameReader::new(),
+            versions: Versions::default(),
+            sender: RequestSender::default(),
+        };
         client.negotiate().await?;
         Ok(client)
     }
@@ -80,7 +120,8 @@ impl Client {
                 message: String::new(),
             });
         }
-        self.versions = Versions(api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect());
+        self.versions =
+            Versions(api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect());
         Ok(())
     }
 
@@ -94,7 +135,10 @@ impl Client {
     }
 
     /// Makes a request and waits for its answer.
-    pub async fn call<'m, 's, M: Request<'m>>(&'s mut self, request: &M) -> Result<M::Response<'s>, BenchError> {
+    pub async fn call<'m, 's, M: Request<'m>>(
+        &'s mut self,
+        request: &M,
+    ) -> Result<M::Response<'s>, BenchError> {
         let version = self.version::<M>()?;
         self.call_version(request, version).await
     }
@@ -105,8 +149,7 @@ impl Client {
         request: &M,
         version: i16,
     ) -> Result<M::Response<'s>, BenchError> {
-        self.send(request, version).await?;
-        let expected = self.correlation_id;
+        let expected = self.sender.send(&self.connection, request, version).await?;
         let answer = self.reader.next(&self.connection).await?;
         let (correlation_id, response) = frame::decode_response::<M::Response<'s>>(answer, version)
             .map_err(|error| self.connection.nonsense(error))?;
@@ -116,8 +159,12 @@ impl Client {
         Ok(response)
     }
 
-    async fn exchange<'m, M: Request<'m>>(&mut self, request: &M, version: i16) -> Result<Vec<u8>, BenchError> {
-        self.send(request, version).await?;
+    async fn exchange<'m, M: Request<'m>>(
+        &mut self,
+        request: &M,
+        version: i16,
+    ) -> Result<Vec<u8>, BenchError> {
+        self.sender.send(&self.connection, request, version).await?;
         let answer = self.reader.next(&self.connection).await?;
         if answer.len() < 4 {
             return Err(self.connection.nonsense("an answer without header"));
@@ -125,14 +172,9 @@ impl Client {
         Ok(answer.to_vec())
     }
 
-    async fn send<'m, M: Request<'m>>(&mut self, request: &M, version: i16) -> Result<(), BenchError> {
-        self.correlation_id = self.correlation_id.wrapping_add(1);
-        let segments = frame::encode_request(self.correlation_id, Some(CLIENT_ID), request, version)
-            .map_err(|error| self.connection.nonsense(error))?;
-        for segment in segments {
-            self.connection.write_all(&segment).await?;
-        }
-        Ok(())
+    /// The parts of the client, for more than one request at a time.
+    pub fn split(self) -> (RequestSender, Connection, FrameReader) {
+        (self.sender, self.connection, self.reader)
     }
 }
 

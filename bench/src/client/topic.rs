@@ -58,8 +58,11 @@ pub async fn describe_topic(client: &mut Client, name: &str) -> Result<Option<To
         ..Default::default()
     };
     let response = client.call(&request).await?;
-    let brokers =
-        response.brokers.iter().map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port))).collect();
+    let brokers = response
+        .brokers
+        .iter()
+        .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
+        .collect();
     let Some(topic) = response.topics.iter().find(|topic| topic.name.as_deref() == Some(name)) else {
         return Ok(None);
     };
@@ -100,7 +103,9 @@ pub async fn ensure_topic(client: &mut Client, name: &str, partitions: u32) -> R
             ..Default::default()
         };
         let response = client.call(&request).await?;
-        for topic in response.topics.iter().filter(|topic| ![0, TOPIC_ALREADY_EXISTS].contains(&topic.error_code)) {
+        for topic in
+            response.topics.iter().filter(|topic| ![0, TOPIC_ALREADY_EXISTS].contains(&topic.error_code))
+        {
             return Err(BenchError::Refused {
                 what: format!("creating topic {name}"),
                 code: error_name(topic.error_code),

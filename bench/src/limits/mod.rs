@@ -22,14 +22,14 @@ pub use journal::JournalLimit;
 #[derive(Debug, Clone, clap::Args)]
 pub struct LimitsArgs {
     /// Folder for the journal file, on the disk that the broker uses
-    #[arg(long = "limits-dir", visible_alias = "dir", value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
+    #[arg(long, visible_alias = "dir", value_name = "DIR", default_value = ".")]
+    pub limits_dir: PathBuf,
     /// How long to measure each limit
-    #[arg(long = "limits-seconds", value_name = "DURATION", default_value = "1s", value_parser = units::parse_duration)]
-    pub seconds: Duration,
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::parse_duration)]
+    pub limits_seconds: Duration,
     /// The two cores between which TCP is measured [default: the first and the last]
-    #[arg(long = "limits-cores", value_name = "CORES", value_parser = parse_pair)]
-    pub cores: Option<(usize, usize)>,
+    #[arg(long, value_name = "CORES", value_parser = parse_pair)]
+    pub limits_cores: Option<(usize, usize)>,
 }
 
 fn parse_pair(text: &str) -> Result<(usize, usize), String> {
@@ -67,19 +67,20 @@ impl Limits {
             move |source| BenchError::Limit { what, source }
         };
         let allowed = sys::allowed_cores().map_err(failed("the cores"))?;
-        let cores = match (args.cores, allowed.first(), allowed.last()) {
+        let cores = match (args.limits_cores, allowed.first(), allowed.last()) {
             (Some(pair), ..) => pair,
             (None, Some(first), Some(last)) => (*first, *last),
             (None, ..) => (0, 0),
         };
         let mut limits = Limits { cores: vec![cores.0, cores.1], ..Limits::default() };
-        limits.tcp_bytes_per_second = tcp::stream(cores, args.seconds).map_err(failed("loopback TCP"))?;
-        let round_trips = tcp::ping_pong(cores, args.seconds).map_err(failed("a TCP round trip"))?;
+        limits.tcp_bytes_per_second =
+            tcp::stream(cores, args.limits_seconds).map_err(failed("loopback TCP"))?;
+        let round_trips = tcp::ping_pong(cores, args.limits_seconds).map_err(failed("a TCP round trip"))?;
         limits.ping_pong_p50_ns = round_trips.value_at_quantile(0.5);
         limits.ping_pong_p99_ns = round_trips.value_at_quantile(0.99);
-        limits.journal = journal::measure(&args.dir, args.seconds, &mut limits.remarks)
-            .map_err(failed(&format!("journal writes in {}", args.dir.display())))?;
-        limits.crc32c_bytes_per_second = crc::measure(args.seconds);
+        limits.journal = journal::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
+            .map_err(failed(&format!("journal writes in {}", args.limits_dir.display())))?;
+        limits.crc32c_bytes_per_second = crc::measure(args.limits_seconds);
         Ok(limits)
     }
 
@@ -92,7 +93,11 @@ impl Limits {
         row("loopback TCP, one stream", units::bytes_per_second(self.tcp_bytes_per_second));
         row(
             "loopback TCP, 100 B round trip",
-            format!("p50 {}   p99 {}", units::nanos(self.ping_pong_p50_ns), units::nanos(self.ping_pong_p99_ns)),
+            format!(
+                "p50 {}   p99 {}",
+                units::nanos(self.ping_pong_p50_ns),
+                units::nanos(self.ping_pong_p99_ns)
+            ),
         );
         for limit in &self.journal {
             row(
@@ -131,7 +136,11 @@ mod tests {
     #[test]
     fn every_limit_is_measured_and_shown() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let args = LimitsArgs { dir: dir.path().to_owned(), seconds: Duration::from_millis(20), cores: None };
+        let args = LimitsArgs {
+            limits_dir: dir.path().to_owned(),
+            limits_seconds: Duration::from_millis(20),
+            limits_cores: None,
+        };
         let limits = Limits::measure(&args).expect("this machine can be measured");
         assert!(limits.tcp_bytes_per_second > 1e6);
         assert!(limits.ping_pong_p50_ns > 0 && limits.ping_pong_p50_ns <= limits.ping_pong_p99_ns);

@@ -257,7 +257,11 @@ mod tests {
         let second = ready(feed.next(&pace, MS, 100, false));
         let third = ready(feed.next(&pace, 2 * MS, 100, false));
         feed.send_again(second, 10 * MS);
-        assert_eq!(feed.next(&pace, 3 * MS, 100, false), Next::Blocked, "others of the partition are in flight");
+        assert_eq!(
+            feed.next(&pace, 3 * MS, 100, false),
+            Next::Blocked,
+            "others of the partition are in flight"
+        );
         feed.send_again(first, 12 * MS);
         feed.send_again(third, 11 * MS);
         assert_eq!(feed.next(&pace, 4 * MS, 100, false), Next::At(12 * MS), "back off");

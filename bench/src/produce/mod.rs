@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use protocol::compression::Compression;
 
-use crate::client::{Client, Topic, ensure_topic};
+use crate::client::{Topic, connect_any, ensure_topic};
 use crate::error::BenchError;
 use crate::executor;
 use crate::load::{TargetArgs, WithLimitsArgs, check_outputs, conduct};
@@ -34,7 +34,7 @@ use crate::stats::INTERVAL_NS;
 use crate::units::{self, Rate};
 
 use run::{WorkerEnd, WorkerSetup};
-use template::STAMP_BYTES;
+pub use template::STAMP_BYTES;
 
 /// Options of `bench produce`.
 #[derive(Debug, Clone, clap::Args)]
@@ -102,7 +102,10 @@ impl ProduceArgs {
     fn check(&self) -> Result<(), BenchError> {
         let refuse = |text: String| Err(BenchError::Option(text));
         if self.size < STAMP_BYTES {
-            return refuse(format!("--size {}: at least {STAMP_BYTES}, the intended time is in the record", self.size));
+            return refuse(format!(
+                "--size {}: at least {STAMP_BYTES}, the intended time is in the record",
+                self.size
+            ));
         }
         if self.size.max(self.batch_bytes) > 512 << 20 {
             return refuse("--size and --batch-bytes: at most 512 MiB".to_owned());
@@ -131,10 +134,13 @@ impl ProduceArgs {
     fn settings(&self) -> std::collections::BTreeMap<&'static str, String> {
         let mut settings = self.target.settings();
         settings.extend([
-            ("rate", match self.rate {
-                Rate::Max => "max".to_owned(),
-                Rate::PerSecond(rate) => rate.to_string(),
-            }),
+            (
+                "rate",
+                match self.rate {
+                    Rate::Max => "max".to_owned(),
+                    Rate::PerSecond(rate) => rate.to_string(),
+                },
+            ),
             ("size", self.size.to_string()),
             ("keys", self.keys.to_string()),
             ("batch-bytes", self.batch_bytes.to_string()),
@@ -178,11 +184,11 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
         starters.push(starter);
     }
     drop(events_in);
-    let collector =
-        conduct(cores.len(), args.warmup_seconds(), events, starters, args.output.quiet, true);
+    let collector = conduct(cores.len(), args.warmup_seconds(), events, starters, args.output.quiet, true);
     let mut end = WorkerEnd::default();
     for thread in threads {
-        let ended = thread.join().map_err(|error| BenchError::Option(format!("a worker died: {error}")))??;
+        let ended =
+            thread.join().map_err(|error| BenchError::Option(format!("a worker died: {error}")))??;
         end.add(&ended);
     }
     let measured_ns = end.last_completion_ns.max(args.end_ns()) - args.warmup_seconds() * INTERVAL_NS;
@@ -215,16 +221,4 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
 async fn prepare(args: &ProduceArgs) -> Result<Topic, BenchError> {
     let mut client = connect_any(&args.target.bootstrap).await?;
     ensure_topic(&mut client, &args.target.topic, args.partitions).await
-}
-
-/// Connects to the first of `addresses` that answers.
-async fn connect_any(addresses: &[String]) -> Result<Client, BenchError> {
-    let mut last = BenchError::Option("--bootstrap is empty".to_owned());
-    for address in addresses {
-        match Client::connect(address).await {
-            Ok(client) => return Ok(client),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

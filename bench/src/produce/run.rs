@@ -7,15 +7,16 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use glommio::timer::sleep;
+use protocol::error::ErrorCode;
 use protocol::messages::InitProducerIdRequest;
 
+use super::ProduceArgs;
 use super::feed::{Feed, Pace};
 use super::frame::RequestFields;
 use super::key::partition_of;
 use super::lane::Lane;
 use super::worker::{Slot, Worker, WorkerPlan};
-use super::{ProduceArgs, connect_any};
-use crate::client::{CLIENT_ID, Client, Topic, describe_topic, error_name};
+use crate::client::{CLIENT_ID, Client, Topic, connect_any, describe_topic};
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::load::Event;
@@ -26,6 +27,8 @@ use crate::units::Rate;
 const TICK: Duration = Duration::from_millis(100);
 const DRAIN_TICK: Duration = Duration::from_millis(5);
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// A broker that has just started may need a while until it hands out producer ids.
+const INIT_PRODUCER_TRIES: u32 = 300;
 /// Room for what a request holds besides batches.
 const REQUEST_OVERHEAD: usize = 1024;
 /// Kafka's default for the largest request of a producer.
@@ -116,8 +119,7 @@ impl Lanes {
     fn lane_for(&self, topic: &Topic, broker: i32, position: usize) -> usize {
         let mut list = self.list.borrow_mut();
         let turn = position % self.connections;
-        if let Some((number, _)) =
-            list.iter().enumerate().filter(|(_, lane)| lane.broker == broker).nth(turn)
+        if let Some((number, _)) = list.iter().enumerate().filter(|(_, lane)| lane.broker == broker).nth(turn)
         {
             return number;
         }
@@ -131,10 +133,19 @@ impl Lanes {
     }
 }
 
-/// Runs a worker to its end.
+/// Runs a worker to its end, and says so.
 pub async fn run_worker(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
+    let events = setup.events.clone();
+    let outcome = work(setup).await;
+    // A send fails only when the run was given up.
+    let _ = events.send(Event::Ended);
+    outcome
+}
+
+async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
     let WorkerSetup { args, topic, shares, keys, part, events, start } = setup;
-    let lanes = Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
+    let lanes =
+        Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
     let leaders: Vec<(i32, i32)> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
     let mut slots = Vec::new();
     for (position, (partition, share)) in shares.into_iter().enumerate() {
@@ -173,23 +184,29 @@ pub async fn run_worker(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
     for (lane, client) in list.into_iter().zip(clients) {
         spawn_lane(&worker, lane, Some(client));
     }
-    glommio::spawn_local(follow_leaders(worker.clone(), lanes.clone(), args.target.bootstrap.clone(), topic.name, control))
-        .detach();
+    glommio::spawn_local(follow_leaders(
+        worker.clone(),
+        lanes.clone(),
+        args.target.bootstrap.clone(),
+        topic.name,
+        control,
+    ))
+    .detach();
     tick_until_done(&worker, &lanes, &args).await;
     worker.stop();
     worker.refresh.raise();
     for lane in lanes.list.borrow().iter() {
         lane.end();
     }
-    worker.finish();
-    match worker.take_fatal() {
-        Some(error) => Err(error),
-        None => Ok(WorkerEnd {
-            unfinished: worker.unfinished(),
-            gave_up: worker.gave_up(),
-            last_completion_ns: worker.last_completion_ns(),
-        }),
+    if let Some(error) = worker.take_fatal() {
+        return Err(error);
     }
+    worker.finish();
+    Ok(WorkerEnd {
+        unfinished: worker.unfinished(),
+        gave_up: worker.gave_up(),
+        last_completion_ns: worker.last_completion_ns(),
+    })
 }
 
 fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>) -> WorkerPlan {
@@ -213,16 +230,27 @@ fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>) -> Worke
 }
 
 async fn init_producer(client: &mut Client) -> Result<(i64, i16), BenchError> {
-    let request =
-        InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
-    let response = client.call(&request).await?;
-    match response.error_code {
-        0 => Ok((response.producer_id, response.producer_epoch)),
-        code => Err(BenchError::Refused {
-            what: "a producer id for --idempotent".to_owned(),
-            code: error_name(code),
-            message: String::new(),
-        }),
+    let request = InitProducerIdRequest {
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        ..Default::default()
+    };
+    let mut tries = 0;
+    loop {
+        let response = client.call(&request).await?;
+        let code = ErrorCode(response.error_code);
+        tries += 1;
+        if code.is_none() {
+            return Ok((response.producer_id, response.producer_epoch));
+        }
+        if !code.is_retriable() || tries == INIT_PRODUCER_TRIES {
+            return Err(BenchError::Refused {
+                what: "a producer id for --idempotent".to_owned(),
+                code: code.name().to_owned(),
+                message: String::new(),
+            });
+        }
+        sleep(REFRESH_PAUSE).await;
     }
 }
 
@@ -293,7 +321,8 @@ fn move_partitions(worker: &Rc<Worker>, lanes: &Lanes, topic: &Topic) {
     let before = lanes.list.borrow().len();
     let mut leaderless = false;
     for (position, slot) in worker.slots.borrow_mut().iter_mut().enumerate() {
-        let leader = topic.partitions.iter().find(|info| info.index == slot.partition).map(|info| info.leader);
+        let leader =
+            topic.partitions.iter().find(|info| info.index == slot.partition).map(|info| info.leader);
         match leader.filter(|leader| topic.brokers.contains_key(leader)) {
             None => leaderless = true,
             Some(leader) => {

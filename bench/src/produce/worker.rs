@@ -237,7 +237,8 @@ impl Worker {
         for answer in response.responses.iter().flat_map(|topic| &topic.partition_responses) {
             let position = {
                 let slots = self.slots.borrow();
-                open.iter().position(|entry| entry.is_some_and(|sent| slots[sent.slot].partition == answer.index))
+                open.iter()
+                    .position(|entry| entry.is_some_and(|sent| slots[sent.slot].partition == answer.index))
             };
             let Some(entry) = position.and_then(|position| open[position].take()) else {
                 return false;
@@ -314,7 +315,9 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         let in_warmup = current.second * INTERVAL_NS < self.plan.warmup_ns;
         match batch.closed_loop_ns {
-            Some(sent) => current.latency.saturating_record_n(now.saturating_sub(sent), u64::from(batch.count)),
+            Some(sent) => {
+                current.latency.saturating_record_n(now.saturating_sub(sent), u64::from(batch.count))
+            }
             None => {
                 for number in 0..batch.count {
                     let intended = self.pace.intended_ns(&feed.share, batch, number);

@@ -64,6 +64,9 @@ mod tests {
         assert_eq!(rows.last().map(|row| (row[1], row[2])), Some((1.0, 1000.0)));
         let median = rows.iter().find(|row| row[1] >= 0.5).expect("has a median");
         assert!((median[0] - 500.0).abs() < 5.0, "{median:?}");
-        assert!(text.contains("#[Mean    =      500.") && text.contains("Total count    =         1000]"), "{text}");
+        assert!(
+            text.contains("#[Mean    =      500.") && text.contains("Total count    =         1000]"),
+            "{text}"
+        );
     }
 }

@@ -198,7 +198,12 @@ impl Report {
                 self.shares.push(Share { what, measured, limit_name, limit, share: measured / limit });
             }
         };
-        share("payload throughput", self.payload_bytes_per_second, "loopback TCP, one stream", limits.tcp_bytes_per_second);
+        share(
+            "payload throughput",
+            self.payload_bytes_per_second,
+            "loopback TCP, one stream",
+            limits.tcp_bytes_per_second,
+        );
         if self.command == "produce" {
             let journal = limits.journal.iter().map(|j| j.bytes_per_second).fold(0.0, f64::max);
             share("payload throughput", self.payload_bytes_per_second, "journal write + sync", journal);

@@ -185,7 +185,12 @@ mod tests {
 
     #[test]
     fn empty_flat_and_infinite_data_still_give_a_chart() {
-        for points in [vec![], vec![(0.0, 0.0)], vec![(0.0, f64::NAN), (1.0, f64::INFINITY)], vec![(3.0, 5.0), (3.0, 5.0)]] {
+        for points in [
+            vec![],
+            vec![(0.0, 0.0)],
+            vec![(0.0, f64::NAN), (1.0, f64::INFINITY)],
+            vec![(3.0, 5.0), (3.0, 5.0)],
+        ] {
             for scale in [Scale::Linear, Scale::Log] {
                 let svg = chart(points.clone(), scale);
                 assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));

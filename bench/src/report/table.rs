@@ -13,7 +13,11 @@ pub fn render(report: &Report) -> String {
     };
     let offered = match report.target_rate {
         Some(rate) => {
-            format!(" of {} offered ({})", units::count(rate), units::percent(report.records_per_second / rate))
+            format!(
+                " of {} offered ({})",
+                units::count(rate),
+                units::percent(report.records_per_second / rate)
+            )
         }
         None => String::new(),
     };
@@ -106,7 +110,9 @@ mod tests {
     #[test]
     fn the_table_names_rate_latency_backlog_and_errors() {
         let text = render(&super::super::tests::sample());
-        for part in ["records", "1.00k rec/s of 1.00k offered", "p99.99", "28 at most", "NOT_LEADER_OR_FOLLOWER: 10"] {
+        for part in
+            ["records", "1.00k rec/s of 1.00k offered", "p99.99", "28 at most", "NOT_LEADER_OR_FOLLOWER: 10"]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }

@@ -1,3 +1,7 @@
 //! The operator's command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::ctl::main()
+}

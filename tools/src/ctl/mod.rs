@@ -1,0 +1,126 @@
+//! `brokerctl`: topics, and records in and out, from a shell.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `topic` | `topic create`, `list`, `describe`, `delete` |
+//! | `produce` | lines to records |
+//! | `consume` | records to lines |
+//! | `format` | the verbs of `consume --format` |
+//! | `table` | tables for people |
+
+mod consume;
+mod error;
+mod format;
+mod produce;
+mod table;
+mod topic;
+
+#[cfg(test)]
+mod fake_broker;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::client::Client;
+
+pub use error::CtlError;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the broker refused, or the data is not as it should be
+  2  the command line is wrong
+  3  no broker could be reached, or the connection broke
+  4  the topic or partition does not exist
+  5  a file or the terminal could not be read or written";
+
+/// Operates a broker from a shell: topics, and records in and out.
+#[derive(Debug, Parser)]
+#[command(name = "brokerctl", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// Brokers to start from, host:port separated by commas
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "BROKER_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ','
+    )]
+    bootstrap: Vec<String>,
+    /// Print JSON for programs instead of tables for people
+    #[arg(long, global = true)]
+    json: bool,
+    /// Seconds that a request may take
+    #[arg(long, global = true, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl GlobalArgs {
+    fn client(&self) -> Client {
+        Client::new(self.bootstrap.clone(), Duration::from_secs(self.timeout))
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Write lines as records
+    Produce(produce::ProduceArgs),
+    /// Read records, by default from the oldest to what is there now
+    Consume(consume::ConsumeArgs),
+    /// Print a completion script: 'brokerctl completions bash > /etc/bash_completion.d/brokerctl'
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let stdout = io::stdout();
+    let mut out = io::BufWriter::with_capacity(256 << 10, stdout.lock());
+    let outcome =
+        run(&cli, &mut io::stdin().lock(), &mut out).and_then(|()| out.flush().map_err(CtlError::stdout));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has enough: 'brokerctl consume … | head' is no failure.
+        Err(CtlError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            // What was read before the failure is shown all the same.
+            let _ = out.flush();
+            eprintln!("brokerctl: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Runs one command; `input` stands for standard input and `out` for standard output.
+pub fn run(cli: &Cli, input: &mut dyn io::BufRead, out: &mut dyn Write) -> Result<(), CtlError> {
+    match &cli.command {
+        Command::Topic(command) => topic::run(command, &cli.global, out),
+        Command::Produce(args) => produce::run(args, &cli.global, input, out),
+        Command::Consume(args) => consume::run(args, &cli.global, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "brokerctl", &mut &mut *out);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Tables for people: columns as wide as their widest cell, numbers to the right.
+
+use std::io::{self, Write};
+
+/// Writes a table with `header` and `rows`. A column whose cells are all numbers is set to the right.
+pub fn write_table(out: &mut dyn Write, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let columns = header.len();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        cells.max(header[column].chars().count())
+    };
+    let is_number =
+        |cell: &str| !cell.is_empty() && cell.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.');
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let right: Vec<bool> = (0..columns)
+        .map(|column| !rows.is_empty() && rows.iter().all(|row| is_number(&row[column])))
+        .collect();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| -> io::Result<()> {
+        let mut text = String::new();
+        for (column, cell) in cells.enumerate() {
+            if column > 0 {
+                text.push_str("  ");
+            }
+            let padding = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+            match right[column] {
+                true => text.extend([&padding, cell]),
+                false => text.extend([cell, &padding]),
+            }
+        }
+        writeln!(out, "{}", text.trim_end())
+    };
+    line(&mut header.iter().copied())?;
+    for row in rows {
+        line(&mut row.iter().map(String::as_str))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_numbers_stand_right() {
+        let mut out = Vec::new();
+        let rows = vec![vec!["orders".to_owned(), "12".to_owned()], vec!["a".to_owned(), "5".to_owned()]];
+        write_table(&mut out, &["TOPIC", "N"], &rows).expect("a vector takes everything");
+        assert_eq!(String::from_utf8(out).expect("text"), "TOPIC    N\norders  12\na        5\n");
+    }
+}
