@@ -71,6 +71,7 @@ struct State {
     stopped: bool,
     failing: Vec<(SimOp, u64)>,
     lying_sync: bool,
+    is_full: bool,
     free_space: u64,
 }
 
@@ -230,6 +231,7 @@ impl SimDisk {
             stopped: false,
             failing: Vec::new(),
             lying_sync: false,
+            is_full: false,
             free_space: 1 << 40,
         })
     }
@@ -306,6 +308,11 @@ impl SimDisk {
     /// From now on syncs (and O_DSYNC writes) return success and make nothing durable: for tests of the tests.
     pub fn lie_about_syncs(&self) {
         self.state.borrow_mut().lying_sync = true;
+    }
+
+    /// From now on no file can grow by [`DiskFile::preallocate`] or [`DiskFile::truncate`] (ENOSPC).
+    pub fn fill_up(&self) {
+        self.state.borrow_mut().is_full = true;
     }
 
     /// Sets what [`Disk::free_space`] reports.
@@ -601,6 +608,9 @@ impl DiskFile for SimFile {
         self.disk
             .meta("truncate", &self.path, |state| {
                 self.writable()?;
+                if state.is_full && len > state.inode(self.id).current.len() as u64 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 state.change(self.id, Change::SetLen(len), true);
                 Ok(())
             })

@@ -37,3 +37,6 @@ pub use entry::{
 pub use handle::Journal;
 pub use scan::{Damage, Scan, ScannedCommit, ScannedEntry};
 pub use signal::Durable;
+
+#[cfg(test)]
+mod tests;

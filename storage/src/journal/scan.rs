@@ -349,10 +349,7 @@ impl<D: Disk> Scan<D> {
 
         let (mut live, mut broken): (Vec<_>, Vec<_>) =
             places.into_iter().filter(|place| !is_void(&place.header)).partition(|place| place.is_whole);
-        for place in &live {
-            let last = &mut self.files[place.file].last;
-            *last = (*last).max(place.header.seq);
-        }
+        let in_files: Vec<_> = live.iter().map(|place| (place.file, place.header.seq)).collect();
         live.retain(|place| place.header.seq > self.released);
         live.sort_by_key(|place| (place.header.seq, place.header.identity.generation));
         broken.sort_by_key(|place| place.header.seq);
@@ -375,6 +372,10 @@ impl<D: Disk> Scan<D> {
             }
             self.last = place.header.seq;
             self.pending.push_back(place);
+        }
+        for (file, seq) in in_files.into_iter().filter(|(_, seq)| *seq <= self.last) {
+            let last = &mut self.files[file].last;
+            *last = (*last).max(seq);
         }
     }
 

@@ -1,0 +1,6 @@
+//! The journal on the simulated disk.
+
+mod crash;
+mod damage;
+mod harness;
+mod running;
