@@ -93,6 +93,30 @@ pub enum StorageError {
         /// The newest version that we know.
         supported: u32,
     },
+    /// The file system is short of space: data is refused until there is more.
+    #[error(
+        "{free_bytes} bytes are free on the file system of the data directory, less than the {low_space_bytes} that must be"
+    )]
+    LowSpace {
+        /// What is free. Bytes.
+        free_bytes: u64,
+        /// The watermark. Bytes.
+        low_space_bytes: u64,
+    },
+    /// The number of shards has changed and not all shards have taken over their partitions yet.
+    #[error("partitions are being moved to another number of shards")]
+    Migrating,
+    /// The store is being closed.
+    #[error("the store is being closed")]
+    Closing,
+    /// The journal holds data of a partition that is not wanted, and the metadata does not say that its topic is gone.
+    #[error(
+        "the journal holds data of partition {id}, which the metadata does not know: is the metadata log missing or older?"
+    )]
+    UnknownPartition {
+        /// The partition.
+        id: TopicIdPartition,
+    },
     /// A setting cannot work.
     #[error("invalid storage setting: {0}")]
     InvalidConfig(String),

@@ -1,0 +1,163 @@
+//! Getting hold of a segment's index: from memory, from its files if they are right, or from the segment itself.
+
+use crate::{
+    disk::{Disk, DiskFile, OpenMode},
+    error::StorageError,
+    log::{
+        error::ReadError,
+        index::{IndexedBatch, SegmentIndex},
+        partition::LogInner,
+        scan::{ScanEnd, scan_batches},
+        segment::SegmentMeta,
+    },
+    types::Offset,
+};
+use protocol::records::BatchView;
+use std::{ops::ControlFlow, rc::Rc};
+
+impl<D: Disk> LogInner<D> {
+    /// A file position at or before the batch that holds `offset`, and on a batch boundary.
+    pub(crate) async fn find_position(
+        &self,
+        segment: &SegmentMeta,
+        is_active: bool,
+        offset: Offset,
+    ) -> Result<u64, ReadError> {
+        self.with_index(segment, is_active, |index| index.position_floor(segment.base_offset, offset)).await
+    }
+
+    /// Looks something up in the whole index of a segment.
+    pub(crate) async fn with_index<R>(
+        &self,
+        segment: &SegmentMeta,
+        is_active: bool,
+        look_up: impl Fn(&SegmentIndex) -> R,
+    ) -> Result<R, ReadError> {
+        if is_active {
+            let until = {
+                let state = self.state.borrow();
+                let is_still_active =
+                    state.segments.last().is_some_and(|s| s.base_offset == segment.base_offset);
+                match is_still_active.then(|| state.active_index.indexed_from()) {
+                    Some(0) => return Ok(look_up(&state.active_index)),
+                    other => other,
+                }
+            };
+            if let Some(until) = until {
+                let front = self.load_index(segment, until).await?;
+                let mut state = self.state.borrow_mut();
+                let is_still_active =
+                    state.segments.last().is_some_and(|s| s.base_offset == segment.base_offset);
+                if is_still_active && state.active_index.indexed_from() == until {
+                    state.active_index.prepend(front);
+                    return Ok(look_up(&state.active_index));
+                }
+                if is_still_active && state.active_index.indexed_from() == 0 {
+                    return Ok(look_up(&state.active_index));
+                }
+            }
+        }
+        let key = (self.index, segment.base_offset);
+        if let Some(index) = self.shared.files.index(key) {
+            return Ok(look_up(&index));
+        }
+        // The segment may have been the active one when the caller looked, and have grown since.
+        let closed = self.closed_segment(segment.base_offset);
+        let segment = closed.as_ref().unwrap_or(segment);
+        let index = Rc::new(self.load_index(segment, segment.size).await?);
+        if self.closed_segment(segment.base_offset).is_some() {
+            self.shared.files.put_index(key, index.clone());
+        }
+        Ok(look_up(&index))
+    }
+
+    fn closed_segment(&self, base_offset: Offset) -> Option<SegmentMeta> {
+        let state = self.state.borrow();
+        let (_, closed) = state.segments.split_last()?;
+        closed.iter().find(|s| s.base_offset == base_offset).copied()
+    }
+
+    /// The index of a segment's first `until` bytes: what the index files say, checked where they end, completed from the segment.
+    async fn load_index(&self, segment: &SegmentMeta, until: u64) -> Result<SegmentIndex, ReadError> {
+        let file = self.open_segment(segment.base_offset).await?;
+        let interval = self.state.borrow().config.index_interval_bytes;
+        let (mut index, from) = match self.read_index_files(segment, until).await {
+            Some(index) => match self.check_last_entry(&file, segment, &index).await? {
+                Some(from) => (index, from),
+                None => (SegmentIndex::default(), 0),
+            },
+            None => (SegmentIndex::default(), 0),
+        };
+        let base = segment.base_offset;
+        let scanned = scan_batches(&*file, from, until, |position, batch| {
+            if index.last_offset_entry().is_none_or(|e| (e.position as u64) < position) {
+                index.note(base, indexed(position, batch), interval);
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        if scanned.end != ScanEnd::Complete {
+            return Err(self.damaged(segment, scanned.position, "not a record batch").into());
+        }
+        index.shrink();
+        Ok(index)
+    }
+
+    async fn read_index_files(&self, segment: &SegmentMeta, until: u64) -> Option<SegmentIndex> {
+        let disk = &self.shared.disk;
+        let mut files = [const { Vec::new() }; 2];
+        for (suffix, bytes) in ["index", "timeindex"].into_iter().zip(&mut files) {
+            let file =
+                disk.open(&self.segment_file(segment.base_offset, suffix), OpenMode::READ).await.ok()?;
+            let len = file.len().await.ok()?;
+            *bytes = file.read_at(0, usize::try_from(len).ok()?).await.ok()?.to_vec();
+        }
+        SegmentIndex::parse(&files[0], &files[1], until)
+    }
+
+    /// Whether the last entry of a loaded index points at a batch with its offset; if so, the position from which to complete it.
+    async fn check_last_entry(
+        &self,
+        file: &D::File,
+        segment: &SegmentMeta,
+        index: &SegmentIndex,
+    ) -> Result<Option<u64>, ReadError> {
+        let Some(entry) = index.last_offset_entry() else { return Ok(Some(0)) };
+        let header = file.read_at(entry.position as u64, protocol::records::BATCH_HEADER_BYTES).await?;
+        let expected = segment.base_offset.0 + entry.relative_offset as i64;
+        let base_offset = header.get(..8).map(|b| i64::from_be_bytes(b.try_into().expect("eight bytes")));
+        Ok((base_offset == Some(expected)).then_some(entry.position as u64))
+    }
+
+    /// Writes the index files of a segment. They are a shortcut, so they are not synced: a reader checks them.
+    pub(crate) async fn write_index_files(
+        &self,
+        base_offset: Offset,
+        index: &SegmentIndex,
+    ) -> Result<(), StorageError> {
+        for (suffix, bytes) in [("index", index.offset_file()), ("timeindex", index.time_file())] {
+            let disk = &self.shared.disk;
+            let file = disk.open(&self.segment_file(base_offset, suffix), OpenMode::CREATE).await?;
+            if !bytes.is_empty() {
+                let mut buffer = disk.alloc(bytes.len());
+                let aligned = crate::disk::block_align(bytes.len());
+                buffer[..bytes.len()].copy_from_slice(&bytes);
+                buffer[bytes.len()..aligned].fill(0);
+                file.write_at(0, &buffer.freeze(), aligned).await?;
+            }
+            file.truncate(bytes.len() as u64).await?;
+            file.close().await?;
+        }
+        Ok(())
+    }
+}
+
+/// A batch of a segment as the index sees it.
+pub(crate) fn indexed(position: u64, batch: &BatchView<'_>) -> IndexedBatch {
+    IndexedBatch {
+        base_offset: Offset(batch.base_offset()),
+        position,
+        size: batch.size() as u32,
+        max_timestamp: batch.max_timestamp(),
+    }
+}

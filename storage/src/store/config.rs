@@ -1,0 +1,163 @@
+//! What a store is opened with, and what it tells about its opening.
+
+use crate::{
+    journal::{Durability, JournalConfig},
+    log::config::LogConfig,
+    types::{LeaderEpoch, PartitionId, TopicIdPartition},
+};
+use std::{path::PathBuf, rc::Rc};
+use uuid::Uuid;
+
+/// What the cluster's metadata says of a topic id that the disk holds data of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicStatus {
+    /// The topic exists.
+    Live,
+    /// The topic existed and was deleted: its data may go.
+    Gone,
+    /// The metadata knows nothing. Data of such a topic is never touched.
+    Unknown,
+}
+
+/// Who moves the high watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HighWatermarkMode {
+    /// The only replica: committed is what is durable here.
+    #[default]
+    FollowsDurableEnd,
+    /// Replication decides, by [`crate::log::PartitionLog::advance_high_watermark`].
+    Manual,
+}
+
+/// How one shard's store is set up.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// The broker's data directory, common to all shards.
+    pub data_dir: PathBuf,
+    /// This shard.
+    pub shard: u32,
+    /// How many shards there are.
+    pub shards: u32,
+    /// The shard's journal.
+    pub journal: JournalConfig,
+    /// What an acknowledgement means, unless a topic's configuration says otherwise.
+    pub durability: Durability,
+    /// Bound of the tail cache. Bytes of commit buffers.
+    pub cache_bytes: usize,
+    /// Data is refused while the file system has less free space than this. Bytes.
+    pub low_space_bytes: u64,
+    /// Open segment files kept.
+    pub max_open_files: usize,
+    /// Loaded indexes of closed segments kept. Bytes.
+    pub index_cache_bytes: usize,
+    /// Cold data kept for sequential readers. Bytes.
+    pub read_ahead_bytes: usize,
+    /// Data that has been waiting this long in the journal is flushed although nothing asks for room. Milliseconds.
+    pub idle_flush_ms: i64,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: i64,
+    /// Who moves the high watermark.
+    pub high_watermark: HighWatermarkMode,
+    /// What the metadata says of a topic id.
+    pub topic_status: Rc<dyn Fn(Uuid) -> TopicStatus>,
+}
+
+impl StoreConfig {
+    /// The defaults for shard `shard` of `shards`. The metadata is taken to know nothing: data of topics that are not wanted is an error.
+    pub fn new(data_dir: impl Into<PathBuf>, shard: u32, shards: u32, new_journal_id: Uuid) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            shard,
+            shards,
+            journal: JournalConfig::new(new_journal_id, shard),
+            durability: Durability::Sync,
+            cache_bytes: 256 << 20,
+            low_space_bytes: 1 << 30,
+            max_open_files: 512,
+            index_cache_bytes: 32 << 20,
+            read_ahead_bytes: 16 << 20,
+            idle_flush_ms: 30_000,
+            producer_expiration_ms: 24 * 3_600_000,
+            high_watermark: HighWatermarkMode::FollowsDurableEnd,
+            topic_status: Rc::new(|_| TopicStatus::Unknown),
+        }
+    }
+}
+
+/// A partition that the store is to hold.
+#[derive(Debug, Clone)]
+pub struct PartitionSpec {
+    /// Id of its topic.
+    pub topic_id: Uuid,
+    /// Name of its topic: part of the directory's name.
+    pub topic: Rc<str>,
+    /// Its number.
+    pub partition: PartitionId,
+    /// The leader epoch at present; what is in the log may be older.
+    pub leader_epoch: LeaderEpoch,
+    /// Configuration of its topic.
+    pub config: Rc<LogConfig>,
+}
+
+impl PartitionSpec {
+    /// The partition by its topic's id.
+    pub fn id(&self) -> TopicIdPartition {
+        TopicIdPartition::new(self.topic_id, self.partition)
+    }
+}
+
+/// What the opening of a store found.
+#[derive(Debug, Clone, Default)]
+pub struct RecoveryReport {
+    /// Whether the store had been shut down cleanly: nothing had to be replayed.
+    pub was_clean: bool,
+    /// Whether the number of shards has changed; the broker calls [`crate::store::ShardStore::finish_migration`] once all shards are open.
+    pub is_migrating: bool,
+    /// Partitions that are served.
+    pub partitions: usize,
+    /// Batches of the journal that the segments lacked.
+    pub replayed_batches: u64,
+    /// Their size. Bytes.
+    pub replayed_bytes: u64,
+    /// Bytes of segment files that were checked by CRC.
+    pub scanned_bytes: u64,
+    /// Partitions that are damaged and therefore offline, and why.
+    pub offline: Vec<(TopicIdPartition, String)>,
+    /// Journal entries of topics that the metadata says are gone.
+    pub dropped_entries: u64,
+}
+
+/// Figures of a store at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Partitions that are served or offline.
+    pub partitions: usize,
+    /// Partitions that are damaged.
+    pub offline_partitions: usize,
+    /// Bytes of all logs.
+    pub log_bytes: u64,
+    /// Bytes of commit buffers in memory.
+    pub cache_bytes: usize,
+    /// Those of them that segments do not have yet.
+    pub pinned_bytes: usize,
+    /// Memory of the partitions themselves, without the cache. Bytes.
+    pub partition_heap_bytes: usize,
+    /// Open segment files.
+    pub open_files: usize,
+    /// Batches appended.
+    pub appended_batches: u64,
+    /// Bytes appended.
+    pub appended_bytes: u64,
+    /// Flush rounds completed.
+    pub flush_rounds: u64,
+    /// Bytes of batches written to segment files.
+    pub flushed_bytes: u64,
+    /// Segment files synced.
+    pub segment_syncs: u64,
+    /// Reads answered from memory.
+    pub cache_reads: u64,
+    /// Reads that went to a segment file or to what was read ahead.
+    pub cold_reads: u64,
+    /// Whether data is refused because the file system is short of space.
+    pub is_low_on_space: bool,
+}

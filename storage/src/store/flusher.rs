@@ -1,0 +1,140 @@
+//! The flusher: brings what the journal holds into segment files, so that journal files and memory can be used again.
+//!
+//! One round takes everything that is durable at its start: writes and syncs the segments of the partitions concerned (a bounded number at once),
+//! makes the checkpoint durable, and only then releases the journal and unpins the cache. Rounds run when the ring or the cache fills up, or when
+//! data has waited for long; so thousands of partitions with little data each are synced once per ring, not once per second.
+
+use crate::{
+    cache::LogIndex,
+    disk::Disk,
+    error::{DiskError, StorageError},
+    journal::CommitSeq,
+    log::state::Availability,
+    store::{
+        checkpoint::{PartitionCheckpoint, RecordBuilder},
+        checkpoint_log::CheckpointLog,
+        shared::{Shared, add},
+    },
+};
+use futures::{StreamExt, stream};
+use std::{io, rc::Rc};
+
+/// Partitions that are written and synced at the same time.
+const PARTITIONS_AT_ONCE: usize = 32;
+
+/// Flushes whenever that is needed, until the store is closed. An error is final: what is pending can not be brought to safety.
+pub(crate) async fn run<D: Disk>(
+    shared: Rc<Shared<D>>,
+    checkpoints: Rc<CheckpointLog<D>>,
+) -> Result<(), StorageError> {
+    loop {
+        let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
+        shared.flush_wanted.wait_until(|| is_over() || shared.needs_flush()).await;
+        if let Some(error) = shared.switches.failed.borrow().clone() {
+            return Err(error);
+        }
+        if shared.switches.closing.get() {
+            return Ok(());
+        }
+        match flush_round(&shared, &checkpoints).await {
+            Ok(()) => {}
+            Err(StorageError::Disk(error)) if is_out_of_space(&error) => {
+                tracing::error!(%error, "no space left for segments; produce is refused until there is");
+                shared.switches.low_space.set(Some(0));
+                shared.switches.flush_blocked.set(true);
+            }
+            Err(error) => {
+                shared.fail(&error);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Whether an error means that the file system is full: a state that passes, not a failure of the disk.
+pub(crate) fn is_out_of_space(error: &DiskError) -> bool {
+    error.op != "sync" && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Brings everything that is durable now into synced segments and releases it.
+pub(crate) async fn flush_round<D: Disk>(
+    shared: &Rc<Shared<D>>,
+    checkpoints: &CheckpointLog<D>,
+) -> Result<(), StorageError> {
+    let _lock = shared.maintenance.lock().await;
+    let up_to = shared.durable.get();
+    let dirty = shared.dirty.take();
+    shared.dirty_since_ms.set(None);
+    let flushed = async {
+        flush_log_set(shared, &dirty, up_to).await?;
+        checkpoint_logs(shared, checkpoints, &dirty).await
+    };
+    let flushed = flushed.await;
+    keep_dirty(shared, &dirty, flushed.is_err());
+    flushed?;
+
+    if up_to > shared.released.get() {
+        shared.journal.release(CommitSeq(up_to));
+        shared.released.set(up_to);
+        shared.cache.borrow_mut().release(up_to);
+    }
+    shared.evict();
+    add(&shared.counters.flush_rounds, 1);
+    shared.room.notify_all();
+    Ok(())
+}
+
+/// Writes and syncs what these logs hold of commits up to `up_to`.
+pub(crate) async fn flush_log_set<D: Disk>(
+    shared: &Rc<Shared<D>>,
+    logs: &[LogIndex],
+    up_to: u64,
+) -> Result<(), StorageError> {
+    let mut work = stream::iter(logs)
+        .filter_map(|&index| std::future::ready(shared.log(index)))
+        .map(|log| async move { log.flush(up_to).await })
+        .buffer_unordered(PARTITIONS_AT_ONCE);
+    // All are brought to an end before a failure is reported: nothing writes to files behind the caller's back.
+    let mut outcome = Ok(());
+    while let Some(flushed) = work.next().await {
+        outcome = outcome.and(flushed);
+    }
+    outcome
+}
+
+/// Makes durable what the segments of these logs hold. They have been synced.
+pub(crate) async fn checkpoint_logs<D: Disk>(
+    shared: &Rc<Shared<D>>,
+    checkpoints: &CheckpointLog<D>,
+    logs: &[LogIndex],
+) -> Result<(), StorageError> {
+    let mut record = RecordBuilder::new();
+    for &index in logs {
+        if let Some(log) = shared.log(index) {
+            let state = log.state.borrow();
+            if matches!(state.availability, Availability::Online) {
+                record.put(&log.id, &PartitionCheckpoint::of(&state));
+            }
+        }
+    }
+    if !record.is_empty() {
+        checkpoints.append(shared, record).await?;
+    }
+    Ok(())
+}
+
+/// Logs that got batches during the round, or were not finished by it, stay in the list.
+fn keep_dirty<D: Disk>(shared: &Shared<D>, dirty: &[LogIndex], all: bool) {
+    for &index in dirty {
+        let Some(log) = shared.log(index) else { continue };
+        let mut state = log.state.borrow_mut();
+        if all || Shared::<D>::has_unwritten(&state) {
+            shared.dirty.borrow_mut().push(index);
+        } else {
+            state.is_dirty = false;
+        }
+    }
+    if !shared.dirty.borrow().is_empty() && shared.dirty_since_ms.get().is_none() {
+        shared.dirty_since_ms.set(Some(shared.now_ms.get()));
+    }
+}

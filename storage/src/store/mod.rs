@@ -1,0 +1,31 @@
+//! One shard's store: the table of its partition logs over its journal, and the loops that keep both in shape.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `shard_store` | [`ShardStore`]: opening, partitions, closing |
+//! | `config` | settings, partition specs, reports, figures |
+//! | `shared` | what all logs share; the journal's observer |
+//! | `flusher`, `writer` | rounds of flushing; one partition's segment writes, roll |
+//! | `checkpoint`, `checkpoint_log` | up to where partitions are safe in segments |
+//! | `recovery`, `recover_log` | replay of the journal; one partition's segments |
+//! | `layout` | generations of shards |
+//! | `partition_dir` | directories: whose they are, and how they go |
+//! | `trim` | delete-records and retention |
+
+pub(crate) mod checkpoint;
+mod checkpoint_log;
+mod config;
+mod flusher;
+mod layout;
+mod partition_dir;
+mod recover_log;
+mod recovery;
+mod shard_store;
+pub(crate) mod shared;
+mod trim;
+mod writer;
+
+pub use config::{HighWatermarkMode, PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus};
+pub use partition_dir::{StrayReport, remove_gone_partitions};
+pub use shard_store::ShardStore;
+pub use trim::RetentionReport;

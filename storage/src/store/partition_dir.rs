@@ -1,0 +1,209 @@
+//! The directory of a partition: whose it is (`partition.metadata`, Kafka's text format), and how it goes away.
+
+use crate::{
+    disk::{Disk, DiskFile, DiskResult, OpenMode, block_align},
+    error::{DiskError, StorageError},
+    store::config::TopicStatus,
+};
+use std::{io, path::Path};
+use uuid::Uuid;
+
+/// Size of one write. Bytes.
+const WRITE_BYTES: usize = 256 << 10;
+const METADATA_FILE: &str = "partition.metadata";
+/// Ending of a directory whose partition was deleted and whose files are being removed.
+pub(crate) const DELETED_SUFFIX: &str = "-delete";
+
+/// Writes the metadata file and makes it and the directory's entry durable.
+pub(crate) async fn write_metadata<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    topic_id: Uuid,
+) -> Result<(), StorageError> {
+    write_file(disk, &directory.join(METADATA_FILE), metadata_text(topic_id).as_bytes()).await
+}
+
+/// Writes a whole file durably: beside, synced, then renamed.
+pub(crate) async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let directory = path.parent().expect("a file has a directory");
+    let name = path.file_name().and_then(|n| n.to_str()).expect("our names are texts");
+    let temporary = directory.join(format!("{name}.tmp"));
+    let file = disk.open(&temporary, OpenMode::CREATE).await?;
+    let mut position = 0;
+    for piece in bytes.chunks(WRITE_BYTES) {
+        let aligned = block_align(piece.len());
+        let mut buffer = disk.alloc(aligned);
+        buffer[..piece.len()].copy_from_slice(piece);
+        buffer[piece.len()..aligned].fill(0);
+        file.write_at(position, &buffer.freeze(), aligned).await?;
+        position += aligned as u64;
+    }
+    file.truncate(bytes.len() as u64).await?;
+    file.sync_data().await?;
+    file.close().await?;
+    disk.rename(&temporary, path).await?;
+    disk.sync_dir(directory).await?;
+    Ok(())
+}
+
+/// The topic id that a directory belongs to. `None` without a readable metadata file: a crash came before anything was in it.
+pub(crate) async fn read_metadata<D: Disk>(disk: &D, directory: &Path) -> DiskResult<Option<Uuid>> {
+    let path = directory.join(METADATA_FILE);
+    let file = match disk.open(&path, OpenMode::READ).await {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = file.read_at(0, 256).await?;
+    file.close().await?;
+    match parse_metadata(&bytes) {
+        Some(id) => Ok(Some(id)),
+        None => {
+            let what =
+                io::Error::new(io::ErrorKind::InvalidData, "not a partition.metadata file with a topic id");
+            Err(DiskError::new("read", &path, what))
+        }
+    }
+}
+
+fn metadata_text(topic_id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {}\n", kafka_id(topic_id))
+}
+
+fn parse_metadata(bytes: &[u8]) -> Option<Uuid> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut lines = text.lines();
+    if lines.next()? != "version: 0" {
+        return None;
+    }
+    parse_kafka_id(lines.next()?.strip_prefix("topic_id: ")?)
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A topic id as Kafka prints it: URL-safe base64 without padding (`org.apache.kafka.common.Uuid`).
+pub(crate) fn kafka_id(id: Uuid) -> String {
+    let mut out = String::with_capacity(22);
+    let bits = id.as_u128();
+    for i in 0..22 {
+        // 128 bits in groups of six from the left; the last group has two bits and four zeros.
+        let shift = 122 - 6 * i;
+        let group = if shift >= 0 { bits >> shift } else { bits << -shift };
+        out.push(ALPHABET[(group & 0x3f) as usize] as char);
+    }
+    out
+}
+
+fn parse_kafka_id(text: &str) -> Option<Uuid> {
+    if text.len() != 22 {
+        return None;
+    }
+    let mut bits = 0u128;
+    for (i, c) in text.bytes().enumerate() {
+        let value = ALPHABET.iter().position(|a| *a == c)? as u128;
+        bits = if i < 21 { bits << 6 | value } else { bits << 2 | value >> 4 };
+    }
+    Some(Uuid::from_u128(bits))
+}
+
+/// Moves a partition's directory out of the way of a new partition of the same name, durably, and removes it.
+pub(crate) async fn remove_directory<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    topic_id: Uuid,
+) -> Result<(), StorageError> {
+    let parent = directory.parent().expect("a partition's directory has a parent").to_owned();
+    let name = directory.file_name().and_then(|n| n.to_str()).unwrap_or("partition");
+    let doomed = parent.join(format!("{name}.{}{DELETED_SUFFIX}", topic_id.simple()));
+    match disk.rename(directory, &doomed).await {
+        Ok(()) => {}
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    disk.sync_dir(&parent).await?;
+    remove_doomed(disk, &doomed).await
+}
+
+/// Removes a directory that was moved out of the way, with its files.
+pub(crate) async fn remove_doomed<D: Disk>(disk: &D, doomed: &Path) -> Result<(), StorageError> {
+    for entry in disk.list(doomed).await? {
+        disk.remove(&doomed.join(&entry.name)).await?;
+    }
+    disk.remove_dir(doomed).await?;
+    Ok(())
+}
+
+/// What a look through the partition directories found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StrayReport {
+    /// Directories of deleted topics, removed.
+    pub removed: Vec<String>,
+    /// Directories of topics that the metadata does not know; left alone.
+    pub unknown: Vec<String>,
+}
+
+/// Removes the directories of partitions whose topic the metadata says is gone, and what earlier deletions left behind. Directories of topics
+/// that it does not know are reported and left alone. For the whole data directory: call it once at start, before the shards' stores open.
+///
+/// # Errors
+/// [`StorageError::Disk`].
+pub async fn remove_gone_partitions<D: Disk>(
+    disk: &D,
+    data_dir: &Path,
+    topic_status: impl Fn(Uuid) -> TopicStatus,
+) -> Result<StrayReport, StorageError> {
+    let mut report = StrayReport::default();
+    let topics = data_dir.join("topics");
+    let entries = match disk.list(&topics).await {
+        Err(error) if error.is_not_found() => return Ok(report),
+        other => other?,
+    };
+    for entry in entries.into_iter().filter(|e| e.is_dir) {
+        let directory = topics.join(&entry.name);
+        if entry.name.ends_with(DELETED_SUFFIX) && entry.name.contains('.') && is_doomed_name(&entry.name) {
+            remove_doomed(disk, &directory).await?;
+            continue;
+        }
+        match read_metadata(disk, &directory).await? {
+            Some(id) if topic_status(id) == TopicStatus::Gone => {
+                remove_directory(disk, &directory, id).await?;
+                report.removed.push(entry.name);
+            }
+            Some(id) if topic_status(id) == TopicStatus::Live => {}
+            _ => report.unknown.push(entry.name),
+        }
+    }
+    Ok(report)
+}
+
+/// `<name>.<32 hex digits>-delete`.
+pub(crate) fn is_doomed_name(name: &str) -> bool {
+    let Some((_, id)) = name.strip_suffix(DELETED_SUFFIX).and_then(|n| n.rsplit_once('.')) else {
+        return false;
+    };
+    id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_ids_are_written_as_kafka_writes_them() {
+        // org.apache.kafka.common.Uuid: METADATA_TOPIC_ID is 0, 1.
+        assert_eq!(kafka_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        for id in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
+            let id = Uuid::from_u128(id);
+            assert_eq!(parse_metadata(metadata_text(id).as_bytes()), Some(id));
+        }
+        assert_eq!(parse_metadata(b"version: 1\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n"), None);
+        assert_eq!(parse_metadata(b"version: 0\ntopic_id: short\n"), None);
+    }
+
+    #[test]
+    fn only_our_own_endings_mean_a_doomed_directory() {
+        assert!(is_doomed_name("a.b-0.0123456789abcdef0123456789abcdef-delete"));
+        assert!(!is_doomed_name("topic-delete"));
+        assert!(!is_doomed_name("my.topic-delete"));
+    }
+}

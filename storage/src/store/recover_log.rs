@@ -1,0 +1,239 @@
+//! Opening one partition: what its directory holds, compared with the checkpoint, and completed by a CRC check of what lies behind it.
+
+use crate::{
+    disk::{BLOCK, Disk, DiskFile},
+    error::StorageError,
+    log::{
+        index::SegmentIndex,
+        leader_epoch::LeaderEpochCache,
+        partition::LogInner,
+        producer_state::ProducerStates,
+        scan::{ScanEnd, scan_batches},
+        segment::{SegmentMeta, parse_file_name},
+        state::LogState,
+    },
+    store::{
+        checkpoint::PartitionCheckpoint,
+        config::TopicStatus,
+        partition_dir::{kafka_id, read_metadata, remove_directory},
+        writer::producer_of_view,
+    },
+    types::{LeaderEpoch, Offset},
+};
+use protocol::records::BatchView;
+use std::ops::ControlFlow;
+
+/// Why a partition cannot be opened.
+pub(crate) enum LogFault {
+    /// Its data is damaged: it goes offline, the others work.
+    Damaged(String),
+    /// The disk fails: nothing works.
+    Storage(StorageError),
+}
+
+impl<E: Into<StorageError>> From<E> for LogFault {
+    fn from(error: E) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl<D: Disk> LogInner<D> {
+    /// Brings the log to what its segments hold. Answers how many bytes had to be checked.
+    pub(crate) async fn recover(
+        &self,
+        checkpoint: Option<&PartitionCheckpoint>,
+        has_directory: bool,
+        is_clean: bool,
+    ) -> Result<u64, LogFault> {
+        let mut segments = if has_directory { self.list_segments().await? } else { Vec::new() };
+        let is_trusted = checkpoint.is_some();
+        let from = {
+            let mut state = self.state.borrow_mut();
+            if let Some(checkpoint) = checkpoint {
+                state.restore(checkpoint);
+            }
+            match checkpoint.and_then(|c| c.active) {
+                Some(active) => {
+                    let at = segments.iter().position(|s| s.base_offset == active.base_offset);
+                    let Some(at) = at else {
+                        let name = self.segment_file(active.base_offset, "log");
+                        return Err(LogFault::Damaged(format!("{} is missing", name.display())));
+                    };
+                    if segments[at].size < active.size {
+                        return Err(LogFault::Damaged(format!(
+                            "{} has {} bytes, {} were flushed",
+                            self.segment_file(active.base_offset, "log").display(),
+                            segments[at].size,
+                            active.size
+                        )));
+                    }
+                    state.segments = segments.drain(..at).collect();
+                    state.segments.push(active);
+                    state.active_index = SegmentIndex::starting_at(active.size);
+                    Some(segments.remove(0))
+                }
+                None => None,
+            }
+        };
+        let mut scanned_bytes = 0;
+        if let Some(active) = from {
+            if !is_clean {
+                scanned_bytes += self.extend_from(active.size, true).await?.0;
+            }
+        }
+        // Segments that no checkpoint knows of: written after the last one, or all if there is none.
+        let mut is_complete = true;
+        for segment in segments {
+            let is_next = {
+                let state = self.state.borrow();
+                match is_trusted {
+                    true => segment.base_offset == state.written_end,
+                    false => is_complete && segment.base_offset >= state.written_end,
+                }
+            };
+            if !is_next {
+                if is_trusted || segment.size == 0 {
+                    // All that it may hold is in the journal as well, which is released only behind a checkpoint.
+                    self.shared.disk.remove(&self.segment_file(segment.base_offset, "log")).await?;
+                    continue;
+                }
+                let name = self.segment_file(segment.base_offset, "log");
+                return Err(LogFault::Damaged(format!(
+                    "{} does not follow the one before it",
+                    name.display()
+                )));
+            }
+            {
+                let mut state = self.state.borrow_mut();
+                if state.segments.is_empty() && !is_trusted {
+                    state.log_start = segment.base_offset;
+                }
+                state.written_end = state.written_end.max(segment.base_offset);
+                state.log_end = state.written_end;
+                state.push_segment();
+                let last = state.segments.last_mut().expect("just pushed");
+                last.base_offset = segment.base_offset;
+            }
+            let (bytes, complete) = self.extend_from(segment.size, is_trusted).await?;
+            scanned_bytes += bytes;
+            is_complete = complete;
+        }
+        let mut state = self.state.borrow_mut();
+        if let Some(first) = state.segments.first().map(|s| s.base_offset) {
+            state.log_start = state.log_start.max(first);
+        }
+        state.log_end = state.written_end;
+        assert!(state.log_start <= state.log_end || state.segments.is_empty());
+        state.log_end = state.log_end.max(state.log_start);
+        state.written_end = state.log_end;
+        state.durable_end = state.log_end;
+        Ok(scanned_bytes)
+    }
+
+    /// The segment files of the directory with their sizes, in order. Takes a directory of a deleted topic out of the way.
+    async fn list_segments(&self) -> Result<Vec<SegmentMeta>, LogFault> {
+        let disk = &self.shared.disk;
+        let directory = self.directory();
+        match read_metadata(disk, &directory).await? {
+            Some(id) if id == self.id.topic_id => {}
+            Some(other) if (self.shared.config.topic_status)(other) == TopicStatus::Gone => {
+                remove_directory(disk, &directory, other).await?;
+                return Ok(Vec::new());
+            }
+            Some(other) => {
+                let what = format!("{} belongs to topic id {}", directory.display(), kafka_id(other));
+                return Err(LogFault::Damaged(what));
+            }
+            None => {
+                let files = disk.list(&directory).await?;
+                if files.iter().any(|f| parse_file_name(&f.name).is_some_and(|(_, suffix)| suffix == "log")) {
+                    let what = format!("{} has segments but no partition.metadata", directory.display());
+                    return Err(LogFault::Damaged(what));
+                }
+                return Ok(Vec::new());
+            }
+        }
+        self.state.borrow_mut().has_directory = true;
+        let mut segments = Vec::new();
+        for entry in disk.list(&directory).await? {
+            if let Some((base_offset, "log")) = parse_file_name(&entry.name) {
+                segments.push(SegmentMeta {
+                    base_offset,
+                    size: self.segment_for_opening(base_offset).await?,
+                    max_timestamp: None,
+                    first_timestamp: None,
+                });
+            }
+        }
+        segments.sort_by_key(|s| s.base_offset);
+        Ok(segments)
+    }
+
+    async fn segment_for_opening(&self, base_offset: Offset) -> Result<u64, StorageError> {
+        let disk = &self.shared.disk;
+        let file = disk.open(&self.segment_file(base_offset, "log"), crate::disk::OpenMode::READ).await?;
+        let len = file.len().await?;
+        file.close().await?;
+        Ok(len)
+    }
+
+    /// Takes over the whole batches that lie behind the active segment's known end, and cuts the file behind them. Answers how many
+    /// bytes, and whether that was all of the file.
+    ///
+    /// `is_dense` says that the batches must continue the log without a gap, as all do that were not compacted.
+    async fn extend_from(&self, file_bytes: u64, is_dense: bool) -> Result<(u64, bool), LogFault> {
+        let known = *self.state.borrow().segments.last().expect("there is an active segment");
+        let file = self.segment_for_writing(known.base_offset).await?;
+        let scanned = scan_batches(&*file, known.size, file_bytes, |_, batch| {
+            let state = &mut *self.state.borrow_mut();
+            let base_offset = Offset(batch.base_offset());
+            let follows =
+                if is_dense { base_offset == state.written_end } else { base_offset >= state.written_end };
+            if !follows || batch.last_offset() < base_offset.0 || batch.check_crc().is_err() {
+                return ControlFlow::Break(());
+            }
+            state.note_recovered(batch);
+            ControlFlow::Continue(())
+        })
+        .await?;
+        let is_complete = scanned.end == ScanEnd::Complete;
+        // Less than a block is the padding of the last write; the next one rewrites that block.
+        if !is_complete && file_bytes - scanned.position >= BLOCK as u64 {
+            file.truncate(scanned.position).await?;
+            file.sync_data().await?;
+        }
+        Ok((scanned.position - known.size, is_complete))
+    }
+}
+
+impl LogState {
+    fn restore(&mut self, checkpoint: &PartitionCheckpoint) {
+        self.log_start = checkpoint.log_start;
+        self.written_end = checkpoint.flushed_end;
+        self.log_end = checkpoint.flushed_end;
+        self.high_watermark = checkpoint.high_watermark;
+        self.leader_epochs = LeaderEpochCache::from_entries(checkpoint.epochs.iter().copied());
+        self.producers = ProducerStates::from_entries(checkpoint.producers.iter().cloned());
+    }
+
+    /// A batch that was found in the active segment behind its known end.
+    fn note_recovered(&mut self, batch: &BatchView<'_>) {
+        let base_offset = Offset(batch.base_offset());
+        self.leader_epochs.assign(LeaderEpoch(batch.leader_epoch()), base_offset);
+        if let Some(producer) = producer_of_view(batch) {
+            self.producers.apply(&producer);
+        }
+        let interval = self.config.index_interval_bytes;
+        let active = self.segments.last_mut().expect("there is an active segment");
+        let entry = crate::log::index::IndexedBatch {
+            base_offset,
+            position: active.size,
+            size: batch.size() as u32,
+            max_timestamp: batch.max_timestamp(),
+        };
+        self.active_index.note(active.base_offset, entry, interval);
+        active.note(batch.size() as u32, batch.max_timestamp());
+        self.written_end = Offset(batch.last_offset()).next();
+        self.log_end = self.written_end;
+    }
+}

@@ -1,0 +1,294 @@
+//! Opening a store: checkpoints, segments, journals, in this order, until all that was acknowledged is in synced segments.
+//!
+//! 1. The checkpoints say up to where each partition is safe in segments. What lies behind that in the files is checked by CRC and taken over as
+//!    far as it continues the log.
+//! 2. The journal's entries are applied in the order of their commits; what a log has already is skipped, a gap takes the partition offline.
+//! 3. Everything is flushed and synced, the checkpoints are rewritten, the journal is released. So a crash during recovery begins it anew.
+//!
+//! The work is bounded by the size of the journal's ring, not by the data.
+
+use crate::{
+    cache::{CommitCache, LogIndex},
+    disk::Disk,
+    error::StorageError,
+    journal::{CommitSeq, EntryKind, Scan, ScannedEntry},
+    log::{
+        partition::LogInner,
+        segment,
+        state::{Availability, LogState, PlacedBatch},
+        tail::TailBatch,
+    },
+    store::{
+        checkpoint::Checkpoints,
+        config::{HighWatermarkMode, RecoveryReport, TopicStatus},
+        flusher::flush_log_set,
+        partition_dir::remove_directory,
+        recover_log::LogFault,
+        shared::Shared,
+        writer::producer_of_view,
+    },
+    types::{Offset, TopicIdPartition},
+};
+use ahash::{AHashMap, AHashSet};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use protocol::records::BatchView;
+use std::{path::PathBuf, rc::Rc};
+
+/// Partitions that are opened at the same time.
+const PARTITIONS_AT_ONCE: usize = 64;
+/// Replayed batches are brought into segments when this much has gathered. Bytes.
+const FLUSH_EVERY_BYTES: u64 = 64 << 20;
+
+/// Opens all logs of the table with what checkpoints and segments hold.
+pub(crate) async fn recover_logs<D: Disk>(
+    shared: &Rc<Shared<D>>,
+    checkpoints: &Checkpoints,
+    is_clean: bool,
+    report: &mut RecoveryReport,
+) -> Result<(), StorageError> {
+    let names = match shared.disk.list(&shared.topics_dir()).await {
+        Ok(entries) => entries.into_iter().filter(|e| e.is_dir).map(|e| e.name).collect(),
+        Err(error) if error.is_not_found() => AHashSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let logs: Vec<_> = shared.logs.borrow().iter().flatten().cloned().collect();
+    let names = &names;
+    let mut opening = stream::iter(logs)
+        .map(|log| async move {
+            let checkpoint = checkpoints.partitions.get(&log.id);
+            let has_directory =
+                names.contains(&crate::log::partition::directory_name(&log.topic, log.id.partition));
+            let outcome = log.recover(checkpoint, has_directory, is_clean).await;
+            shared.files.remove_log(log.index);
+            (log, checkpoint, outcome)
+        })
+        .buffer_unordered(PARTITIONS_AT_ONCE);
+    while let Some((log, checkpoint, outcome)) = opening.next().await {
+        match outcome {
+            Ok(bytes) => report.scanned_bytes += bytes,
+            Err(LogFault::Storage(error)) => return Err(error),
+            Err(LogFault::Damaged(why)) => {
+                log.state.borrow_mut().last_checkpoint = checkpoint.map(|c| Box::new(c.clone()));
+                log.take_offline(why);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Applies journals to the logs of a store that is being opened.
+pub(crate) struct Replay<'a, D: Disk> {
+    shared: &'a Rc<Shared<D>>,
+    report: &'a mut RecoveryReport,
+    /// Stands in for commit sequences: journals of several shards count alike.
+    sequence: u64,
+    unflushed_bytes: u64,
+    /// Logs whose journal entries cannot be used any more, and why.
+    faults: AHashMap<LogIndex, String>,
+    /// What the journal holds of logs that cannot take it.
+    salvage: AHashMap<LogIndex, Vec<(Offset, Bytes)>>,
+}
+
+impl<'a, D: Disk> Replay<'a, D> {
+    pub fn new(shared: &'a Rc<Shared<D>>, report: &'a mut RecoveryReport) -> Self {
+        let (faults, salvage) = Default::default();
+        Self { shared, report, sequence: 0, unflushed_bytes: 0, faults, salvage }
+    }
+
+    /// Applies all of one journal.
+    pub async fn apply(&mut self, scan: &mut Scan<D>) -> Result<(), StorageError> {
+        while let Some(commit) = scan.next().await? {
+            for entry in commit.entries {
+                self.apply_entry(entry).await?;
+            }
+            if self.unflushed_bytes >= FLUSH_EVERY_BYTES {
+                self.flush().await?;
+            }
+        }
+        for damage in scan.damage() {
+            let why = format!("commits {:?} of {} are damaged", damage.commits, damage.path.display());
+            if damage.partitions.is_empty() || !damage.is_complete {
+                tracing::error!("{why}; other partitions than {:?} may be hit", damage.partitions);
+            }
+            for id in &damage.partitions {
+                if let Some(log) = self.shared.log_by_id(id) {
+                    self.faults.entry(log.index).or_insert_with(|| why.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the rest into segments, and takes the logs with faults offline.
+    pub async fn finish(mut self) -> Result<(), StorageError> {
+        self.flush().await?;
+        for (index, batches) in std::mem::take(&mut self.salvage) {
+            if let Some(log) = self.shared.log(index) {
+                write_salvage(&log, batches).await?;
+            }
+        }
+        for (index, why) in self.faults.drain() {
+            if let Some(log) = self.shared.log(index) {
+                log.take_offline(why);
+            }
+        }
+        let follows = self.shared.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
+        for log in self.shared.logs.borrow().iter().flatten() {
+            let state = &mut *log.state.borrow_mut();
+            state.tail.evict_through(u64::MAX);
+            state.last_commit = 0;
+            state.is_dirty = false;
+            state.durable_end = state.log_end;
+            state.high_watermark = match follows {
+                true => state.log_end,
+                false => state.high_watermark.clamp(state.log_start, state.log_end),
+            };
+        }
+        self.shared.dirty.take();
+        *self.shared.cache.borrow_mut() = CommitCache::default();
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), StorageError> {
+        let dirty = self.shared.dirty.take();
+        flush_log_set(self.shared, &dirty, self.sequence).await?;
+        for log in dirty.iter().filter_map(|index| self.shared.log(*index)) {
+            let mut state = log.state.borrow_mut();
+            state.is_dirty = false;
+            state.tail.evict_through(self.sequence);
+        }
+        let mut cache = self.shared.cache.borrow_mut();
+        cache.release(self.sequence);
+        cache.evict(0);
+        self.unflushed_bytes = 0;
+        Ok(())
+    }
+
+    async fn apply_entry(&mut self, entry: ScannedEntry) -> Result<(), StorageError> {
+        let header = entry.header;
+        let Some(log) = self.shared.log_by_id(&header.partition) else {
+            return self.apply_unwanted(&header.partition);
+        };
+        let is_offline = matches!(log.state.borrow().availability, Availability::Offline(_));
+        match header.kind {
+            EntryKind::Batch if is_offline || self.faults.contains_key(&log.index) => {
+                self.salvage.entry(log.index).or_default().push((header.base_offset, entry.payload));
+            }
+            EntryKind::Batch => self.apply_batch(&log, entry),
+            _ if is_offline => {}
+            EntryKind::LogStartOffset => {
+                let mut state = log.state.borrow_mut();
+                state.log_start = state.log_start.max(header.base_offset.min(state.log_end));
+                note_dirty(self.shared, &log, &mut state);
+            }
+            EntryKind::HighWatermark => {
+                let mut state = log.state.borrow_mut();
+                state.high_watermark = state.high_watermark.max(header.base_offset.min(state.log_end));
+            }
+            EntryKind::PartitionDeleted => self.reset(&log).await?,
+            EntryKind::Truncate => {
+                let why = format!(
+                    "the journal truncates it to {}, which this version does not do",
+                    header.base_offset
+                );
+                self.faults.entry(log.index).or_insert(why);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, log: &Rc<LogInner<D>>, entry: ScannedEntry) {
+        let header = entry.header;
+        let mut state = log.state.borrow_mut();
+        if header.last_offset < state.log_end {
+            return;
+        }
+        if header.base_offset != state.log_end {
+            let why = format!(
+                "the journal goes on at offset {}, but the log ends at {}",
+                header.base_offset, state.log_end
+            );
+            self.faults.insert(log.index, why);
+            self.salvage.entry(log.index).or_default().push((header.base_offset, entry.payload));
+            return;
+        }
+        let Ok(batch) = BatchView::parse(&entry.payload) else {
+            self.faults.insert(log.index, format!("the journal's batch at {} is none", header.base_offset));
+            return;
+        };
+        self.sequence += 1;
+        let placed = PlacedBatch {
+            tail: TailBatch {
+                base_offset: header.base_offset,
+                commit: self.sequence,
+                max_timestamp: batch.max_timestamp(),
+                last_offset_delta: (header.last_offset - header.base_offset) as u32,
+                at: 0,
+                size: entry.payload.len() as u32,
+            },
+            leader_epoch: header.leader_epoch,
+            producer: producer_of_view(&batch),
+        };
+        state.note_appended(&placed);
+        note_dirty(self.shared, log, &mut state);
+        let mut cache = self.shared.cache.borrow_mut();
+        cache.touch(self.sequence, log.index);
+        let size = entry.payload.len();
+        cache.freeze(self.sequence, entry.payload, size);
+        self.unflushed_bytes += size as u64;
+        self.report.replayed_batches += 1;
+        self.report.replayed_bytes += size as u64;
+    }
+
+    /// An entry of a partition that is not ours.
+    fn apply_unwanted(&mut self, id: &TopicIdPartition) -> Result<(), StorageError> {
+        match (self.shared.config.topic_status)(id.topic_id) {
+            TopicStatus::Gone => self.report.dropped_entries += 1,
+            // After a change of the number of shards every shard reads all journals.
+            TopicStatus::Live | TopicStatus::Unknown if self.report.is_migrating => {}
+            TopicStatus::Live | TopicStatus::Unknown => {
+                return Err(StorageError::UnknownPartition { id: *id });
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition was deleted here and is wanted again: it begins anew.
+    async fn reset(&mut self, log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
+        self.shared.files.remove_log(log.index);
+        remove_directory(&self.shared.disk, &log.directory(), log.id.topic_id).await?;
+        let mut state = log.state.borrow_mut();
+        let is_dirty = state.is_dirty;
+        *state = LogState::new(state.config.clone());
+        state.is_dirty = is_dirty;
+        Ok(())
+    }
+}
+
+fn note_dirty<D: Disk>(shared: &Shared<D>, log: &LogInner<D>, state: &mut LogState) {
+    if !state.is_dirty {
+        state.is_dirty = true;
+        shared.dirty.borrow_mut().push(log.index);
+    }
+}
+
+/// Keeps what the journal holds of a damaged partition beside its segments: the journal's files will be used again.
+async fn write_salvage<D: Disk>(
+    log: &LogInner<D>,
+    batches: Vec<(Offset, Bytes)>,
+) -> Result<(), StorageError> {
+    let Some((first, _)) = batches.first() else { return Ok(()) };
+    let disk = &log.shared.disk;
+    disk.create_dir_all(&log.directory()).await?;
+    let path: PathBuf = log.directory().join(segment::file_name(*first, "salvaged"));
+    let bytes: Vec<u8> = batches.iter().flat_map(|(_, b)| b.iter().copied()).collect();
+    super::partition_dir::write_file(disk, &path, &bytes).await
+}
+
+/// Everything up to here is in synced segments.
+pub(crate) fn release_all<D: Disk>(shared: &Shared<D>, last: CommitSeq) {
+    shared.journal.release(last);
+    shared.durable.set(last.0);
+    shared.released.set(last.0);
+}

@@ -1,0 +1,404 @@
+//! [`ShardStore`]: opening, the table of partitions, and the end.
+
+use crate::{
+    disk::Disk,
+    error::StorageError,
+    journal::{CommitSeq, EntryHeader, EntryKind, Journal, Scan},
+    log::{
+        config::LogConfig,
+        partition::{LogInner, PartitionLog},
+        state::{Availability, LogState},
+    },
+    store::{
+        checkpoint::Checkpoints,
+        checkpoint_log::CheckpointLog,
+        config::{PartitionSpec, RecoveryReport, StoreConfig, StoreStats},
+        flusher,
+        layout::Layout,
+        partition_dir::remove_directory,
+        recovery::{Replay, recover_logs, release_all},
+        shared::Shared,
+    },
+    types::TopicIdPartition,
+};
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
+use std::{cell::RefCell, rc::Rc};
+use uuid::Uuid;
+
+/// The data of one shard: its journal and the logs of its partitions. Belongs to one executor. Dropping it without
+/// [`shutdown`](ShardStore::shutdown) is like a crash: nothing acknowledged is lost, the next start takes longer.
+pub struct ShardStore<D: Disk> {
+    pub(crate) shared: Rc<Shared<D>>,
+    pub(crate) checkpoints: Rc<CheckpointLog<D>>,
+    layout: Layout,
+}
+
+impl<D: Disk> Drop for ShardStore<D> {
+    fn drop(&mut self) {
+        // Logs and what they share hold each other.
+        self.shared.logs.borrow_mut().clear();
+        self.shared.by_id.borrow_mut().clear();
+    }
+}
+
+impl<D: Disk> ShardStore<D> {
+    /// Opens the store of one shard with the partitions that it is to hold, and recovers what a crash left in the journal. Afterwards everything
+    /// that was ever acknowledged is in synced segments. Damaged partitions are offline and named in the report; the others work.
+    ///
+    /// `data_dir` exists and is locked ([`crate::data_dir::DataDir::open`]).
+    ///
+    /// # Errors
+    /// A failing disk, damage that cannot be assigned to partitions, a newer format, or journal data of a partition that is not wanted and whose
+    /// topic the metadata does not call gone.
+    pub async fn open(
+        disk: D,
+        config: StoreConfig,
+        wanted: Vec<PartitionSpec>,
+        now_ms: i64,
+    ) -> Result<(Self, RecoveryReport), StorageError> {
+        let data_dir = config.data_dir.clone();
+        let stored = Layout::read(&disk, &data_dir).await?;
+        let first = Layout { generation: 0, shards: config.shards };
+        let old = stored.unwrap_or(first);
+        let is_migrating = old.shards != config.shards;
+        let layout = match is_migrating {
+            true => Layout { generation: old.generation + 1, shards: config.shards },
+            false => old,
+        };
+        let dir = layout.shard_dir(&data_dir, config.shard);
+        if is_migrating {
+            // A migration that a crash has interrupted begins anew.
+            remove_stale(&disk, &dir).await?;
+        }
+        disk.create_dir_all(&data_dir.join("topics")).await?;
+        disk.create_dir_all(&dir).await?;
+        if stored.is_none() && config.shard == 0 {
+            layout.write(&disk, &data_dir).await?;
+        }
+
+        let (checkpoint_log, mut checkpoints) = CheckpointLog::open(&disk, &dir).await?;
+        let (journal, mut scan) =
+            Journal::open(disk.clone(), &dir.join("journal"), config.journal.clone()).await?;
+        let last = scan.last();
+        let shard = config.shard;
+        let shared = Shared::new(disk.clone(), config, journal, now_ms);
+        shared.switches.migrating.set(is_migrating);
+        for spec in &wanted {
+            insert_log(&shared, spec);
+        }
+
+        let mut report = RecoveryReport { is_migrating, ..RecoveryReport::default() };
+        let mut old_scans = Vec::new();
+        if is_migrating {
+            for old_shard in 0..old.shards {
+                let old_dir = old.shard_dir(&data_dir, old_shard);
+                let Some(found) = read_old(&disk, &old_dir).await? else { continue };
+                checkpoints.partitions.extend(found.partitions);
+                old_scans.push(Scan::open(disk.clone(), &old_dir.join("journal")).await?);
+            }
+        }
+        report.was_clean = checkpoints.is_clean && !is_migrating;
+        recover_logs(&shared, &checkpoints, report.was_clean, &mut report).await?;
+        let mut replay = Replay::new(&shared, &mut report);
+        for old_scan in &mut old_scans {
+            replay.apply(old_scan).await?;
+        }
+        replay.apply(&mut scan).await?;
+        replay.finish().await?;
+        expire_producers(&shared, now_ms);
+
+        checkpoint_log.rewrite(&shared, false).await?;
+        release_all(&shared, last);
+        for log in shared.logs.borrow().iter().flatten() {
+            let state = log.state.borrow();
+            match &state.availability {
+                Availability::Online => report.partitions += 1,
+                Availability::Offline(why) => report.offline.push((log.id, why.to_string())),
+                Availability::Deleted => {}
+            }
+        }
+        let weak = Rc::downgrade(&shared);
+        shared.journal.set_observer(move |event| {
+            if let Some(shared) = weak.upgrade() {
+                shared.on_journal_event(event);
+            }
+        });
+        tracing::info!(
+            shard,
+            partitions = report.partitions,
+            offline = report.offline.len(),
+            clean = report.was_clean,
+            replayed_batches = report.replayed_batches,
+            replayed_bytes = report.replayed_bytes,
+            "store opened"
+        );
+        let store = Self { shared, checkpoints: Rc::new(checkpoint_log), layout };
+        store.check_space().await?;
+        Ok((store, report))
+    }
+
+    /// The loops of the store: journal writer and flusher. The shell spawns them, once, and stops the broker when one ends with an error: then
+    /// pending data can not be made durable.
+    pub fn run(&self) -> Vec<LocalBoxFuture<'static, Result<(), StorageError>>> {
+        let (shared, checkpoints) = (self.shared.clone(), self.checkpoints.clone());
+        let journal = self.shared.journal.clone();
+        vec![
+            async move { journal.run().await }.boxed_local(),
+            flusher::run(shared, checkpoints).boxed_local(),
+        ]
+    }
+
+    /// Adds an empty partition. Cheap: directory and files come with its first flush. One that exists already is left as it is.
+    ///
+    /// # Errors
+    /// A directory of that name that belongs to another topic which the metadata does not call gone.
+    pub async fn create_partition(&self, spec: PartitionSpec) -> Result<PartitionLog<D>, StorageError> {
+        if let Some(log) = self.partition(&spec.id()) {
+            return Ok(log);
+        }
+        let log = insert_log(&self.shared, &spec);
+        Ok(PartitionLog { inner: log })
+    }
+
+    /// Deletes a partition with its data. Readers that are under way get what they began to read.
+    ///
+    /// # Errors
+    /// [`StorageError::Disk`], [`StorageError::Journal`]: some of it may be left on disk; [`crate::store::remove_gone_partitions`] takes it
+    /// away at the next start.
+    pub async fn delete_partition(&self, id: &TopicIdPartition) -> Result<(), StorageError> {
+        let Some(log) = self.shared.log_by_id(id) else { return Ok(()) };
+        let (leader_epoch, log_end) = {
+            let mut state = log.state.borrow_mut();
+            state.availability = Availability::Deleted;
+            state.waiters.wake_all();
+            (state.leader_epochs.latest().unwrap_or_default(), state.log_end)
+        };
+        self.shared.by_id.borrow_mut().remove(id);
+        let entry = EntryHeader {
+            kind: EntryKind::PartitionDeleted,
+            partition: *id,
+            base_offset: log_end,
+            last_offset: log_end,
+            leader_epoch,
+        };
+        let appended = self.shared.journal.append(&entry, self.shared.config.durability, &[], |_| {})?;
+        self.durable(appended.commit).await?;
+
+        let _lock = self.shared.maintenance.lock().await;
+        self.checkpoints.append_deleted(id).await?;
+        remove_directory(&self.shared.disk, &log.directory(), id.topic_id).await?;
+        self.shared.files.remove_log(log.index);
+        self.shared.read_ahead.borrow_mut().forget(log.index);
+        self.shared.logs.borrow_mut()[log.index as usize] = None;
+        *log.state.borrow_mut() =
+            LogState { availability: Availability::Deleted, ..LogState::new(Rc::new(LogConfig::default())) };
+        Ok(())
+    }
+
+    /// The log of a partition, if this shard has it.
+    pub fn partition(&self, id: &TopicIdPartition) -> Option<PartitionLog<D>> {
+        self.shared.log_by_id(id).map(|inner| PartitionLog { inner })
+    }
+
+    /// All partitions, in no particular order.
+    pub fn partitions(&self) -> Vec<TopicIdPartition> {
+        self.shared.by_id.borrow().keys().copied().collect()
+    }
+
+    /// A topic's configuration has changed.
+    pub fn update_config(&self, topic_id: Uuid, config: &Rc<LogConfig>) {
+        for log in self.shared.logs.borrow().iter().flatten().filter(|log| log.id.topic_id == topic_id) {
+            log.state.borrow_mut().config = config.clone();
+        }
+    }
+
+    /// Waits until a commit is durable.
+    pub fn durable(&self, commit: CommitSeq) -> impl Future<Output = Result<(), StorageError>> + use<D> {
+        let durable = self.shared.journal.durable(commit);
+        async move { Ok(durable.await?) }
+    }
+
+    /// Whether produce is accepted at present. Cheap enough to ask for every request.
+    ///
+    /// # Errors
+    /// Why it is not: low space, a failed disk, a migration, or the store is closing.
+    pub fn writable(&self) -> Result<(), StorageError> {
+        self.shared.check_writable()
+    }
+
+    /// Whether there is room for more data than is under way: while not, the shell stops reading from producers.
+    pub fn has_room(&self) -> bool {
+        self.shared.has_room()
+    }
+
+    /// Waits until there is room, or the store has failed or closes.
+    pub async fn wait_for_room(&self) {
+        let shared = self.shared.clone();
+        let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
+        shared.room.wait_until(|| is_over() || shared.has_room()).await;
+    }
+
+    /// To be called about every second: tells the time, looks at the free space, and has old data flushed.
+    ///
+    /// # Errors
+    /// The free space cannot be found out.
+    pub async fn tick(&self, now_ms: i64) -> Result<(), StorageError> {
+        self.shared.now_ms.set(now_ms);
+        self.check_space().await?;
+        self.shared.switches.flush_blocked.set(false);
+        if self.shared.needs_flush() {
+            self.shared.flush_wanted.notify_all();
+        }
+        Ok(())
+    }
+
+    async fn check_space(&self) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        let free = shared.disk.free_space(&shared.config.data_dir).await?;
+        let was_low = shared.switches.low_space.get().is_some();
+        // Some distance between the two marks, so that the state does not flap.
+        let limit = shared.config.low_space_bytes;
+        let is_low = if was_low { free < limit + limit / 16 } else { free < limit };
+        if is_low != was_low {
+            tracing::warn!(
+                free_bytes = free,
+                low_space_bytes = limit,
+                "free space: produce is {}",
+                match is_low {
+                    true => "refused until there is more",
+                    false => "accepted again",
+                }
+            );
+        }
+        shared.switches.low_space.set(is_low.then_some(free));
+        Ok(())
+    }
+
+    /// Brings everything that is durable now into synced segments. For tests and tools; the flusher does it by itself when it is needed.
+    ///
+    /// # Errors
+    /// As the flusher's: final.
+    pub async fn flush(&self) -> Result<(), StorageError> {
+        flusher::flush_round(&self.shared, &self.checkpoints).await
+    }
+
+    /// Takes no more data, waits until all is durable, flushes it, writes indexes and the mark that makes the next start quick. The loops of
+    /// [`run`](ShardStore::run) have to be running; they end.
+    ///
+    /// # Errors
+    /// What is not in segments then is still in the journal.
+    pub async fn shutdown(&self) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        shared.switches.closing.set(true);
+        self.durable(shared.journal.last_appended()).await?;
+        shared.flush_wanted.notify_all();
+        shared.room.notify_all();
+        self.flush().await?;
+        {
+            let _lock = shared.maintenance.lock().await;
+            let logs: Vec<_> = shared.logs.borrow().iter().flatten().cloned().collect();
+            let mut settling =
+                stream::iter(logs).map(|log| async move { log.settle().await }).buffer_unordered(16);
+            let mut outcome = Ok(());
+            while let Some(settled) = settling.next().await {
+                outcome = outcome.and(settled);
+            }
+            outcome?;
+        }
+        shared.journal.shutdown().await?;
+        self.checkpoints.rewrite(shared, true).await?;
+        shared.files.clear();
+        Ok(())
+    }
+
+    /// After a change of the number of shards, once the stores of all shards are open: makes the new number count, removes what the old one left,
+    /// and lets produce in. To be called on every shard; shard 0 does the work and has to be called first.
+    ///
+    /// # Errors
+    /// [`StorageError::Disk`]: the next start begins the change anew.
+    pub async fn finish_migration(&self) -> Result<(), StorageError> {
+        let config = &self.shared.config;
+        if !self.shared.switches.migrating.get() {
+            return Ok(());
+        }
+        if config.shard == 0 {
+            self.layout.write(&self.shared.disk, &config.data_dir).await?;
+            self.layout.remove_others(&self.shared.disk, &config.data_dir).await?;
+        }
+        self.shared.switches.migrating.set(false);
+        Ok(())
+    }
+
+    /// Figures of this moment. Walks over all partitions.
+    pub fn stats(&self) -> StoreStats {
+        let shared = &self.shared;
+        let counters = &shared.counters;
+        let mut stats = StoreStats {
+            cache_bytes: shared.cache.borrow().retained_bytes(),
+            pinned_bytes: shared.cache.borrow().pinned_bytes(),
+            open_files: shared.files.open_files(),
+            appended_batches: counters.appended_batches.get(),
+            appended_bytes: counters.appended_bytes.get(),
+            flush_rounds: counters.flush_rounds.get(),
+            flushed_bytes: counters.flushed_bytes.get(),
+            segment_syncs: counters.segment_syncs.get(),
+            cache_reads: counters.cache_reads.get(),
+            cold_reads: counters.cold_reads.get(),
+            is_low_on_space: shared.switches.low_space.get().is_some(),
+            ..StoreStats::default()
+        };
+        for log in shared.logs.borrow().iter().flatten() {
+            let state = log.state.borrow();
+            stats.partitions += 1;
+            stats.offline_partitions += usize::from(matches!(state.availability, Availability::Offline(_)));
+            stats.log_bytes += state.size_bytes();
+            stats.partition_heap_bytes += size_of::<RefCell<LogInner<D>>>() + 32 + state.heap_bytes();
+        }
+        stats
+    }
+}
+
+/// Puts an empty log into the table.
+fn insert_log<D: Disk>(shared: &Rc<Shared<D>>, spec: &PartitionSpec) -> Rc<LogInner<D>> {
+    let mut logs = shared.logs.borrow_mut();
+    let index = u32::try_from(logs.len()).expect("fewer than 2^32 partitions in the life of a process");
+    let log = Rc::new(LogInner {
+        id: spec.id(),
+        topic: spec.topic.clone(),
+        index,
+        shared: shared.clone(),
+        state: RefCell::new(LogState::new(spec.config.clone())),
+    });
+    logs.push(Some(log.clone()));
+    shared.by_id.borrow_mut().insert(spec.id(), index);
+    log
+}
+
+/// What an old generation's shard has checkpointed; `None` if it never ran.
+async fn read_old<D: Disk>(disk: &D, dir: &std::path::Path) -> Result<Option<Checkpoints>, StorageError> {
+    match disk.list(&dir.join("journal")).await {
+        Err(error) if error.is_not_found() => return Ok(None),
+        other => other?,
+    };
+    Ok(Some(CheckpointLog::open(disk, dir).await?.1))
+}
+
+async fn remove_stale<D: Disk>(disk: &D, dir: &std::path::Path) -> Result<(), StorageError> {
+    match disk.list(dir).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => super::layout::remove_tree(disk, dir).await,
+    }
+}
+
+/// Forgets producers that have been silent for too long, in all logs.
+pub(crate) fn expire_producers<D: Disk>(shared: &Shared<D>, now_ms: i64) {
+    let expiration_ms = shared.config.producer_expiration_ms;
+    for log in shared.logs.borrow().iter().flatten() {
+        let state = &mut *log.state.borrow_mut();
+        state.producers.expire(now_ms, expiration_ms);
+        if let Some(written) = &mut state.written_producers {
+            written.expire(now_ms, expiration_ms);
+        }
+    }
+}

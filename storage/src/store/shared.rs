@@ -1,0 +1,234 @@
+//! What all logs of a shard share: journal, caches, files, switches and counters.
+
+use crate::{
+    cache::{CommitCache, LogIndex},
+    disk::Disk,
+    error::{DiskError, StorageError},
+    journal::{CommitSeq, Journal, JournalEvent},
+    log::{files::FileCache, partition::LogInner, read_ahead::ReadAhead},
+    store::config::{HighWatermarkMode, StoreConfig},
+    types::TopicIdPartition,
+    wake::{ByteGate, Notify},
+};
+use ahash::AHashMap;
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    rc::Rc,
+};
+
+/// Bytes of segment writes under way at once: more would make the journal's writes queue behind them.
+const FLUSH_BYTES_IN_FLIGHT: usize = 3 << 20;
+
+/// Counters since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub appended_batches: Cell<u64>,
+    pub appended_bytes: Cell<u64>,
+    pub flush_rounds: Cell<u64>,
+    pub flushed_bytes: Cell<u64>,
+    pub segment_syncs: Cell<u64>,
+    pub cache_reads: Cell<u64>,
+    pub cold_reads: Cell<u64>,
+}
+
+pub(crate) fn add(counter: &Cell<u64>, n: u64) {
+    counter.set(counter.get() + n);
+}
+
+/// Why the store takes no data at present.
+#[derive(Debug, Default)]
+pub(crate) struct Switches {
+    pub low_space: Cell<Option<u64>>,
+    pub migrating: Cell<bool>,
+    pub closing: Cell<bool>,
+    /// The last flush found no space; not tried again before the clock has moved on.
+    pub flush_blocked: Cell<bool>,
+    pub failed: RefCell<Option<StorageError>>,
+}
+
+pub(crate) struct Shared<D: Disk> {
+    pub disk: D,
+    pub config: StoreConfig,
+    pub journal: Journal<D>,
+    pub cache: RefCell<CommitCache>,
+    pub files: FileCache<D::File>,
+    pub read_ahead: RefCell<ReadAhead>,
+    pub switches: Switches,
+    pub counters: Counters,
+    /// Every log that ever was, by index; a deleted one leaves a hole.
+    pub logs: RefCell<Vec<Option<Rc<LogInner<D>>>>>,
+    pub by_id: RefCell<AHashMap<TopicIdPartition, LogIndex>>,
+    /// Logs with batches that are not in segments, each once.
+    pub dirty: RefCell<Vec<LogIndex>>,
+    /// The newest commit that is durable.
+    pub durable: Cell<u64>,
+    /// The newest commit of which all is in synced segments.
+    pub released: Cell<u64>,
+    /// The clock as the shell last told it. Milliseconds.
+    pub now_ms: Cell<i64>,
+    /// When data began to wait for a flush. Milliseconds.
+    pub dirty_since_ms: Cell<Option<i64>>,
+    /// Wakes the flusher.
+    pub flush_wanted: Notify,
+    /// Wakes those who wait for room in cache and journal.
+    pub room: Notify,
+    /// Held by whoever changes segment files: the flusher, retention, deletion.
+    pub maintenance: futures::lock::Mutex<()>,
+    pub flush_gate: ByteGate,
+}
+
+impl<D: Disk> Shared<D> {
+    pub fn new(disk: D, config: StoreConfig, journal: Journal<D>, now_ms: i64) -> Rc<Self> {
+        Rc::new(Self {
+            files: FileCache::new(config.max_open_files, config.index_cache_bytes),
+            read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
+            disk,
+            config,
+            journal,
+            cache: RefCell::default(),
+            switches: Switches::default(),
+            counters: Counters::default(),
+            logs: RefCell::default(),
+            by_id: RefCell::default(),
+            dirty: RefCell::default(),
+            durable: Cell::new(0),
+            released: Cell::new(0),
+            now_ms: Cell::new(now_ms),
+            dirty_since_ms: Cell::new(None),
+            flush_wanted: Notify::default(),
+            room: Notify::default(),
+            maintenance: futures::lock::Mutex::new(()),
+            flush_gate: ByteGate::new(FLUSH_BYTES_IN_FLIGHT),
+        })
+    }
+
+    pub fn log(&self, index: LogIndex) -> Option<Rc<LogInner<D>>> {
+        self.logs.borrow().get(index as usize)?.clone()
+    }
+
+    pub fn log_by_id(&self, id: &TopicIdPartition) -> Option<Rc<LogInner<D>>> {
+        let index = *self.by_id.borrow().get(id)?;
+        self.log(index)
+    }
+
+    pub fn topics_dir(&self) -> PathBuf {
+        self.config.data_dir.join("topics")
+    }
+
+    /// Whether appends are accepted at present.
+    pub fn check_writable(&self) -> Result<(), StorageError> {
+        if let Some(error) = &*self.switches.failed.borrow() {
+            return Err(error.clone());
+        }
+        if let Some(free_bytes) = self.switches.low_space.get() {
+            return Err(StorageError::LowSpace { free_bytes, low_space_bytes: self.config.low_space_bytes });
+        }
+        if self.switches.migrating.get() {
+            return Err(StorageError::Migrating);
+        }
+        if self.switches.closing.get() {
+            return Err(StorageError::Closing);
+        }
+        Ok(())
+    }
+
+    /// A failure after which nothing may be acknowledged any more.
+    pub fn fail(&self, error: &StorageError) {
+        self.switches.failed.borrow_mut().get_or_insert_with(|| error.clone());
+        self.flush_wanted.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Bytes of pinned commits from which on the flusher runs at once.
+    pub fn pinned_flush_threshold(&self) -> usize {
+        self.config.cache_bytes / 4
+    }
+
+    /// Whether cache and journal have room for a little more than what is under way.
+    pub fn has_room(&self) -> bool {
+        let pressure = self.journal.pressure();
+        let is_ring_nearly_full = pressure.used_files >= pressure.max_files;
+        let waiting = pressure.waiting_bytes as usize;
+        !is_ring_nearly_full
+            && waiting <= self.config.cache_bytes / 4
+            && self.cache.borrow().pinned_bytes() + waiting <= self.config.cache_bytes / 4 * 3
+    }
+
+    /// Whether the flusher should run although nobody is waiting for room yet.
+    pub fn needs_flush(&self) -> bool {
+        if self.durable.get() <= self.released.get() || self.switches.flush_blocked.get() {
+            return false;
+        }
+        let pressure = self.journal.pressure();
+        let is_old = self
+            .dirty_since_ms
+            .get()
+            .is_some_and(|since| self.now_ms.get().saturating_sub(since) >= self.config.idle_flush_ms);
+        is_old
+            || pressure.fullness() > 0.5
+            || self.cache.borrow().pinned_bytes() > self.pinned_flush_threshold()
+    }
+
+    /// The journal's observer.
+    pub fn on_journal_event(&self, event: JournalEvent) {
+        match event {
+            JournalEvent::Started(commit) => {
+                let data = commit.buffer.slice(..commit.bytes);
+                self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
+            }
+            JournalEvent::Done(commit) => self.on_commit_done(commit.seq),
+            JournalEvent::Failed(error) => self.fail_disk(error),
+        }
+    }
+
+    fn fail_disk(&self, error: DiskError) {
+        self.fail(&StorageError::Journal(crate::error::JournalError::Failed(error)));
+    }
+
+    fn on_commit_done(&self, seq: CommitSeq) {
+        self.durable.set(seq.0);
+        let follows = self.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
+        let cache = self.cache.borrow();
+        for &index in cache.touched(seq.0) {
+            let Some(log) = self.log(index) else { continue };
+            let mut state = log.state.borrow_mut();
+            let Some(end) = state.tail.end_of_commit(seq.0) else { continue };
+            state.note_durable(end);
+            if follows {
+                state.advance_high_watermark(end);
+            }
+        }
+        drop(cache);
+        if self.dirty_since_ms.get().is_none() {
+            self.dirty_since_ms.set(Some(self.now_ms.get()));
+        }
+        if self.needs_flush() {
+            self.flush_wanted.notify_all();
+        } else {
+            self.evict();
+        }
+    }
+
+    /// Drops released commits beyond the cache's bound.
+    pub fn evict(&self) {
+        let evicted = self.cache.borrow_mut().evict(self.config.cache_bytes);
+        for e in evicted {
+            if let Some(log) = self.log(e.log) {
+                log.state.borrow_mut().tail.evict_through(e.up_to);
+            }
+        }
+    }
+
+    /// Notes that `log` got a batch in `commit`.
+    pub fn note_touched(&self, index: LogIndex, state: &mut crate::log::state::LogState, commit: CommitSeq) {
+        if state.last_commit != commit.0 {
+            state.last_commit = commit.0;
+            self.cache.borrow_mut().touch(commit.0, index);
+        }
+        if !state.is_dirty {
+            state.is_dirty = true;
+            self.dirty.borrow_mut().push(index);
+        }
+    }
+}

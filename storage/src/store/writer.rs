@@ -1,0 +1,258 @@
+//! Moving one partition's batches from memory into its segment files, in large aligned pieces.
+
+use crate::{
+    disk::{BLOCK, Disk, DiskFile, OpenMode, block_align},
+    error::StorageError,
+    log::{
+        index::SegmentIndex,
+        partition::LogInner,
+        producer_state::ProducerBatch,
+        segment::{self, NextBatch},
+        state::{Availability, LogState},
+        tail::TailBatch,
+    },
+    store::shared::{Shared, add},
+    types::{Offset, ProducerId},
+};
+use bytes::Bytes;
+use protocol::records::BatchView;
+use std::rc::Rc;
+
+/// Size of one write, unless a single batch is larger. Bytes.
+const WRITE_BYTES: usize = 512 << 10;
+/// Segments that have reached the first figure are preallocated in steps of the second. Bytes.
+const PREALLOCATE_FROM_BYTES: u64 = 4 << 20;
+const PREALLOCATE_STEP_BYTES: u64 = 64 << 20;
+
+/// What comes next for a partition.
+enum Step {
+    /// Nothing (more) to write.
+    Nothing,
+    /// The active segment has to be closed, or there is none.
+    Roll,
+    /// These batches go behind the active segment's end.
+    Write(Vec<(TailBatch, Bytes)>),
+}
+
+impl<D: Disk> LogInner<D> {
+    /// Writes all batches of commits up to `up_to` to segment files and syncs them. The caller holds the maintenance lock.
+    pub(crate) async fn flush(&self, up_to: u64) -> Result<(), StorageError> {
+        let mut last_block: Option<Bytes> = None;
+        let mut has_written = false;
+        loop {
+            match self.next_step(up_to) {
+                Step::Nothing => break,
+                Step::Roll => {
+                    self.roll().await?;
+                    last_block = None;
+                    has_written = false;
+                }
+                Step::Write(batches) => {
+                    last_block = Some(self.write(&batches, last_block).await?);
+                    has_written = true;
+                }
+            }
+        }
+        if has_written {
+            let base_offset = self.state.borrow().segments.last().expect("it was written to").base_offset;
+            let file = self.segment_for_writing(base_offset).await?;
+            file.sync_data().await?;
+            add(&self.shared.counters.segment_syncs, 1);
+        }
+        Ok(())
+    }
+
+    fn next_step(&self, up_to: u64) -> Step {
+        let state = self.state.borrow();
+        if !matches!(state.availability, Availability::Online) {
+            return Step::Nothing;
+        }
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        let mut active = state.segments.last().copied();
+        for batch in state.tail.from(state.written_end) {
+            if batch.commit > up_to || (bytes > 0 && bytes + batch.size as usize > WRITE_BYTES) {
+                break;
+            }
+            let is_roll_due = active.is_none_or(|a| {
+                let next = NextBatch {
+                    last_offset: batch.last_offset(),
+                    size: batch.size,
+                    max_timestamp: batch.max_timestamp,
+                };
+                segment::should_roll(
+                    &a,
+                    state.active_index.len() + batches.len(),
+                    next,
+                    &state.config,
+                    self.index as u64,
+                )
+            });
+            if is_roll_due {
+                if batches.is_empty() {
+                    return Step::Roll;
+                }
+                break;
+            }
+            if let Some(active) = &mut active {
+                active.note(batch.size, batch.max_timestamp);
+            }
+            let slice = self.shared.cache.borrow().slice(batch.commit, batch.at, batch.size);
+            batches.push((*batch, slice.expect("a batch that is not in a segment is pinned in memory")));
+            bytes += batch.size as usize;
+        }
+        if batches.is_empty() { Step::Nothing } else { Step::Write(batches) }
+    }
+
+    /// Writes batches at the active segment's end. `last_block` is what the segment holds from the last block boundary on, if the caller
+    /// knows; answers the same for the next call.
+    async fn write(
+        &self,
+        batches: &[(TailBatch, Bytes)],
+        last_block: Option<Bytes>,
+    ) -> Result<Bytes, StorageError> {
+        let active = *self.state.borrow().segments.last().expect("a roll has opened a segment");
+        let file = self.segment_for_writing(active.base_offset).await?;
+        let bytes: usize = batches.iter().map(|(b, _)| b.size as usize).sum();
+        let partial = (active.size % BLOCK as u64) as usize;
+        let start = active.size - partial as u64;
+        let last_block = match last_block {
+            Some(block) => block,
+            None if partial == 0 => Bytes::new(),
+            None => file.read_at(start, partial).await?,
+        };
+        if last_block.len() != partial {
+            return Err(self.damaged(&active, start, "the last block is shorter than the segment"));
+        }
+        self.preallocate(&file, active.size + bytes as u64).await?;
+
+        let len = block_align(partial + bytes);
+        let _pass = self.shared.flush_gate.enter(len).await;
+        let mut buffer = self.shared.disk.alloc(len);
+        buffer[..partial].copy_from_slice(&last_block);
+        let mut at = partial;
+        for (_, slice) in batches {
+            buffer[at..at + slice.len()].copy_from_slice(slice);
+            at += slice.len();
+        }
+        buffer[at..len].fill(0);
+        let buffer = buffer.freeze();
+        file.write_at(start, &buffer, len).await?;
+
+        let mut state = self.state.borrow_mut();
+        for (batch, slice) in batches {
+            state.note_written(batch, producer_of(slice).as_ref());
+        }
+        state.preallocated = state.preallocated.max(start + len as u64);
+        add(&self.shared.counters.flushed_bytes, bytes as u64);
+        // A copy: a slice would keep the whole buffer from its pool.
+        Ok(Bytes::copy_from_slice(&buffer.slice(at - at % BLOCK..at)))
+    }
+
+    async fn preallocate(&self, file: &D::File, needed: u64) -> Result<(), StorageError> {
+        let (preallocated, segment_bytes) = {
+            let state = self.state.borrow();
+            (state.preallocated, state.config.segment_bytes)
+        };
+        if needed <= preallocated || needed < PREALLOCATE_FROM_BYTES {
+            return Ok(());
+        }
+        let target = needed.next_multiple_of(PREALLOCATE_STEP_BYTES).min(segment_bytes.max(needed));
+        let target = target.next_multiple_of(BLOCK as u64);
+        file.preallocate(target).await?;
+        self.state.borrow_mut().preallocated = target;
+        Ok(())
+    }
+
+    /// Closes the active segment, if there is one, and opens the next at the end of what is written. Both are durable when it returns.
+    pub(crate) async fn roll(&self) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        self.ensure_directory().await?;
+        let active = self.state.borrow().segments.last().copied();
+        if let Some(active) = active {
+            let file = self.segment_for_writing(active.base_offset).await?;
+            file.truncate(active.size).await?;
+            file.sync_data().await?;
+            add(&shared.counters.segment_syncs, 1);
+            // A copy: until the next segment is there, readers of this one go on using the original.
+            let index = self.state.borrow().active_index.clone();
+            if index.indexed_from() == 0 {
+                self.write_index_files(active.base_offset, &index).await?;
+                shared.files.put_index((self.index, active.base_offset), Rc::new(index));
+            }
+        }
+        let base_offset = self.state.borrow().written_end;
+        let file = shared.disk.open(&self.segment_file(base_offset, "log"), OpenMode::CREATE).await?;
+        if file.len().await? > 0 {
+            // Left behind by a crash before its directory entry counted for anything.
+            file.truncate(0).await?;
+        }
+        shared.disk.sync_dir(&self.directory()).await?;
+        shared.files.put_file((self.index, base_offset), Rc::new(file));
+        self.state.borrow_mut().push_segment();
+        Ok(())
+    }
+
+    /// Creates the partition's directory with its metadata file, durably, on the first flush.
+    async fn ensure_directory(&self) -> Result<(), StorageError> {
+        if self.state.borrow().has_directory {
+            return Ok(());
+        }
+        let disk = &self.shared.disk;
+        let directory = self.directory();
+        disk.create_dir_all(&directory).await?;
+        super::partition_dir::write_metadata(disk, &directory, self.id.topic_id).await?;
+        self.state.borrow_mut().has_directory = true;
+        Ok(())
+    }
+
+    pub(crate) async fn segment_for_writing(&self, base_offset: Offset) -> Result<Rc<D::File>, StorageError> {
+        let shared = &self.shared;
+        let key = (self.index, base_offset);
+        Ok(shared.files.open(&shared.disk, key, || self.segment_file(base_offset, "log")).await?)
+    }
+
+    /// Writes the active segment's index and trims its file, so that the next start finds all as after a roll. At clean shutdown.
+    pub(crate) async fn settle(&self) -> Result<(), StorageError> {
+        let (active, index, is_trimmed) = {
+            let mut state = self.state.borrow_mut();
+            let Some(active) = state.segments.last().copied() else { return Ok(()) };
+            let index = std::mem::replace(&mut state.active_index, SegmentIndex::starting_at(active.size));
+            (active, index, state.preallocated <= active.size)
+        };
+        if !is_trimmed {
+            let file = self.segment_for_writing(active.base_offset).await?;
+            file.truncate(active.size).await?;
+        }
+        if index.indexed_from() == 0 && !index.is_empty() {
+            self.write_index_files(active.base_offset, &index).await?;
+        }
+        self.shared.files.remove((self.index, active.base_offset));
+        Ok(())
+    }
+}
+
+/// What a stored batch says about its producer.
+pub(crate) fn producer_of(batch: &[u8]) -> Option<ProducerBatch> {
+    let batch = BatchView::parse(batch).expect("a batch that was appended is a batch");
+    producer_of_view(&batch)
+}
+
+/// What a stored batch says about its producer.
+pub(crate) fn producer_of_view(batch: &BatchView<'_>) -> Option<ProducerBatch> {
+    (batch.has_producer_id() && !batch.is_control()).then(|| ProducerBatch {
+        producer_id: ProducerId(batch.producer_id()),
+        producer_epoch: batch.producer_epoch(),
+        base_sequence: batch.base_sequence(),
+        base_offset: Offset(batch.base_offset()),
+        last_offset: Offset(batch.last_offset()),
+        timestamp_ms: batch.max_timestamp(),
+    })
+}
+
+impl<D: Disk> Shared<D> {
+    /// Whether a state says that there is something to write up to a commit.
+    pub fn has_unwritten(state: &LogState) -> bool {
+        state.written_end < state.log_end && matches!(state.availability, Availability::Online)
+    }
+}

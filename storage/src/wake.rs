@@ -1,0 +1,213 @@
+//! Waiting within one executor: parked fetches, and the store's own loops. No timers, no threads.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::{Rc, Weak},
+    task::{Poll, Waker},
+};
+
+/// Something that one task waits for and that many logs can trigger: a parked fetch registers one signal with all its partitions.
+#[derive(Debug, Default)]
+pub struct WakeSignal {
+    fired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl WakeSignal {
+    /// A signal that has not fired.
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// Fires. What happens before the next [`wait`](Self::wait) is not lost.
+    pub fn wake(&self) {
+        self.fired.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it has fired since the last wait.
+    pub fn has_fired(&self) -> bool {
+        self.fired.get()
+    }
+
+    /// Waits until it fires, and arms it again. One waiter at a time.
+    pub async fn wait(&self) {
+        poll_fn(|cx| {
+            if self.fired.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// The signals that wait for one thing. Signals that nobody holds any more are swept out as the list grows.
+#[derive(Debug, Default)]
+pub struct WakeList {
+    signals: Vec<Weak<WakeSignal>>,
+    sweep_at: u32,
+}
+
+impl WakeList {
+    /// Registers a signal for the next [`wake_all`](Self::wake_all).
+    pub fn subscribe(&mut self, signal: &Rc<WakeSignal>) {
+        if self.signals.iter().rev().take(4).any(|s| s.as_ptr() == Rc::as_ptr(signal)) {
+            return;
+        }
+        if self.signals.len() >= self.sweep_at as usize {
+            self.signals.retain(|s| s.strong_count() > 0);
+            self.sweep_at = (self.signals.len() * 2).max(4) as u32;
+        }
+        self.signals.push(Rc::downgrade(signal));
+    }
+
+    /// Wakes and forgets all signals.
+    pub fn wake_all(&mut self) {
+        for signal in self.signals.drain(..) {
+            if let Some(signal) = signal.upgrade() {
+                signal.wake();
+            }
+        }
+        if self.signals.capacity() > 16 {
+            self.signals = Vec::new();
+        }
+        self.sweep_at = 0;
+    }
+
+    /// Whether nobody is registered.
+    pub fn is_empty(&self) -> bool {
+        self.signals.is_empty()
+    }
+
+    /// Bytes of memory held.
+    pub fn heap_bytes(&self) -> usize {
+        self.signals.capacity() * size_of::<Weak<WakeSignal>>()
+    }
+}
+
+/// Lets any number of tasks wait for the next notification.
+#[derive(Debug, Default)]
+pub(crate) struct Notify {
+    generation: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Notify {
+    pub fn notify_all(&self) {
+        self.generation.set(self.generation.get() + 1);
+        for waker in self.wakers.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `ready` holds; it is looked at again after every notification.
+    pub async fn wait_until(&self, mut ready: impl FnMut() -> bool) {
+        let mut registered_at = None;
+        poll_fn(|cx| {
+            if ready() {
+                return Poll::Ready(());
+            }
+            if registered_at != Some(self.generation.get()) {
+                registered_at = Some(self.generation.get());
+                self.wakers.borrow_mut().push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Bounds the bytes that are under way to the disk at once.
+#[derive(Debug)]
+pub(crate) struct ByteGate {
+    limit: usize,
+    used: Cell<usize>,
+    freed: Notify,
+}
+
+impl ByteGate {
+    pub fn new(limit: usize) -> Self {
+        Self { limit, used: Cell::new(0), freed: Notify::default() }
+    }
+
+    /// Waits until `bytes` more fit; a piece larger than the limit goes alone.
+    pub async fn enter(&self, bytes: usize) -> ByteGateGuard<'_> {
+        self.freed.wait_until(|| self.used.get() == 0 || self.used.get() + bytes <= self.limit).await;
+        self.used.set(self.used.get() + bytes);
+        ByteGateGuard { gate: self, bytes }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ByteGateGuard<'a> {
+    gate: &'a ByteGate,
+    bytes: usize,
+}
+
+impl Drop for ByteGateGuard<'_> {
+    fn drop(&mut self) {
+        self.gate.used.set(self.gate.used.get() - self.bytes);
+        self.gate.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::{FutureExt, executor::LocalPool, task::LocalSpawnExt};
+
+    #[test]
+    fn a_signal_that_fires_before_the_wait_is_not_lost() {
+        let signal = WakeSignal::new();
+        let mut list = WakeList::default();
+        list.subscribe(&signal);
+        list.wake_all();
+        assert_eq!(signal.wait().now_or_never(), Some(()));
+        assert_eq!(signal.wait().now_or_never(), None);
+    }
+
+    #[test]
+    fn signals_of_fetches_that_gave_up_do_not_pile_up() {
+        let mut list = WakeList::default();
+        for _ in 0..10_000 {
+            list.subscribe(&WakeSignal::new());
+        }
+        assert!(list.signals.len() <= 8, "{}", list.signals.len());
+    }
+
+    #[test]
+    fn the_gate_lets_in_no_more_than_its_limit_but_always_one() {
+        let mut pool = LocalPool::new();
+        let gate = Rc::new(ByteGate::new(100));
+        let peak = Rc::new(Cell::new(0));
+        for bytes in [60, 60, 30, 500, 10] {
+            let (gate, peak) = (gate.clone(), peak.clone());
+            let task = async move {
+                let guard = gate.enter(bytes).await;
+                if bytes < 500 {
+                    peak.set(peak.get().max(gate.used.get()));
+                }
+                let mut yielded = false;
+                poll_fn(|cx| {
+                    if std::mem::replace(&mut yielded, true) {
+                        Poll::Ready(())
+                    } else {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                })
+                .await;
+                drop(guard);
+            };
+            pool.spawner().spawn_local(task).unwrap();
+        }
+        pool.run();
+        assert_eq!(gate.used.get(), 0);
+        assert!(peak.get() <= 100);
+    }
+}
