@@ -1,5 +1,6 @@
 //! Why a command was refused.
 
+use protocol::ErrorCode;
 use thiserror::Error;
 
 /// A refusal that a client is told about: the variant says which Kafka error code it has ([`CoordError::code`]), the text is Kafka's
@@ -56,4 +57,27 @@ pub enum CoordError {
     /// All producer ids have been handed out (UNKNOWN_SERVER_ERROR).
     #[error("Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit")]
     ProducerIdsExhausted,
+}
+
+impl CoordError {
+    /// The error code that a client gets.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            CoordError::InvalidTopic(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+            CoordError::TopicAlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
+            CoordError::UnknownTopicOrPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            CoordError::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
+            CoordError::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,
+            CoordError::InvalidReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
+            CoordError::InvalidReplicaAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            CoordError::InvalidConfig(_) => ErrorCode::INVALID_CONFIG,
+            CoordError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
+            CoordError::PolicyViolation(_) => ErrorCode::POLICY_VIOLATION,
+            CoordError::TopicDeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
+            CoordError::DuplicateBrokerRegistration(_) => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
+            CoordError::BrokerIdNotRegistered(_) => ErrorCode::BROKER_ID_NOT_REGISTERED,
+            CoordError::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
+            CoordError::ProducerIdsExhausted => ErrorCode::UNKNOWN_SERVER_ERROR,
+        }
+    }
 }

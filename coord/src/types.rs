@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+pub use storage::types::{LeaderEpoch, PartitionId, ProducerId};
+
 /// The id of a broker node (`node.id`), never negative except for [`BrokerId::NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BrokerId(pub i32);
@@ -21,15 +23,3 @@ impl fmt::Display for BrokerId {
         self.0.fmt(f)
     }
 }
-
-/// The index of a partition within its topic, counted from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct PartitionId(pub i32);
-
-/// The term of a partition's leader: grows by one with each new leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LeaderEpoch(pub i32);
-
-/// The id of an idempotent or transactional producer, unique in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct ProducerId(pub i64);

@@ -20,7 +20,7 @@ const NO_LEVELS: &str =
 const ONLY_FOR_COMPACTION: &str =
     "concerns compacted topics only, which this version of the broker refuses to create";
 const ALWAYS_SYNCED: &str = "records are written through the journal and synced before they are acknowledged \
-     (`durability = \"sync\"`), which is stricter than any value";
+     with `durability = \"sync\"`, which is stricter than any value";
 
 const fn server(name: &'static str) -> ServerSynonym {
     ServerSynonym { name, factor: 1 }
