@@ -3,6 +3,7 @@
 //! - [`server`]: from a configuration to a running broker, and back to a clean stop;
 //! - [`shard`]: one core's share of it, the state that all handlers use;
 //! - [`api`]: the handlers, one file per request type;
+//! - [`controller`]: who changes the metadata, and how every shard hears of it;
 //! - [`net`]: listeners, connections, frames;
 //! - [`mesh`]: calls between shards; [`placement`]: which shard owns a partition;
 //! - [`budget`]: memory of requests in flight;
@@ -14,6 +15,7 @@ pub mod admin;
 pub mod api;
 pub mod budget;
 pub mod config;
+pub mod controller;
 mod error;
 pub mod logging;
 pub mod mesh;

@@ -12,10 +12,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use coord::config::TopicDefaults;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::config::{Config, Cores, Durability, HostPort};
+use crate::controller::ShardMetadata;
 use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
@@ -68,6 +70,7 @@ const SHARD_MEMORY_BYTES_MIN: u64 = 16 << 20;
 struct Plan {
     cores: Vec<usize>,
     shard_memory_bytes: u64,
+    topic_defaults: TopicDefaults,
 }
 
 /// Checks the configuration against this machine.
@@ -90,7 +93,8 @@ fn plan(config: &Config) -> Result<Plan, Error> {
             cores.len()
         )));
     }
-    Ok(Plan { cores, shard_memory_bytes })
+    let topic_defaults = TopicDefaults::from_properties(&config.topic_defaults).map_err(Error::Unsuitable)?;
+    Ok(Plan { cores, shard_memory_bytes, topic_defaults })
 }
 
 /// Runs the broker until it is told to stop. Signals are blocked already; logging is set up.
@@ -114,6 +118,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         advertised: advertised(&config, kafka.address.port()),
         kafka_address: kafka.address,
         admin_address: admin_socket.address,
+        topic_defaults: plan.topic_defaults,
         cores: plan.cores,
         shard_memory_bytes: plan.shard_memory_bytes,
         started,
@@ -342,6 +347,8 @@ impl ShardTask {
             pulse: info.pulses[id.0].clone(),
             background: self.background,
             net: OnceCell::new(),
+            metadata: ShardMetadata::default(),
+            events: self.events.clone(),
         });
         shard.mesh.attach(&shard);
         runtime::spawn(shard.mesh.run());

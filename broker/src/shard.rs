@@ -3,22 +3,34 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
+
+use coord::config::TopicDefaults;
+use coord::metadata::MetadataImage;
+
+use storage::disk::DirectDisk;
 
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
+use crate::controller::{self, ShardMetadata};
 use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
 use crate::net::Net;
 use crate::placement::{ShardId, shard_of};
 use crate::runtime::{Background, Pulse};
+use crate::server::Event;
+
+/// Most bytes of disk buffers that a shard keeps for reuse.
+const FREE_BUFFER_BYTES: usize = 32 << 20;
 
 /// What is the same on all shards and does not change while the broker runs.
 #[derive(Debug)]
 pub struct BrokerInfo {
     /// All settings.
     pub config: Config,
+    /// The operator's defaults for topics, from `config`.
+    pub topic_defaults: TopicDefaults,
     /// The cores that the shards run on, by shard.
     pub cores: Vec<usize>,
     /// Memory of one shard.
@@ -65,6 +77,10 @@ pub struct Shard {
     pub background: Background,
     /// Sockets, from the moment when clients are let in.
     pub net: OnceCell<Rc<Net>>,
+    /// What it knows of the cluster.
+    pub metadata: ShardMetadata,
+    /// Tells the main thread what happens here.
+    pub events: mpsc::Sender<Event>,
 }
 
 impl HasMesh for Shard {
@@ -95,9 +111,28 @@ impl Shard {
         shard_of(topic_id, partition, self.count())
     }
 
+    /// The cluster's metadata as far as this shard has heard. Do not hold it across a wait.
+    pub fn image(&self) -> Rc<MetadataImage> {
+        self.metadata.image()
+    }
+
+    /// The operator's defaults for topics.
+    pub fn topic_defaults(&self) -> &TopicDefaults {
+        &self.broker.topic_defaults
+    }
+
+    /// Stops the whole broker: this shard cannot go on without breaking a promise.
+    pub fn fail(&self, reason: String) {
+        // Without the main thread the process is ending anyway.
+        let _ = self.events.send(Event::Failed(self.id, reason));
+    }
+
     /// Brings the shard to the point where clients can be let in: opens its logs, and on shard 0 the metadata. The mesh is running.
     pub async fn start(self: &Rc<Self>) -> Result<(), crate::Error> {
-        Ok(())
+        let disk = DirectDisk::new(self.broker.data_dir(), FREE_BUFFER_BYTES)
+            .await
+            .map_err(|error| crate::Error::Unsuitable(error.to_string()))?;
+        controller::start::load(self, disk).await
     }
 
     /// Makes everything durable and marks the data clean; no client is connected any more, but other shards may still call.

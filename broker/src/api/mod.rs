@@ -1,10 +1,29 @@
-//! One request type, one file: this module knows which is which and hands requests to their handlers.
+//! Request handlers: one request type, one file; [`table`] says which versions of which are served, and is the list that clients see.
+//!
+//! - [`call`]: one request on its way: decoding it, answering it, refusing it;
+//! - [`table`]: the requests served, with their versions and handlers;
+//! - everything else: the handler of the request that gives the file its name.
+
+pub mod api_versions;
+pub mod call;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_topic_partitions;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod metadata;
+pub mod table;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use protocol::ApiKey;
+use protocol::frame::decode_request_header;
+
+pub use call::{Answer, Call, Refusal};
 
 use crate::net::{Connection, DispatchOutcome};
 use crate::shard::Shard;
@@ -13,16 +32,46 @@ use crate::shard::Shard;
 /// of the connection is looked at, so what must happen in order belongs before its first wait. It may be dropped at any wait, when the client goes
 /// away: what must be finished regardless belongs into a task of its own.
 pub fn dispatch(
-    _shard: &Rc<Shard>,
-    _connection: &Rc<Connection>,
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
     frame: Bytes,
 ) -> LocalBoxFuture<'static, DispatchOutcome> {
-    let api_key = i16::from_be_bytes([frame[0], frame[1]]);
-    let refusal = DispatchOutcome::Close(format!("request type {api_key} is not supported"));
-    std::future::ready(refusal).boxed_local()
+    match route(shard, connection, frame) {
+        Ok(answer) => answer
+            .map(|answer| answer.unwrap_or_else(|refusal| DispatchOutcome::Close(refusal.to_string())))
+            .boxed_local(),
+        Err(refusal) => std::future::ready(DispatchOutcome::Close(refusal.to_string())).boxed_local(),
+    }
+}
+
+/// Finds the handler. As in Kafka, whatever has none costs the client its connection, except ApiVersions in a version from the future.
+fn route(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    frame: Bytes,
+) -> Result<LocalBoxFuture<'static, Answer>, Refusal> {
+    let (header, body) =
+        decode_request_header(&frame).map_err(|error| Refusal::malformed("header", error))?;
+    let (key, version) = (header.request_api_key, header.request_api_version);
+    let served = table::find(key)
+        .ok_or_else(|| Refusal::new(format!("request type {} ({key}) is not supported", name_of(key))))?;
+    let is_known_version = (served.min_version..=served.max_version).contains(&version);
+    if !is_known_version && served.key != ApiKey::ApiVersions {
+        return Err(Refusal::new(format!("version {version} of {} is not supported", served.key.name())));
+    }
+    let call = Call {
+        shard: Rc::clone(shard),
+        connection: Rc::clone(connection),
+        key: served.key,
+        version,
+        correlation_id: header.correlation_id,
+        body_at: frame.len() - body.remaining(),
+        frame: frame.clone(),
+    };
+    Ok((served.handler)(call))
 }
 
 /// The name of a request type in metrics, as Kafka's.
-pub fn name_of(_api_key: i16) -> &'static str {
-    "Unknown"
+pub fn name_of(api_key: i16) -> &'static str {
+    ApiKey::from_i16(api_key).map_or("Unknown", ApiKey::name)
 }

@@ -1,0 +1,84 @@
+//! ApiVersions (key 18): what this broker serves.
+//!
+//! The only request that is answered in whatever version it comes: an unknown one gets version 0 with UNSUPPORTED_VERSION and the list,
+//! so that the client can come again (KIP-511). Features (KIP-584) are not finalized yet, so none are told.
+
+use protocol::ErrorCode;
+use protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+
+use super::{Answer, Call, table};
+use crate::net::connection::ClientSoftware;
+
+/// The highest version of ApiVersions itself.
+const MAX_VERSION: i16 = 4;
+
+/// Answers with the table.
+pub async fn handle(call: Call) -> Answer {
+    if !(0..=MAX_VERSION).contains(&call.version) {
+        return call.respond_in_version(&response(ErrorCode::UNSUPPORTED_VERSION), 0);
+    }
+    let request: ApiVersionsRequest<'_> = call.decode()?;
+    if call.version >= 3 {
+        let (name, version) = (&request.client_software_name, &request.client_software_version);
+        if !is_software_text(name) || !is_software_text(version) {
+            let refusal =
+                ApiVersionsResponse { error_code: ErrorCode::INVALID_REQUEST.code(), ..Default::default() };
+            return call.respond(&refusal);
+        }
+        // A second ApiVersions on one connection changes nothing.
+        let _ = call
+            .connection
+            .software
+            .set(ClientSoftware { name: name.to_string(), version: version.to_string() });
+    }
+    call.respond(&response(ErrorCode::NONE))
+}
+
+fn response(error: ErrorCode) -> ApiVersionsResponse<'static> {
+    let api_keys = table::SERVED
+        .iter()
+        .map(|served| ApiVersion {
+            api_key: served.key as i16,
+            min_version: served.min_version,
+            max_version: served.max_version,
+            ..Default::default()
+        })
+        .collect();
+    ApiVersionsResponse { error_code: error.code(), api_keys, ..Default::default() }
+}
+
+/// Letters, digits, dots and dashes, with a letter or digit at both ends.
+fn is_software_text(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    match (bytes.first(), bytes.last()) {
+        (Some(first), Some(last)) => {
+            first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() && bytes.iter().all(is_inner)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        for good in ["apache-kafka-java", "4.1.0", "a", "v2.3.0-RC1"] {
+            assert!(is_software_text(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a b", "ü", "a_b"] {
+            assert!(!is_software_text(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_told_with_and_without_an_error() {
+        for error in [ErrorCode::NONE, ErrorCode::UNSUPPORTED_VERSION] {
+            let response = response(error);
+            assert_eq!(response.error_code, error.code());
+            assert!(response.api_keys.iter().any(|key| key.api_key == 18 && key.max_version == MAX_VERSION));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The requests that are served: the one place that says which, in which versions, and by which handler.
+//!
+//! Versions are those of Kafka 4.1. Clients infer the broker's version from this table, so a row is complete or absent.
+
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use protocol::ApiKey;
+
+use super::{Answer, Call};
+
+/// One row.
+pub struct Served {
+    /// Which request.
+    pub key: ApiKey,
+    /// The lowest version that clients are told.
+    pub min_version: i16,
+    /// The highest version that clients are told.
+    pub max_version: i16,
+    /// Who answers.
+    pub handler: fn(Call) -> LocalBoxFuture<'static, Answer>,
+}
+
+macro_rules! served {
+    ($($(#[doc = $doc:literal])+ $key:ident $min:literal..=$max:literal by $module:ident;)*) => {
+        /// All rows, sorted by key.
+        pub static SERVED: &[Served] = &[$(Served {
+            key: ApiKey::$key,
+            min_version: $min,
+            max_version: $max,
+            handler: |call| super::$module::handle(call).boxed_local(),
+        }),*];
+    };
+}
+
+served! {
+    /// Auto-creation, topic ids and names; 13 brings the top-level error.
+    Metadata 0..=13 by metadata;
+    /// Answers COORDINATOR_NOT_AVAILABLE until there are groups. librdkafka takes version 0 as the sign that a broker knows LZ4.
+    FindCoordinator 0..=6 by find_coordinator;
+    /// Any version is answered, see the handler.
+    ApiVersions 0..=4 by api_versions;
+    /// 0 and 1 were removed in Kafka 4.0.
+    CreateTopics 2..=7 by create_topics;
+    /// 0 was removed in Kafka 4.0.
+    DeleteTopics 1..=6 by delete_topics;
+    /// Idempotent producers. 6 (two-phase commit) is not stable in 4.1.
+    InitProducerId 0..=5 by init_producer_id;
+    /// Admin clients fall back to Metadata without it.
+    DescribeCluster 0..=2 by describe_cluster;
+    /// Admin clients fall back to Metadata without it.
+    DescribeTopicPartitions 0..=0 by describe_topic_partitions;
+}
+
+/// The row of an API key.
+pub fn find(api_key: i16) -> Option<&'static Served> {
+    let index = SERVED.binary_search_by(|served| (served.key as i16).cmp(&api_key)).ok()?;
+    Some(&SERVED[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_has_no_key_that_belongs_between_brokers() {
+        assert!(SERVED.windows(2).all(|pair| (pair[0].key as i16) < (pair[1].key as i16)));
+        let internal = [52, 53, 54, 56, 58, 59, 62, 63, 67, 70, 71, 72, 73, 82];
+        for served in SERVED {
+            assert!(served.min_version <= served.max_version);
+            assert!(!internal.contains(&(served.key as i16)), "{}", served.key.name());
+        }
+    }
+
+    #[test]
+    fn versions_that_old_clients_test_for_are_in_range() {
+        for (key, version) in
+            [(ApiKey::FindCoordinator, 0), (ApiKey::InitProducerId, 0), (ApiKey::Metadata, 0)]
+        {
+            let served = find(key as i16).unwrap();
+            assert!((served.min_version..=served.max_version).contains(&version), "{}", key.name());
+        }
+    }
+}
