@@ -51,11 +51,11 @@ mod tests {
 
     #[test]
     fn only_idempotent_producers_are_served() {
-        let idempotent = InitProducerIdRequest::default();
+        let idempotent = InitProducerIdRequest { transactional_id: None, ..Default::default() };
         assert_eq!(refusal(&idempotent), None);
-        let again = InitProducerIdRequest { producer_id: 5, producer_epoch: 3, ..Default::default() };
+        let again = InitProducerIdRequest { producer_id: 5, producer_epoch: 3, ..idempotent.clone() };
         assert_eq!(refusal(&again), None);
-        let half = InitProducerIdRequest { producer_id: 5, producer_epoch: -1, ..Default::default() };
+        let half = InitProducerIdRequest { producer_id: 5, producer_epoch: -1, ..idempotent.clone() };
         assert_eq!(refusal(&half), Some(ErrorCode::INVALID_REQUEST));
         let transactional =
             InitProducerIdRequest { transactional_id: Some("t".into()), ..Default::default() };
