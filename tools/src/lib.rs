@@ -5,3 +5,4 @@
 
 pub mod client;
 pub mod ctl;
+pub mod log_dump;
