@@ -60,7 +60,8 @@ need_java() {
     flock 9
     stamped "$name" "$dir/pom.xml" && [ -d "$CLASSPATH_DIR" ] && exit 0
     rm -rf "$CLASSPATH_DIR"
-    mvn -q -B -Dstyle.color=never -f "$dir/pom.xml" -DoutputDirectory="$CLASSPATH_DIR" dependency:copy-dependencies
+    mvn -q -B -f "$dir/pom.xml" -DoutputDirectory="$CLASSPATH_DIR" dependency:copy-dependencies >"$WORK/$name-mvn.log" 2>&1 ||
+      { cat "$WORK/$name-mvn.log"; exit 1; }
     stamp "$name" "$dir/pom.xml"
   ) 9>"$WORK/$name.lock"
 }

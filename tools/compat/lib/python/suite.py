@@ -1,6 +1,6 @@
 """What every Python client has to show; the clients' differences are in an `Adapter` each.
 
-usage: program suite DATA NULLS | program write TOPIC COMPRESSION DATA | program read TOPIC
+usage: program suite DATA NULLS | program write TOPIC COMPRESSION DATA | program read TOPIC | program create TOPIC PARTITIONS
 """
 
 import os
@@ -196,6 +196,8 @@ def main(adapter_type):
     elif verb == "write":
         topic, compression, path = arguments
         client.produce(topic, dataset.load(path), compression=compression)
+    elif verb == "create":
+        client.create_topic(arguments[0], int(arguments[1]), KEEP_EVERYTHING)
     elif verb == "read":
         topic = arguments[0]
         ends = {p: client.watermarks(topic, p)[1] for p in range(client.partition_counts()[topic])}
