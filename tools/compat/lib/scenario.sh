@@ -1,0 +1,8 @@
+# Runs scenarios/NAME.py of the calling script NAME with a broker binary and the Python clients at hand.
+# Source it: . "$(dirname "$0")/../lib/scenario.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/suite.sh"
+need_python
+[ -n "${BROKER_COMMAND:-}" ] || BROKER_BIN=$(broker_binary)
+export BROKER_BIN BROKER_TMP=${BROKER_TMP:-$WORK}
+unset BOOTSTRAP
+scenario() { "$PYTHON" "$COMPAT/scenarios/$(basename "$0" | tr - _).py" "$@"; }
