@@ -47,7 +47,8 @@ broker_up() {
 broker_start() {
   local bin deadline
   bin=$(broker_binary)
-  "$bin" --listen "127.0.0.1:$BROKER_PORT" --admin "127.0.0.1:$BROKER_ADMIN_PORT" --data-dir "$BROKER_DIR/data" "$@" \
+  # The broker takes variables named BROKER_* for settings.
+  env -u BROKER_BIN -u BROKER_TMP -u BROKER_READY_SECONDS "$bin" --listen "127.0.0.1:$BROKER_PORT" --admin "127.0.0.1:$BROKER_ADMIN_PORT" --data-dir "$BROKER_DIR/data" "$@" \
     >>"$BROKER_DIR/log" 2>&1 </dev/null 9>&- &
   BROKER_PID=$!
   deadline=$((SECONDS + ${BROKER_READY_SECONDS:-60}))

@@ -20,6 +20,7 @@ import time
 
 import ready
 
+OUR_VARIABLES = {"BROKER_BIN", "BROKER_COMMAND", "BROKER_ARGS", "BROKER_TMP", "BROKER_READY_SECONDS"}
 START_SECONDS = 120
 STOP_SECONDS = 60
 
@@ -57,8 +58,10 @@ class Broker:
     def start(self):
         """Seconds from exec to the first answer."""
         started = time.monotonic()
+        # The broker takes variables named BROKER_* for settings.
+        env = {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not ready.answers(self.bootstrap):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended with {self.process.returncode} while it started:\n{self.last_words()}")
