@@ -20,7 +20,7 @@ trap _run_at_exit EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+free_port() { python3 "$COMPAT/lib/python/ports.py"; }
 
 # broker_binary: prints the path of the binary and builds it first when there is none.
 broker_binary() {

@@ -12,23 +12,17 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+import ports
 import ready
 
 OUR_VARIABLES = {"BROKER_BIN", "BROKER_COMMAND", "BROKER_ARGS", "BROKER_TMP", "BROKER_READY_SECONDS"}
 START_SECONDS = 120
 STOP_SECONDS = 60
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def quiet(client, config):
@@ -41,7 +35,7 @@ def quiet(client, config):
 class Broker:
     def __init__(self, *arguments):
         self.folder = tempfile.mkdtemp(prefix="scenario.", dir=os.environ.get("BROKER_TMP"))
-        self.port, self.admin, self.process = free_port(), free_port(), None
+        self.port, self.admin, self.process = ports.free(), ports.free(), None
         self.bootstrap = f"127.0.0.1:{self.port}"
         names = {"port": self.port, "admin": self.admin, "data": os.path.join(self.folder, "data")}
         command = os.environ.get("BROKER_COMMAND")
