@@ -1,0 +1,159 @@
+//! ListOffsets (key 2): where a log starts, ends, or reaches a timestamp.
+//!
+//! Source: KIP-79 (timestamps), KIP-98 (isolation), KIP-734 (maximum timestamp), KIP-405 (local log), `KafkaApis.handleListOffsetRequest`.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use futures::future::join_all;
+use protocol::ErrorCode;
+use protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use storage::{LeaderEpoch, Offset, TopicIdPartition};
+
+use super::{Answer, Call};
+use crate::fetching::Isolation;
+use crate::partitions::{self, LedPartition, TopicName, check_leader_epoch};
+use crate::shard::Shard;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const UNKNOWN: i64 = -1;
+
+/// One partition's question, on its way to the owner.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    led: LedPartition,
+    timestamp: i64,
+    isolation: Isolation,
+}
+
+/// What is known of the place asked for.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    timestamp: i64,
+    offset: i64,
+    leader_epoch: i32,
+}
+
+impl Place {
+    const NOWHERE: Place = Place { timestamp: UNKNOWN, offset: UNKNOWN, leader_epoch: UNKNOWN as i32 };
+}
+
+/// Asks every partition's owner.
+pub async fn handle(call: Call) -> Answer {
+    let request: ListOffsetsRequest<'_> = call.decode()?;
+    let isolation = Isolation::from_wire(request.isolation_level);
+    let repeated = repeated_partitions(&request);
+    let mut answers = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let is_repeated = repeated.contains(&(topic.name.as_ref(), partition.partition_index));
+            let question = if is_repeated {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else {
+                question(&call, &topic.name, partition, isolation)
+            };
+            let shard = &call.shard;
+            answers.push(async move {
+                let question = question?;
+                shard.mesh.call(question.led.owner, move |shard| answer(shard.clone(), question)).await
+            });
+        }
+    }
+    let mut answers = join_all(answers).await.into_iter();
+    let topics = request.topics.iter().map(|topic| ListOffsetsTopicResponse {
+        name: topic.name.as_ref().into(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|partition| row(partition.partition_index, answers.next().expect("one answer per question")))
+            .collect(),
+        ..Default::default()
+    });
+    call.respond(&ListOffsetsResponse { topics: topics.collect(), ..Default::default() })
+}
+
+fn repeated_partitions<'a>(request: &'a ListOffsetsRequest<'_>) -> HashSet<(&'a str, i32)> {
+    let mut seen = HashSet::new();
+    let mut repeated = HashSet::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let key = (topic.name.as_ref(), partition.partition_index);
+            if !seen.insert(key) {
+                repeated.insert(key);
+            }
+        }
+    }
+    repeated
+}
+
+fn question(
+    call: &Call,
+    topic: &str,
+    partition: &ListOffsetsPartition<'_>,
+    isolation: Isolation,
+) -> Result<Question, ErrorCode> {
+    let image = call.shard.image();
+    let topic = partitions::find_topic(&image, TopicName::Name(topic))?;
+    let led = partitions::find_led(&call.shard, topic, partition.partition_index)?;
+    check_leader_epoch(partition.current_leader_epoch, led.leader_epoch)?;
+    let since = match partition.timestamp {
+        0.. | LATEST | EARLIEST => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        _ => return Err(ErrorCode::UNSUPPORTED_VERSION),
+    };
+    if call.version < since {
+        return Err(ErrorCode::UNSUPPORTED_VERSION);
+    }
+    Ok(Question { led, timestamp: partition.timestamp, isolation })
+}
+
+async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode> {
+    let log = shard.log(&question.led.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    let offsets = log.offsets();
+    let end = question.isolation.end(&offsets);
+    let current_epoch = question.led.leader_epoch.0;
+    let place = |timestamp, offset: Offset, leader_epoch| Place { timestamp, offset: offset.0, leader_epoch };
+    let found = match question.timestamp {
+        LATEST => return Ok(place(UNKNOWN, end, current_epoch)),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = offsets.log_start_offset;
+            let epoch = log.epoch_for_offset(start).map_or(UNKNOWN as i32, |epoch| epoch.0);
+            return Ok(place(UNKNOWN, start, epoch));
+        }
+        // There is no tier, so nothing has been moved to it.
+        LATEST_TIERED => return Ok(Place::NOWHERE),
+        MAX_TIMESTAMP => log.max_timestamp().await.map_err(|error| error.code())?,
+        timestamp => log.offset_for_timestamp(timestamp).await.map_err(|error| error.code())?,
+    };
+    Ok(match found {
+        Some(found) if found.offset < end => {
+            let epoch = log.epoch_for_offset(found.offset).map_or(UNKNOWN as i32, |epoch| epoch.0);
+            place(found.timestamp, found.offset, epoch)
+        }
+        _ => Place::NOWHERE,
+    })
+}
+
+fn row(partition_index: i32, answer: Result<Place, ErrorCode>) -> ListOffsetsPartitionResponse<'static> {
+    let (error, place) = match answer {
+        Ok(place) => (ErrorCode::NONE, place),
+        Err(error) => (error, Place::NOWHERE),
+    };
+    ListOffsetsPartitionResponse {
+        partition_index,
+        error_code: error.code(),
+        timestamp: place.timestamp,
+        offset: place.offset,
+        leader_epoch: place.leader_epoch,
+        ..Default::default()
+    }
+}

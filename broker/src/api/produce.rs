@@ -1,0 +1,161 @@
+//! Produce (key 0): record batches into partition logs, acknowledged when they are durable.
+//!
+//! The work that must keep a connection's order (validation, offsets, journal) happens in the first poll of
+//! [`handle`], which the connection does at receipt; only the wait for the journal's sync comes after it.
+//! Partitions of another shard cross the mesh together, their records as slices of the frame.
+//!
+//! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), `kafka.server.ReplicaManager.appendRecords`.
+
+use futures::future::join_all;
+use protocol::ErrorCode;
+use protocol::messages::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData, TopicProduceResponse,
+};
+use protocol::wire::Records;
+
+use super::{Answer, Call, Refusal};
+use crate::append::{self, AppendFailure, AppendResult, AppendRules, PartitionAppend};
+use crate::net::DispatchOutcome;
+use crate::partitions::{self, LedPartition, TopicName};
+
+const OLDEST_VERSION: i16 = 3;
+const FIRST_VERSION_WITH_ZSTD: i16 = 7;
+const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+
+/// Appends, and answers as `acks` asks.
+pub async fn handle(call: Call) -> Answer {
+    if call.version < OLDEST_VERSION {
+        // Advertised for the sake of old librdkafka, removed in Kafka 4.0.
+        return Err(Refusal::new(format!("Produce version {} is no longer supported", call.version)));
+    }
+    let request: ProduceRequest<'_> = call.decode()?;
+    // One in-sync replica, this broker: what the leader has is what all have.
+    let wait_until_durable = match request.acks {
+        0 => false,
+        1 | -1 => true,
+        _ => return call.respond(&response(&request, |_| Err(AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS)))),
+    };
+    if request.transactional_id.is_some() {
+        let refused = AppendFailure::explained(ErrorCode::INVALID_TXN_STATE, "transactions are not supported yet");
+        return call.respond(&response(&request, |_| Err(refused.clone())));
+    }
+
+    let rules = AppendRules { allow_zstd: call.version >= FIRST_VERSION_WITH_ZSTD, wait_until_durable };
+    let mut results = append(&call, &request, rules).await;
+    if !wait_until_durable {
+        // A producer that wants no answer learns of an error by losing its connection.
+        return match results.into_iter().find_map(Result::err) {
+            Some(failure) => Err(Refusal::new(format!("produce with acks=0 failed: {}", failure.code))),
+            None => Ok(DispatchOutcome::NoResponse),
+        };
+    }
+    results.reverse();
+    call.respond(&response(&request, |_| results.pop().expect("one result per partition")))
+}
+
+/// Appends every partition's batch on its owner; results are in the order of the request.
+async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -> Vec<AppendResult> {
+    let routed = route(call, request);
+    let mut results = Vec::with_capacity(routed.len());
+    let mut appends = Vec::with_capacity(routed.len());
+    for (place, routed) in routed.into_iter().enumerate() {
+        match routed {
+            Ok((owner, append)) => {
+                appends.push((owner, (place, append)));
+                // Replaced below: every owner answers for all that it was given.
+                results.push(Err(AppendFailure::new(ErrorCode::UNKNOWN_SERVER_ERROR)));
+            }
+            Err(failure) => results.push(Err(failure)),
+        }
+    }
+    let calls = partitions::by_owner(call.shard.count(), appends).into_iter().map(|(owner, group)| {
+        let (places, appends): (Vec<usize>, Vec<PartitionAppend>) = group.into_iter().unzip();
+        let answer = call.shard.mesh.call(owner, move |shard| append::append_all(shard, appends, rules));
+        async move { (places, answer.await) }
+    });
+    for (places, group) in join_all(calls).await {
+        for (place, result) in places.into_iter().zip(group) {
+            results[place] = result;
+        }
+    }
+    results
+}
+
+type Routed = Result<(crate::placement::ShardId, PartitionAppend), AppendFailure>;
+
+fn route(call: &Call, request: &ProduceRequest<'_>) -> Vec<Routed> {
+    let image = call.shard.image();
+    let mut routed = Vec::new();
+    for topic_data in &request.topic_data {
+        let topic = partitions::find_topic(&image, topic_name(call.version, topic_data)).and_then(|topic| {
+            if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) }
+        });
+        for data in &topic_data.partition_data {
+            let led = topic.and_then(|topic| partitions::find_led(&call.shard, topic, data.index));
+            routed.push(led.map_err(AppendFailure::new).and_then(|led| partition_append(call, led, data)));
+        }
+    }
+    routed
+}
+
+fn partition_append(call: &Call, led: LedPartition, data: &PartitionProduceData<'_>) -> Routed {
+    let records = match &data.records {
+        Some(Records::Borrowed(bytes)) if !bytes.is_empty() => call.share(bytes),
+        _ => {
+            let message = "a produce request carries exactly one record batch for each partition";
+            return Err(AppendFailure::explained(ErrorCode::INVALID_RECORD, message));
+        }
+    };
+    Ok((led.owner, PartitionAppend { id: led.id, leader_epoch: led.leader_epoch, records }))
+}
+
+fn topic_name<'a>(version: i16, topic: &'a TopicProduceData<'_>) -> TopicName<'a> {
+    if version >= FIRST_VERSION_WITH_TOPIC_IDS { TopicName::Id(topic.topic_id) } else { TopicName::Name(&topic.name) }
+}
+
+/// The answer with one result for each partition, taken in the order of the request.
+fn response<'a>(
+    request: &'a ProduceRequest<'_>,
+    mut result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
+) -> ProduceResponse<'a> {
+    let responses = request.topic_data.iter().map(|topic| TopicProduceResponse {
+        name: topic.name.as_ref().into(),
+        topic_id: topic.topic_id,
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|data| partition_response(data.index, result_of(data)))
+            .collect(),
+        ..Default::default()
+    });
+    ProduceResponse { responses: responses.collect(), ..Default::default() }
+}
+
+fn partition_response(index: i32, result: AppendResult) -> PartitionProduceResponse<'static> {
+    match result {
+        Ok(success) => PartitionProduceResponse {
+            index,
+            base_offset: success.base_offset,
+            log_append_time_ms: success.log_append_time_ms,
+            log_start_offset: success.log_start_offset,
+            ..Default::default()
+        },
+        Err(failure) => PartitionProduceResponse {
+            index,
+            error_code: failure.code.code(),
+            base_offset: -1,
+            error_message: failure.message.map(Into::into),
+            record_errors: failure
+                .record_errors
+                .into_iter()
+                .map(|error| BatchIndexAndErrorMessage {
+                    batch_index: error.batch_index,
+                    batch_index_error_message: Some(error.message.into()),
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        },
+    }
+}

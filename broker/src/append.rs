@@ -1,0 +1,196 @@
+//! Appends of one request on the shard that owns the logs: validate, give offsets, journal; then wait until it is durable.
+
+use std::future::Future;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use protocol::ErrorCode;
+use protocol::compression::{Compression, DecompressionLimit};
+use protocol::records::{self, BatchError, BatchView, RecordError, ValidatedBatch, ValidationLimits};
+use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, TimestampType, TopicCompression, TopicIdPartition};
+
+use crate::shard::{Shard, ShardLog};
+
+/// Most bytes that the records of one compressed batch may come to.
+const DECOMPRESSED_BATCH_MAX: usize = 128 << 20;
+
+/// What a producer wants appended to one partition.
+#[derive(Debug)]
+pub struct PartitionAppend {
+    /// Where to.
+    pub id: TopicIdPartition,
+    /// The leader's epoch by the metadata that the request was routed with.
+    pub leader_epoch: LeaderEpoch,
+    /// One record batch.
+    pub records: Bytes,
+}
+
+/// Rules of the whole request.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendRules {
+    /// Whether the request's version knows zstd.
+    pub allow_zstd: bool,
+    /// Whether anybody waits for the batches to be durable (acks is not 0).
+    pub wait_until_durable: bool,
+}
+
+/// Where a batch has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendSuccess {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// The broker's time on the batch in ms; -1 if the producer's timestamps were kept.
+    pub log_append_time_ms: i64,
+    /// First offset of the log.
+    pub log_start_offset: i64,
+}
+
+/// Why a batch was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendFailure {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: Option<String>,
+    /// The records that are to blame (KIP-467).
+    pub record_errors: Vec<RecordError>,
+}
+
+impl AppendFailure {
+    /// A failure without further details.
+    pub fn new(code: ErrorCode) -> Self {
+        Self { code, message: None, record_errors: Vec::new() }
+    }
+
+    /// A failure with an explanation.
+    pub fn explained(code: ErrorCode, message: impl ToString) -> Self {
+        Self { message: Some(message.to_string()), ..Self::new(code) }
+    }
+}
+
+impl From<BatchError> for AppendFailure {
+    fn from(error: BatchError) -> Self {
+        Self {
+            code: ErrorCode(error.code()),
+            message: Some(error.to_string()),
+            record_errors: error.record_errors().to_vec(),
+        }
+    }
+}
+
+/// One partition's outcome.
+pub type AppendResult = Result<AppendSuccess, AppendFailure>;
+
+/// Appends all batches now, in order; the future answers when they are durable, in the order of `appends`.
+pub fn append_all(
+    shard: &Rc<Shard>,
+    appends: Vec<PartitionAppend>,
+    rules: AppendRules,
+) -> impl Future<Output = Vec<AppendResult>> + 'static {
+    let now_ms = shard.now_ms();
+    let mut results = Vec::with_capacity(appends.len());
+    let mut last_commit = None;
+    for append in &appends {
+        match append_one(shard, append, rules, now_ms) {
+            Ok(outcome) => {
+                last_commit = last_commit.max(Some(outcome.commit));
+                results.push(Ok(AppendSuccess {
+                    base_offset: outcome.base_offset.0,
+                    log_append_time_ms: outcome.log_append_time_ms.unwrap_or(-1),
+                    log_start_offset: outcome.log_start_offset.0,
+                }));
+            }
+            Err(failure) => results.push(Err(failure)),
+        }
+    }
+    match last_commit {
+        Some(commit) if rules.wait_until_durable => {
+            let durable = shard.store().durable(commit);
+            async move {
+                if let Err(error) = durable.await {
+                    let lost = AppendFailure::explained(ErrorCode::KAFKA_STORAGE_ERROR, error);
+                    for result in results.iter_mut().filter(|result| result.is_ok()) {
+                        *result = Err(lost.clone());
+                    }
+                }
+                results
+            }
+            .left_future()
+        }
+        _ => std::future::ready(results).right_future(),
+    }
+}
+
+fn append_one(
+    shard: &Shard,
+    append: &PartitionAppend,
+    rules: AppendRules,
+    now_ms: i64,
+) -> Result<AppendOutcome, AppendFailure> {
+    let log = shard.log(&append.id).ok_or(AppendFailure::new(ErrorCode::NOT_LEADER_OR_FOLLOWER))?;
+    let config = log.config();
+    let limits = validation_limits(&config, rules);
+    let validated = records::validate(&append.records, &limits, now_ms)?;
+    let context = AppendContext::leader(append.leader_epoch, now_ms);
+    match wanted_codec(config.compression, validated.compression) {
+        None => append_validated(&log, &append.records, &validated, context),
+        Some(codec) => {
+            let batch = BatchView::parse(&append.records)?;
+            let recoded = records::recompress(&batch, codec, None, DECOMPRESSED_BATCH_MAX)?;
+            let validated = ValidatedBatch { size: recoded.len(), compression: codec, ..validated };
+            append_validated(&log, &recoded, &validated, context)
+        }
+    }
+}
+
+fn append_validated(
+    log: &ShardLog,
+    batch: &[u8],
+    validated: &ValidatedBatch,
+    context: AppendContext,
+) -> Result<AppendOutcome, AppendFailure> {
+    log.append(batch, validated, context).map_err(|error| AppendFailure::explained(error.code(), error))
+}
+
+fn validation_limits(config: &LogConfig, rules: AppendRules) -> ValidationLimits {
+    ValidationLimits {
+        max_message_bytes: config.max_message_bytes as usize,
+        decompression: DecompressionLimit::bytes(DECOMPRESSED_BATCH_MAX),
+        message_timestamp_type: match config.timestamp_type {
+            TimestampType::CreateTime => records::TimestampType::CreateTime,
+            TimestampType::LogAppendTime => records::TimestampType::LogAppendTime,
+        },
+        message_timestamp_before_max_ms: config.timestamp_before_max_ms,
+        message_timestamp_after_max_ms: config.timestamp_after_max_ms,
+        require_keys: config.cleanup_compact,
+        allow_zstd: rules.allow_zstd,
+        ..ValidationLimits::default()
+    }
+}
+
+/// The codec that a batch has to be re-coded to, if the topic wants another than it has.
+fn wanted_codec(topic: TopicCompression, batch: Compression) -> Option<Compression> {
+    let wanted = match topic {
+        TopicCompression::Producer => return None,
+        TopicCompression::Uncompressed => Compression::None,
+        TopicCompression::Gzip => Compression::Gzip,
+        TopicCompression::Snappy => Compression::Snappy,
+        TopicCompression::Lz4 => Compression::Lz4,
+        TopicCompression::Zstd => Compression::Zstd,
+    };
+    (wanted != batch).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_recoded_only_where_the_topic_wants_another_codec() {
+        assert_eq!(wanted_codec(TopicCompression::Producer, Compression::Gzip), None);
+        assert_eq!(wanted_codec(TopicCompression::Gzip, Compression::Gzip), None);
+        assert_eq!(wanted_codec(TopicCompression::Uncompressed, Compression::Gzip), Some(Compression::None));
+        assert_eq!(wanted_codec(TopicCompression::Zstd, Compression::None), Some(Compression::Zstd));
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads of one fetch request on the shard that owns the logs, and the wait for more.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use protocol::ErrorCode;
+use storage::{LeaderEpoch, LogOffsets, Offset, TopicIdPartition, WakeSignal};
+use tokio::sync::oneshot;
+
+use crate::partitions::check_leader_epoch;
+use crate::shard::{Shard, ShardLog};
+
+/// What a reader may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything below the high watermark.
+    ReadUncommitted,
+    /// Everything below the last stable offset.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// From the wire: 1 is read_committed.
+    pub fn from_wire(level: i8) -> Self {
+        if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+    }
+
+    /// The end of what the reader may see.
+    pub fn end(self, offsets: &LogOffsets) -> Offset {
+        match self {
+            Isolation::ReadUncommitted => offsets.high_watermark,
+            Isolation::ReadCommitted => offsets.last_stable_offset,
+        }
+    }
+}
+
+/// One partition of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionRead {
+    /// Which.
+    pub id: TopicIdPartition,
+    /// The leader's epoch by the metadata that the request was routed with.
+    pub leader_epoch: LeaderEpoch,
+    /// The epoch that the client believes in; -1: none.
+    pub client_leader_epoch: i32,
+    /// Where to read from.
+    pub fetch_offset: i64,
+    /// Epoch of the last record that the client has (KIP-595); -1: unknown.
+    pub last_fetched_epoch: i32,
+    /// Most bytes.
+    pub max_bytes: usize,
+}
+
+/// What a partition's read came to.
+#[derive(Debug, Clone)]
+pub struct ReadResult {
+    /// Error, or `NONE`.
+    pub error: ErrorCode,
+    /// High watermark, or -1.
+    pub high_watermark: i64,
+    /// Last stable offset, or -1.
+    pub last_stable_offset: i64,
+    /// Log start offset, or -1.
+    pub log_start_offset: i64,
+    /// The client's log parts from ours here: (epoch, end offset).
+    pub diverging: Option<(i32, i64)>,
+    /// Whole batches.
+    pub slices: Vec<Bytes>,
+    /// Bytes in `slices`.
+    pub bytes: usize,
+}
+
+impl ReadResult {
+    /// The row of a partition that could not be read.
+    pub fn failed(error: ErrorCode) -> Self {
+        Self {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            diverging: None,
+            slices: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether the request must be answered at once because of this partition.
+    pub fn is_urgent(&self) -> bool {
+        self.error != ErrorCode::NONE || self.diverging.is_some()
+    }
+
+    /// Drops whole slices from the end until at most `max_bytes` are left.
+    pub fn trim(&mut self, max_bytes: usize) {
+        while self.bytes > max_bytes {
+            let Some(slice) = self.slices.pop() else { break };
+            self.bytes -= slice.len();
+        }
+    }
+}
+
+/// Limits of a whole request.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Most bytes of all partitions together.
+    pub max_bytes: usize,
+    /// What the reader may see.
+    pub isolation: Isolation,
+}
+
+/// Reads the partitions in order. The first that has data yields at least one whole batch, however large it is.
+pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> Vec<ReadResult> {
+    let mut results = Vec::with_capacity(reads.len());
+    let mut left = limits.max_bytes;
+    let mut is_first = true;
+    for read in &reads {
+        let max_bytes = read.max_bytes.min(left);
+        let result = match read_one(&shard, read, limits.isolation, max_bytes, is_first).await {
+            Ok(result) => result,
+            Err(error) => ReadResult::failed(error),
+        };
+        is_first &= result.bytes == 0;
+        left = left.saturating_sub(result.bytes);
+        results.push(result);
+    }
+    results
+}
+
+async fn read_one(
+    shard: &Shard,
+    read: &PartitionRead,
+    isolation: Isolation,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<ReadResult, ErrorCode> {
+    check_leader_epoch(read.client_leader_epoch, read.leader_epoch)?;
+    let log = shard.log(&read.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    let offsets = log.offsets();
+    let mut result = ReadResult {
+        error: ErrorCode::NONE,
+        high_watermark: offsets.high_watermark.0,
+        last_stable_offset: offsets.last_stable_offset.0,
+        log_start_offset: offsets.log_start_offset.0,
+        diverging: diverging_end(&log, read),
+        slices: Vec::new(),
+        bytes: 0,
+    };
+    if result.diverging.is_some() {
+        return Ok(result);
+    }
+    let from = Offset(read.fetch_offset);
+    let end = isolation.end(&offsets);
+    if from < offsets.log_start_offset || from > offsets.high_watermark {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    if from < end && (max_bytes > 0 || at_least_one) {
+        let outcome = log.read(from, end, max_bytes, at_least_one).await.map_err(|error| error.code())?;
+        result.bytes = outcome.bytes;
+        result.slices = outcome.slices;
+    }
+    Ok(result)
+}
+
+/// KIP-595: a client whose last record's epoch ended earlier here has records that we do not have.
+fn diverging_end(log: &ShardLog, read: &PartitionRead) -> Option<(i32, i64)> {
+    if read.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end) = log.end_offset_for_epoch(LeaderEpoch(read.last_fetched_epoch));
+    let diverges = epoch.0 < read.last_fetched_epoch || end.0 < read.fetch_offset;
+    diverges.then_some((epoch.0, end.0))
+}
+
+/// Returns as soon as the partitions have `threshold` readable bytes or more together, one of them cannot be read any more, or `cancelled`
+/// is dropped.
+pub async fn wait_for_bytes(
+    shard: Rc<Shard>,
+    reads: Vec<PartitionRead>,
+    isolation: Isolation,
+    threshold: usize,
+    cancelled: oneshot::Receiver<()>,
+) {
+    let signal = WakeSignal::new();
+    let mut cancelled = cancelled;
+    loop {
+        // Registered before looking, so that what comes in between is not missed.
+        let mut available = 0;
+        for read in &reads {
+            let Some(log) = shard.log(&read.id) else { return };
+            log.subscribe(&signal);
+            let offsets = log.offsets();
+            let from = Offset(read.fetch_offset);
+            if from < offsets.log_start_offset || from > offsets.high_watermark {
+                return;
+            }
+            available += log.available_bytes(from, isolation.end(&offsets), read.max_bytes);
+            if available >= threshold {
+                return;
+            }
+        }
+        match select(std::pin::pin!(signal.wait()), &mut cancelled).await {
+            Either::Left(_) => {}
+            Either::Right(_) => return,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! From what a client names to the log that has it: topic, partition, leader, owner shard.
+
+use coord::metadata::{MetadataImage, TopicImage};
+use protocol::ErrorCode;
+use storage::{LeaderEpoch, PartitionId, TopicIdPartition};
+use uuid::Uuid;
+
+use crate::placement::ShardId;
+use crate::shard::Shard;
+
+/// A partition that this broker leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedPartition {
+    /// Its id.
+    pub id: TopicIdPartition,
+    /// The epoch of its leader: this broker.
+    pub leader_epoch: LeaderEpoch,
+    /// The shard that has its log.
+    pub owner: ShardId,
+}
+
+/// A topic as a request names it: by name, or by id in newer versions (KIP-516).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicName<'a> {
+    /// By name.
+    Name(&'a str),
+    /// By id.
+    Id(Uuid),
+}
+
+/// Finds a topic; `UNKNOWN_TOPIC_OR_PARTITION` or `UNKNOWN_TOPIC_ID` if there is none.
+pub fn find_topic<'i>(image: &'i MetadataImage, name: TopicName<'_>) -> Result<&'i TopicImage, ErrorCode> {
+    match name {
+        TopicName::Name(name) => {
+            image.topic(name).map(AsRef::as_ref).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        }
+        TopicName::Id(id) => image.topic_by_id(id).map(AsRef::as_ref).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+    }
+}
+
+/// Finds a partition of `topic` that this broker leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
+pub fn find_led(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
+    let partition_image =
+        topic.partition(PartitionId(partition)).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if partition_image.leader != shard.broker_id() {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
+    Ok(LedPartition {
+        id: TopicIdPartition { topic_id: topic.id, partition: PartitionId(partition) },
+        leader_epoch: partition_image.leader_epoch,
+        owner: shard.owner_of(topic.id, partition),
+    })
+}
+
+/// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.
+pub fn check_leader_epoch(client: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match client {
+        -1 => Ok(()),
+        epoch if epoch < current.0 => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        epoch if epoch > current.0 => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        _ => Ok(()),
+    }
+}
+
+/// Items of a request sorted by the shard that they are for, each with its place in the request.
+pub fn by_owner<T>(shards: usize, items: impl IntoIterator<Item = (ShardId, T)>) -> Vec<(ShardId, Vec<T>)> {
+    let mut groups: Vec<(ShardId, Vec<T>)> = Vec::new();
+    let mut place: Vec<Option<usize>> = vec![None; shards];
+    for (owner, item) in items {
+        let group = *place[owner.0].get_or_insert_with(|| {
+            groups.push((owner, Vec::new()));
+            groups.len() - 1
+        });
+        groups[group].1.push(item);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_is_behind_is_fenced_and_one_that_is_ahead_must_wait() {
+        let current = LeaderEpoch(3);
+        assert_eq!(check_leader_epoch(-1, current), Ok(()));
+        assert_eq!(check_leader_epoch(3, current), Ok(()));
+        assert_eq!(check_leader_epoch(2, current), Err(ErrorCode::FENCED_LEADER_EPOCH));
+        assert_eq!(check_leader_epoch(4, current), Err(ErrorCode::UNKNOWN_LEADER_EPOCH));
+    }
+
+    #[test]
+    fn items_keep_their_order_within_their_shard() {
+        let items = [(ShardId(1), 'a'), (ShardId(0), 'b'), (ShardId(1), 'c')];
+        assert_eq!(by_owner(2, items), vec![(ShardId(1), vec!['a', 'c']), (ShardId(0), vec!['b'])]);
+    }
+}
