@@ -4,13 +4,17 @@ use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use protocol::ErrorCode;
 use protocol::compression::{Compression, DecompressionLimit};
+use protocol::records::Origin;
 use protocol::records::{self, BatchError, BatchView, RecordError, ValidatedBatch, ValidationLimits};
-use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, TimestampType, TopicCompression, TopicIdPartition};
+use storage::log::config::{TimestampType, TopicCompression};
+use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, TopicIdPartition};
+use tokio::sync::oneshot;
 
-use crate::shard::{Shard, ShardLog};
+use crate::append_queue::AppendQueue;
+use crate::logs::{ShardLog, now_ms};
+use crate::shard::Shard;
 
 /// Most bytes that the records of one compressed batch may come to.
 const DECOMPRESSED_BATCH_MAX: usize = 128 << 20;
@@ -72,7 +76,7 @@ impl AppendFailure {
 impl From<BatchError> for AppendFailure {
     fn from(error: BatchError) -> Self {
         Self {
-            code: ErrorCode(error.code()),
+            code: error.code(),
             message: Some(error.to_string()),
             record_errors: error.record_errors().to_vec(),
         }
@@ -82,43 +86,54 @@ impl From<BatchError> for AppendFailure {
 /// One partition's outcome.
 pub type AppendResult = Result<AppendSuccess, AppendFailure>;
 
-/// Appends all batches now, in order; the future answers when they are durable, in the order of `appends`.
+/// Appends all batches, in order, now or in their turn if the store has no room; answers when they are durable, in the order of `appends`.
 pub fn append_all(
     shard: &Rc<Shard>,
     appends: Vec<PartitionAppend>,
     rules: AppendRules,
-) -> impl Future<Output = Vec<AppendResult>> + 'static {
-    let now_ms = shard.now_ms();
+) -> impl Future<Output = Vec<AppendResult>> + use<> {
+    let (begun, begin) = oneshot::channel();
+    AppendQueue::run(shard, move |shard| {
+        // Whoever asked may be gone; the batches are appended all the same.
+        let _ = begun.send(append_now(shard, &appends, rules));
+    });
+    async move { begin.await.expect("every job runs").await }
+}
+
+/// Appends all batches now; the future answers when they are durable.
+fn append_now(
+    shard: &Rc<Shard>,
+    appends: &[PartitionAppend],
+    rules: AppendRules,
+) -> impl Future<Output = Vec<AppendResult>> + use<> {
+    let now_ms = now_ms();
     let mut results = Vec::with_capacity(appends.len());
     let mut last_commit = None;
-    for append in &appends {
+    for append in appends {
         match append_one(shard, append, rules, now_ms) {
             Ok(outcome) => {
                 last_commit = last_commit.max(Some(outcome.commit));
                 results.push(Ok(AppendSuccess {
                     base_offset: outcome.base_offset.0,
-                    log_append_time_ms: outcome.log_append_time_ms.unwrap_or(-1),
+                    log_append_time_ms: outcome.log_append_time_ms,
                     log_start_offset: outcome.log_start_offset.0,
                 }));
             }
             Err(failure) => results.push(Err(failure)),
         }
     }
-    match last_commit {
-        Some(commit) if rules.wait_until_durable => {
-            let durable = shard.store().durable(commit);
-            async move {
-                if let Err(error) = durable.await {
-                    let lost = AppendFailure::explained(ErrorCode::KAFKA_STORAGE_ERROR, error);
-                    for result in results.iter_mut().filter(|result| result.is_ok()) {
-                        *result = Err(lost.clone());
-                    }
-                }
-                results
+    let durable =
+        last_commit.filter(|_| rules.wait_until_durable).map(|commit| shard.store().durable(commit));
+    async move {
+        if let Some(durable) = durable
+            && let Err(error) = durable.await
+        {
+            let lost = AppendFailure::explained(ErrorCode::KAFKA_STORAGE_ERROR, error);
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(lost.clone());
             }
-            .left_future()
         }
-        _ => std::future::ready(results).right_future(),
+        results
     }
 }
 
@@ -132,7 +147,7 @@ fn append_one(
     let config = log.config();
     let limits = validation_limits(&config, rules);
     let validated = records::validate(&append.records, &limits, now_ms)?;
-    let context = AppendContext::leader(append.leader_epoch, now_ms);
+    let context = AppendContext { leader_epoch: append.leader_epoch, now_ms, origin: Origin::Client };
     match wanted_codec(config.compression, validated.compression) {
         None => append_validated(&log, &append.records, &validated, context),
         Some(codec) => {

@@ -252,7 +252,13 @@ impl FetchSessions {
 
     /// Decides which results the answer carries (`include[i]` belongs to `plan.partitions[i]`) and under which
     /// session id. `news` is in the plan's order.
-    pub fn finish(&mut self, plan: &FetchPlan, news: &[PartitionNews], uses_topic_ids: bool, now_ms: i64) -> FinishedFetch {
+    pub fn finish(
+        &mut self,
+        plan: &FetchPlan,
+        news: &[PartitionNews],
+        uses_topic_ids: bool,
+        now_ms: i64,
+    ) -> FinishedFetch {
         assert_eq!(plan.partitions.len(), news.len(), "one result for each partition asked for");
         match plan.kind {
             PlanKind::Sessionless => FinishedFetch { session_id: 0, include: vec![true; news.len()] },
@@ -276,7 +282,13 @@ impl FetchSessions {
         }
     }
 
-    fn try_create(&mut self, plan: &FetchPlan, news: &[PartitionNews], uses_topic_ids: bool, now_ms: i64) -> SessionId {
+    fn try_create(
+        &mut self,
+        plan: &FetchPlan,
+        news: &[PartitionNews],
+        uses_topic_ids: bool,
+        now_ms: i64,
+    ) -> SessionId {
         let wanted = plan.partitions.len();
         if wanted == 0 || !self.make_room(wanted, now_ms) {
             return 0;
@@ -305,7 +317,9 @@ impl FetchSessions {
         if wanted > self.limits.partitions || self.limits.slots == 0 {
             return false;
         }
-        while self.sessions.len() >= self.limits.slots || self.cached_partitions + wanted > self.limits.partitions {
+        while self.sessions.len() >= self.limits.slots
+            || self.cached_partitions + wanted > self.limits.partitions
+        {
             let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used_ms);
             let Some((&id, session)) = oldest else { return false };
             let idle = now_ms - session.last_used_ms > self.limits.evict_idle_ms;
@@ -370,11 +384,18 @@ mod tests {
     }
 
     fn quiet(high_watermark: i64) -> PartitionNews {
-        PartitionNews { error: ErrorCode::NONE, high_watermark, log_start_offset: 0, bytes: 0, has_hint: false }
+        PartitionNews {
+            error: ErrorCode::NONE,
+            high_watermark,
+            log_start_offset: 0,
+            bytes: 0,
+            has_hint: false,
+        }
     }
 
     fn open(sessions: &mut FetchSessions, count: i32, now_ms: i64) -> SessionId {
-        let plan = sessions.begin(request(0, 0, (0..count).map(|n| partition(n, 0)).collect()), now_ms).unwrap();
+        let plan =
+            sessions.begin(request(0, 0, (0..count).map(|n| partition(n, 0)).collect()), now_ms).unwrap();
         let news = vec![quiet(0); plan.partitions.len()];
         sessions.finish(&plan, &news, true, now_ms).session_id
     }
@@ -434,7 +455,10 @@ mod tests {
         let id = open(&mut sessions, 1, 0);
         let code = |r: Result<FetchPlan, ErrorCode>| r.unwrap_err();
         assert_eq!(code(sessions.begin(request(id, 2, vec![]), 0)), ErrorCode::INVALID_FETCH_SESSION_EPOCH);
-        assert_eq!(code(sessions.begin(request(id + 1, 1, vec![]), 0)), ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+        assert_eq!(
+            code(sessions.begin(request(id + 1, 1, vec![]), 0)),
+            ErrorCode::FETCH_SESSION_ID_NOT_FOUND
+        );
         let mut by_name = request(id, 1, vec![]);
         by_name.uses_topic_ids = false;
         assert_eq!(code(sessions.begin(by_name, 0)), ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);

@@ -8,8 +8,9 @@ use protocol::ErrorCode;
 use storage::{LeaderEpoch, LogOffsets, Offset, TopicIdPartition, WakeSignal};
 use tokio::sync::oneshot;
 
+use crate::logs::ShardLog;
 use crate::partitions::check_leader_epoch;
-use crate::shard::{Shard, ShardLog};
+use crate::shard::Shard;
 
 /// What a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ fn diverging_end(log: &ShardLog, read: &PartitionRead) -> Option<(i32, i64)> {
     if read.last_fetched_epoch < 0 {
         return None;
     }
-    let (epoch, end) = log.end_offset_for_epoch(LeaderEpoch(read.last_fetched_epoch));
+    let (epoch, end) = log.end_offset_for_epoch(LeaderEpoch(read.last_fetched_epoch))?;
     let diverges = epoch.0 < read.last_fetched_epoch || end.0 < read.fetch_offset;
     diverges.then_some((epoch.0, end.0))
 }

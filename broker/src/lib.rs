@@ -13,14 +13,20 @@
 
 pub mod admin;
 pub mod api;
+pub mod append;
+pub mod append_queue;
 pub mod budget;
 pub mod config;
 pub mod controller;
 mod error;
+pub mod fetch_session;
+pub mod fetching;
 pub mod logging;
+pub mod logs;
 pub mod mesh;
 pub mod metrics;
 pub mod net;
+pub mod partitions;
 pub mod placement;
 pub mod runtime;
 pub mod server;

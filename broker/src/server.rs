@@ -3,7 +3,7 @@
 //! The main thread runs no requests. It starts one executor per core, waits for signals and for shards that end, feeds systemd's watchdog,
 //! and leads all shards through the [`Phase`]s together.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 use coord::config::TopicDefaults;
 use tokio::sync::watch;
 
+use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
 use crate::config::{Config, Cores, Durability, HostPort};
 use crate::controller::ShardMetadata;
+use crate::fetch_session::{FetchSessions, SessionLimits};
 use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
@@ -109,7 +111,8 @@ pub fn run(config: Config) -> Result<(), Error> {
             "few open files are allowed: connections and segments need one each; raise LimitNOFILE"
         );
     }
-    std::fs::create_dir_all(&config.data_dir).map_err(|source| data_dir_error(&config, source))?;
+    let _data_dir =
+        storage::data_dir::open(&config.data_dir).map_err(|error| Error::Unsuitable(error.to_string()))?;
     let kafka =
         bind(&config.listen, plan.cores.len()).map_err(|e| Error::listen("listen", &config.listen, e))?;
     let admin_socket = bind(&config.admin, 1).map_err(|e| Error::listen("admin", &config.admin, e))?;
@@ -349,6 +352,10 @@ impl ShardTask {
             net: OnceCell::new(),
             metadata: ShardMetadata::default(),
             events: self.events.clone(),
+            store: OnceCell::new(),
+            append_queue: AppendQueue::default(),
+            fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&info), id.0, info.shards())),
+            is_closing: Cell::new(false),
         });
         shard.mesh.attach(&shard);
         runtime::spawn(shard.mesh.run());
@@ -362,6 +369,7 @@ impl ShardTask {
         reached(Phase::Starting);
 
         enter(&mut self.phases, Phase::Serving).await;
+        shard.finish_start().await?;
         let net = open_net(&shard, self.open_in_broker);
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
@@ -385,6 +393,19 @@ impl ShardTask {
 
         enter(&mut self.phases, Phase::Stopped).await;
         Ok(())
+    }
+}
+
+/// Partitions that the fetch sessions of one shard may remember: some tens of MB at most.
+const SESSION_PARTITIONS_MAX: usize = 200_000;
+/// Kafka's `min.incremental.fetch.session.eviction.ms`.
+const SESSION_EVICTION_MS: i64 = 120_000;
+
+fn session_limits(info: &BrokerInfo) -> SessionLimits {
+    SessionLimits {
+        slots: (info.config.max_incremental_fetch_session_cache_slots as usize).div_ceil(info.shards()),
+        partitions: SESSION_PARTITIONS_MAX,
+        evict_idle_ms: SESSION_EVICTION_MS,
     }
 }
 

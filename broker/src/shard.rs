@@ -1,6 +1,6 @@
 //! One core's share of the broker: everything that its tasks use. Nothing in it is shared with another shard.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -9,16 +9,21 @@ use std::time::Instant;
 use coord::config::TopicDefaults;
 use coord::metadata::MetadataImage;
 
+use coord::types::BrokerId;
+use storage::TopicIdPartition;
 use storage::disk::DirectDisk;
 
+use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
 use crate::controller::{self, ShardMetadata};
+use crate::fetch_session::FetchSessions;
+use crate::logs::{self, ShardLog, Store};
 use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
 use crate::net::Net;
 use crate::placement::{ShardId, shard_of};
-use crate::runtime::{Background, Pulse};
+use crate::runtime::{self, Background, Pulse};
 use crate::server::Event;
 
 /// Most bytes of disk buffers that a shard keeps for reuse.
@@ -81,6 +86,14 @@ pub struct Shard {
     pub metadata: ShardMetadata,
     /// Tells the main thread what happens here.
     pub events: mpsc::Sender<Event>,
+    /// The partition logs, from the moment when they are recovered.
+    pub store: OnceCell<Store>,
+    /// Appends that wait for room.
+    pub append_queue: AppendQueue,
+    /// Fetch sessions of this shard's connections.
+    pub fetch_sessions: RefCell<FetchSessions>,
+    /// Set when the shard is being shut down.
+    pub is_closing: Cell<bool>,
 }
 
 impl HasMesh for Shard {
@@ -132,12 +145,49 @@ impl Shard {
         let disk = DirectDisk::new(self.broker.data_dir(), FREE_BUFFER_BYTES)
             .await
             .map_err(|error| crate::Error::Unsuitable(error.to_string()))?;
-        controller::start::load(self, disk).await
+        controller::start::load(self, disk.clone()).await?;
+        let store = logs::open(self, disk).await?;
+        assert!(self.store.set(store).is_ok(), "the logs are opened once");
+        runtime::spawn(logs::maintain(Rc::clone(self)));
+        Ok(())
+    }
+
+    /// All shards have started: lets a change of their number count.
+    pub async fn finish_start(self: &Rc<Self>) -> Result<(), crate::Error> {
+        let finished = self.store().finish_migration().await;
+        finished.map_err(|error| {
+            crate::Error::Unsuitable(format!("the data cannot be moved to {} shards: {error}", self.count()))
+        })
     }
 
     /// Makes everything durable and marks the data clean; no client is connected any more, but other shards may still call.
     pub async fn shutdown(self: &Rc<Self>) -> Result<(), crate::Error> {
-        Ok(())
+        self.is_closing.set(true);
+        let closed = self.store().shutdown().await;
+        closed.map_err(|error| {
+            crate::Error::Unsuitable(format!(
+                "shard {}: the logs cannot be closed cleanly, the next start recovers them: {error}",
+                self.id
+            ))
+        })
+    }
+
+    /// The partition logs.
+    ///
+    /// # Panics
+    /// Before they are opened: nobody is let in before.
+    pub fn store(&self) -> &Store {
+        self.store.get().expect("the logs are open before clients are let in")
+    }
+
+    /// The log of a partition that this shard owns.
+    pub fn log(&self, id: &TopicIdPartition) -> Option<ShardLog> {
+        self.store().partition(id)
+    }
+
+    /// This broker's id.
+    pub fn broker_id(&self) -> BrokerId {
+        BrokerId(self.config().node_id)
     }
 
     /// Adds this shard's metrics.

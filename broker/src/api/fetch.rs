@@ -18,8 +18,11 @@ use protocol::wire::Records;
 use tokio::sync::oneshot;
 
 use super::{Answer, Call};
-use crate::fetch_session::{FetchPartition, FetchPlan, FinishedFetch, PartitionNews, SessionRequest, TopicRef};
+use crate::fetch_session::{
+    FetchPartition, FetchPlan, FinishedFetch, PartitionNews, SessionRequest, TopicRef,
+};
 use crate::fetching::{self, Isolation, PartitionRead, ReadLimits, ReadResult};
+use crate::logs;
 use crate::partitions::{self, TopicName};
 use crate::placement::ShardId;
 use crate::runtime;
@@ -33,7 +36,7 @@ pub async fn handle(call: Call) -> Answer {
     let uses_topic_ids = call.version >= FIRST_VERSION_WITH_TOPIC_IDS;
     let session_request = session_request(&request, uses_topic_ids);
     let shard = &call.shard;
-    let begun = shard.fetch_sessions.borrow_mut().begin(session_request, shard.now_ms());
+    let begun = shard.fetch_sessions.borrow_mut().begin(session_request, logs::now_ms());
     let plan = match begun {
         Ok(plan) => plan,
         Err(error) => return call.respond(&FetchResponse { error_code: error.code(), ..Default::default() }),
@@ -50,7 +53,7 @@ pub async fn handle(call: Call) -> Answer {
     let mut results = read_or_wait(shard, &plan, limits, wait).await;
     apply_total_limit(&mut results, limits.max_bytes);
     let news: Vec<_> = results.iter().map(news_of).collect();
-    let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, shard.now_ms());
+    let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
     call.respond(&response(plan, results, finished))
 }
 
@@ -94,7 +97,12 @@ struct FetchWait {
 /// The reads of one request by shard, each with its places in the plan.
 type Groups = Vec<(ShardId, Vec<(usize, PartitionRead)>)>;
 
-async fn read_or_wait(shard: &Rc<Shard>, plan: &FetchPlan, limits: ReadLimits, wait: FetchWait) -> Vec<ReadResult> {
+async fn read_or_wait(
+    shard: &Rc<Shard>,
+    plan: &FetchPlan,
+    limits: ReadLimits,
+    wait: FetchWait,
+) -> Vec<ReadResult> {
     let mut bytes_before = None;
     loop {
         let (mut results, groups) = route(shard, plan);
@@ -221,7 +229,8 @@ fn news_of(result: &ReadResult) -> PartitionNews {
 fn response(plan: FetchPlan, results: Vec<ReadResult>, finished: FinishedFetch) -> FetchResponse<'static> {
     let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
     let mut last_topic: Option<TopicRef> = None;
-    let rows = plan.partitions.into_iter().zip(results).zip(finished.include).filter(|(_, included)| *included);
+    let rows =
+        plan.partitions.into_iter().zip(results).zip(finished.include).filter(|(_, included)| *included);
     for ((partition, result), _) in rows {
         if last_topic.as_ref() != Some(&partition.topic) {
             let mut topic = FetchableTopicResponse::default();

@@ -11,7 +11,7 @@ use protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use storage::{LeaderEpoch, Offset, TopicIdPartition};
+use storage::Offset;
 
 use super::{Answer, Call};
 use crate::fetching::Isolation;

@@ -10,9 +10,13 @@ pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_topic_partitions;
+pub mod fetch;
 pub mod find_coordinator;
 pub mod init_producer_id;
+pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 pub mod table;
 
 use std::rc::Rc;

@@ -39,7 +39,9 @@ pub async fn handle(call: Call) -> Answer {
             .partitions
             .iter()
             .map(|partition| match answers.next().expect("one answer per question") {
-                Ok((epoch, end_offset)) => EpochEndOffset {
+                // An epoch newer than all that the log has.
+                Ok(None) => EpochEndOffset { partition: partition.partition, ..Default::default() },
+                Ok(Some((epoch, end_offset))) => EpochEndOffset {
                     partition: partition.partition,
                     leader_epoch: epoch.0,
                     end_offset: end_offset.0,

@@ -9,8 +9,8 @@
 use futures::future::join_all;
 use protocol::ErrorCode;
 use protocol::messages::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use protocol::wire::Records;
 
@@ -34,10 +34,14 @@ pub async fn handle(call: Call) -> Answer {
     let wait_until_durable = match request.acks {
         0 => false,
         1 | -1 => true,
-        _ => return call.respond(&response(&request, |_| Err(AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS)))),
+        _ => {
+            return call
+                .respond(&response(&request, |_| Err(AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS))));
+        }
     };
     if request.transactional_id.is_some() {
-        let refused = AppendFailure::explained(ErrorCode::INVALID_TXN_STATE, "transactions are not supported yet");
+        let refused =
+            AppendFailure::explained(ErrorCode::INVALID_TXN_STATE, "transactions are not supported yet");
         return call.respond(&response(&request, |_| Err(refused.clone())));
     }
 
@@ -111,7 +115,11 @@ fn partition_append(call: &Call, led: LedPartition, data: &PartitionProduceData<
 }
 
 fn topic_name<'a>(version: i16, topic: &'a TopicProduceData<'_>) -> TopicName<'a> {
-    if version >= FIRST_VERSION_WITH_TOPIC_IDS { TopicName::Id(topic.topic_id) } else { TopicName::Name(&topic.name) }
+    if version >= FIRST_VERSION_WITH_TOPIC_IDS {
+        TopicName::Id(topic.topic_id)
+    } else {
+        TopicName::Name(&topic.name)
+    }
 }
 
 /// The answer with one result for each partition, taken in the order of the request.

@@ -33,6 +33,12 @@ macro_rules! served {
 }
 
 served! {
+    /// 0 to 2 are advertised and refused, as by Kafka 4: with a minimum of 3 librdkafka before 2.11 sends compressed topics uncompressed.
+    Produce 0..=13 by produce;
+    /// Sessions from 7, topic ids from 13.
+    Fetch 4..=18 by fetch;
+    /// Maximum timestamp from 7, local log from 8.
+    ListOffsets 1..=10 by list_offsets;
     /// Auto-creation, topic ids and names; 13 brings the top-level error.
     Metadata 0..=13 by metadata;
     /// Answers COORDINATOR_NOT_AVAILABLE until there are groups. librdkafka takes version 0 as the sign that a broker knows LZ4.
@@ -45,6 +51,8 @@ served! {
     DeleteTopics 1..=6 by delete_topics;
     /// Idempotent producers. 6 (two-phase commit) is not stable in 4.1.
     InitProducerId 0..=5 by init_producer_id;
+    /// Consumers find out whether their leader has lost records.
+    OffsetForLeaderEpoch 2..=4 by offset_for_leader_epoch;
     /// Admin clients fall back to Metadata without it.
     DescribeCluster 0..=2 by describe_cluster;
     /// Admin clients fall back to Metadata without it.

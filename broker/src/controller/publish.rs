@@ -10,6 +10,7 @@ use coord::metadata::MetadataRecord;
 use futures::future::join_all;
 
 use super::ControllerError;
+use crate::logs;
 use crate::shard::Shard;
 
 /// Has every shard take the records; returns when all have.
@@ -30,10 +31,10 @@ pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) ->
 
 /// One shard takes the records.
 async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), ControllerError> {
-    replay(shard, records)
-}
-
-fn replay(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), ControllerError> {
-    let mut image = shard.metadata.image.borrow_mut();
-    Rc::make_mut(&mut image).replay_all(records).map_err(|error| ControllerError::Failed(error.to_string()))
+    let failed = |error: &dyn std::fmt::Display| ControllerError::Failed(error.to_string());
+    let mut image = shard.image();
+    Rc::make_mut(&mut image).replay_all(records).map_err(|error| failed(&error))?;
+    logs::add(shard, &image, records).await.map_err(|error| failed(&error))?;
+    shard.metadata.image.replace(image);
+    logs::remove(shard, records).await.map_err(|error| failed(&error))
 }

@@ -3,12 +3,14 @@
 //! - [`definition`]: what a table's row says ([`ConfigDefinition`]);
 //! - [`topic`]: the rows of all topic configs of Kafka 4.1, and validation of what a client sets on a topic;
 //! - [`defaults`]: the operator's defaults for topics, by the broker-side names (`log.retention.hours`);
-//! - [`resolve`]: the values in force for one topic, with their sources, and as storage's typed `LogConfig`.
+//! - [`resolve`]: the values in force for one topic, with their sources;
+//! - [`log_config`]: the same as storage's typed `LogConfig`.
 //!
 //! A config of a topic either works or is refused when it is set: nothing is accepted and ignored.
 
 pub mod defaults;
 pub mod definition;
+pub mod log_config;
 pub mod resolve;
 pub mod topic;
 
@@ -16,5 +18,6 @@ pub use defaults::TopicDefaults;
 pub use definition::{
     ConfigDefinition, ConfigType, Importance, ServerSynonym, Support, Valid, list_elements,
 };
+pub use log_config::log_config;
 pub use resolve::{ConfigSource, EffectiveConfig, Synonym, effective_config};
 pub use topic::{TOPIC_CONFIGS, topic_config, validate_topic_configs};
