@@ -254,3 +254,15 @@ fn a_data_directory_of_another_node_is_refused_with_both_numbers() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("belongs to node 3") && text.contains("node_id is 4"), "{text}");
 }
+
+#[test]
+fn a_data_directory_that_has_lost_its_metadata_log_is_refused() {
+    let dir = RunningBroker::start(&["--cores", "0"]).kill();
+    std::fs::remove_file(dir.path().join("data/metadata.log")).unwrap();
+    for _ in 0..2 {
+        let output = broker_command(dir.path()).args(["--cores", "0"]).output().unwrap();
+        assert!(!output.status.success());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("metadata.log") && text.contains("missing or empty"), "{text}");
+    }
+}

@@ -64,6 +64,15 @@ async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(MetadataLog, Metad
     let broken =
         |error: ControllerError| Error::Unsuitable(format!("the metadata log cannot be used: {error}"));
     let (mut log, mut image) = MetadataLog::open(disk, data_dir).await.map_err(broken)?;
+    if let Some(known) = known.as_ref().filter(|_| image.cluster_id().is_nil()) {
+        return Err(Error::Unsuitable(format!(
+            "the data directory {} belongs to cluster {} (meta.properties), but its metadata log ({}) is missing or empty: without it \
+             the topics' data would be taken for garbage. Restore the file, or start with an empty data directory",
+            data_dir.display(),
+            known.cluster_id,
+            super::log::FILE
+        )));
+    }
     introduce(shard, &mut log, &mut image).await.map_err(broken)?;
     let identity = Identity { cluster_id: cluster_id_text(image.cluster_id()), node_id: config.node_id };
     match known {
