@@ -21,7 +21,7 @@ pub fn encode(out: &mut String, message: &Message, s: &Struct) {
             None => writeln!(out, "{write}").unwrap(),
             Some(condition) if field.ignorable => writeln!(out, "if {condition} {{ {write} }}").unwrap(),
             Some(condition) => {
-                writeln!(out, "if {condition} {{ {write} }} else {{ {} }}", refuse(field, s)).unwrap();
+                writeln!(out, "if {condition} {{ {write} }} else {}", refuse(field, s, "")).unwrap();
             }
         }
     }
@@ -32,9 +32,9 @@ pub fn encode(out: &mut String, message: &Message, s: &Struct) {
 }
 
 /// Refuses a value that the version has no room for.
-fn refuse(field: &Field, s: &Struct) -> String {
+fn refuse(field: &Field, s: &Struct, versions: &str) -> String {
     format!(
-        "if {} {{ return Err(EncodeError::FieldNotInVersion {{ structure: {:?}, field: {:?}, version }}); }}",
+        "if {versions}{} {{ return Err(EncodeError::FieldNotInVersion {{ structure: {:?}, field: {:?}, version }}); }}",
         differs_from_default(field),
         s.name,
         field.name
@@ -50,8 +50,9 @@ fn tags(out: &mut String, message: &Message, s: &Struct) {
             None => present,
             Some(condition) => {
                 if !field.ignorable {
-                    let condition = condition.clone();
-                    writeln!(out, "if !({condition}) {{ {} }}", refuse(field, s)).unwrap();
+                    assert!(field.versions.high >= s.versions.high, "tagged fields do not end");
+                    let before = format!("version < {} && ", field.versions.low);
+                    writeln!(out, "{}", refuse(field, s, &before)).unwrap();
                 }
                 format!("({condition}) && ({present})")
             }
