@@ -1,0 +1,190 @@
+//! The real disk, in a glommio executor, in the temporary directory.
+
+use glommio::LocalExecutorBuilder;
+use std::{future::Future, path::PathBuf};
+use storage::{
+    LeaderEpoch, Offset, PartitionId, TopicIdPartition,
+    disk::{BLOCK, DirectDisk, Disk, DiskFile, OpenMode, zero_fill},
+    journal::{CommitSeq, Durability, EntryHeader, EntryKind, Journal, JournalConfig, JournalEvent},
+    record_log::RecordLog,
+};
+use uuid::Uuid;
+
+/// Runs `work` on an executor of its own, with a directory that vanishes afterwards.
+fn on_disk<F: Future<Output = ()> + 'static>(work: impl FnOnce(DirectDisk, PathBuf) -> F + 'static) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_owned();
+    LocalExecutorBuilder::default().make().expect("io_uring is allowed").run(async move {
+        let disk = DirectDisk::new(&path, 16 << 20).await.expect("a disk");
+        work(disk, path).await;
+    });
+}
+
+fn header(offset: i64) -> EntryHeader {
+    EntryHeader {
+        kind: EntryKind::Batch,
+        partition: TopicIdPartition::new(Uuid::from_u128(7), PartitionId(1)),
+        base_offset: Offset(offset),
+        last_offset: Offset(offset),
+        leader_epoch: LeaderEpoch(0),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back_at_any_position_and_length() {
+    on_disk(|disk, dir| async move {
+        let file = disk.open(&dir.join("file"), OpenMode::CREATE_NEW).await.expect("created");
+        let mut buffer = disk.alloc(3 * BLOCK);
+        for (i, byte) in buffer.iter_mut().enumerate() {
+            *byte = (i % 251) as u8;
+        }
+        let buffer = buffer.freeze();
+        file.write_at(BLOCK as u64, &buffer, 2 * BLOCK).await.expect("written");
+        file.sync_data().await.expect("synced");
+        assert_eq!(file.len().await.expect("stat"), 3 * BLOCK as u64);
+        for (pos, len) in [
+            (0, 10),
+            (4090, 20),
+            (4096, 8192),
+            (5000, 1),
+            (5001, 4096),
+            (12_000, 5000),
+            (12_288, 1),
+            (99_999, 9),
+        ] {
+            let read = file.read_at(pos as u64, len).await.expect("read");
+            let expected: Vec<u8> = (pos..(pos + len).min(3 * BLOCK))
+                .map(|at| if at < BLOCK { 0 } else { ((at - BLOCK) % 251) as u8 })
+                .collect();
+            assert_eq!(read, expected, "{len} bytes at {pos}");
+        }
+        let again = disk.open(&dir.join("file"), OpenMode::CREATE_NEW).await.expect_err("exists");
+        assert_eq!(again.kind(), std::io::ErrorKind::AlreadyExists);
+        assert!(disk.open(&dir.join("none"), OpenMode::READ).await.expect_err("none").is_not_found());
+    });
+}
+
+#[test]
+fn files_keep_working_under_a_new_name_and_directories_tell_what_is_there() {
+    on_disk(|disk, dir| async move {
+        let sub = dir.join("a/b/c");
+        disk.create_dir_all(&sub).await.expect("made");
+        disk.create_dir_all(&sub).await.expect("it may exist");
+        let file = disk.open(&sub.join("old"), OpenMode::CREATE).await.expect("created");
+        zero_fill(&disk, &file, 0, 8 * BLOCK as u64).await.expect("written");
+        disk.rename(&sub.join("old"), &sub.join("new")).await.expect("renamed");
+        disk.sync_dir(&sub).await.expect("synced");
+        file.truncate(5000).await.expect("cut");
+        assert_eq!(file.len().await.expect("stat"), 5000);
+        let names: Vec<_> =
+            disk.list(&sub).await.expect("list").into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["new"]);
+        assert!(disk.list(&dir).await.expect("list").iter().any(|entry| entry.name == "a" && entry.is_dir));
+        disk.remove_dir(&sub).await.expect_err("not empty");
+        disk.remove(&sub.join("new")).await.expect("removed");
+        disk.remove_dir(&sub).await.expect("removed");
+        assert!(disk.free_space(&dir).await.expect("statvfs") > 0);
+        let left: Vec<_> = disk.list(&dir).await.expect("list").into_iter().map(|entry| entry.name).collect();
+        assert_eq!(left, ["a"], "the probe file is gone");
+    });
+}
+
+#[test]
+fn a_write_whose_future_is_dropped_leaves_its_buffer_alone() {
+    on_disk(|disk, dir| async move {
+        let file = disk.open(&dir.join("file"), OpenMode::CREATE).await.expect("created");
+        for round in 0..50u8 {
+            let mut buffer = disk.alloc(64 << 10);
+            buffer.fill(round);
+            let buffer = buffer.freeze();
+            let mut write = Box::pin(file.write_at(0, &buffer, 64 << 10));
+            let _ = futures::poll!(&mut write);
+            drop(write);
+            drop(buffer);
+        }
+        let mut buffer = disk.alloc(64 << 10);
+        buffer.fill(0xee);
+        assert!(buffer.iter().all(|byte| *byte == 0xee));
+        file.sync_data().await.expect("synced");
+    });
+}
+
+#[test]
+fn slices_of_a_commit_are_good_on_other_threads_and_come_home() {
+    on_disk(|disk, dir| async move {
+        let config = JournalConfig { file_bytes: 4 << 20, ..JournalConfig::new(Uuid::from_u128(9), 0) };
+        let (journal, mut scan) =
+            Journal::open(disk.clone(), &dir.join("journal"), config.clone()).await.expect("opens");
+        assert!(scan.next().await.expect("reads").is_none());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        journal.set_observer(move |event| {
+            if let JournalEvent::Done(commit) = event {
+                sender.send(commit.buffer.slice(..commit.bytes)).expect("the thread listens");
+            }
+        });
+        let thread = std::thread::spawn(move || receiver.iter().map(|slice| slice.len()).sum::<usize>());
+        let running = journal.clone();
+        let run = glommio::spawn_local(async move { running.run().await });
+        for i in 0..40 {
+            let durability = if i % 4 == 3 { Durability::Write } else { Durability::Sync };
+            let payload = vec![i as u8; 1000 * (i as usize + 1)];
+            let appended = journal.append(&header(i), durability, &[&payload], |_| {}).expect("room");
+            journal.durable(appended.commit).await.expect("durable");
+        }
+        journal.shutdown().await.expect("synced");
+        run.await.expect("no disk error");
+        drop(journal);
+        assert!(thread.join().expect("adds up") >= (1..=40).map(|i| 1000 * i).sum());
+
+        let (journal, mut scan) = Journal::open(disk, &dir.join("journal"), config).await.expect("opens");
+        let mut entries = Vec::new();
+        while let Some(commit) = scan.next().await.expect("reads") {
+            entries.extend(commit.entries);
+        }
+        assert!(scan.damage().is_empty());
+        assert_eq!(entries.len(), 40);
+        for (i, entry) in entries.iter().enumerate() {
+            assert_eq!(entry.header, header(i as i64));
+            assert_eq!(entry.payload, vec![i as u8; 1000 * (i + 1)]);
+        }
+        assert_eq!(journal.durable_end(), CommitSeq(40));
+    });
+}
+
+#[test]
+fn a_record_log_survives_restarts_and_rewrites() {
+    on_disk(|disk, dir| async move {
+        let path = dir.join("records.log");
+        for round in 0..3usize {
+            let (mut log, records) = RecordLog::open(disk.clone(), &path).await.expect("opens");
+            assert_eq!(records.len(), round * 21);
+            for i in 0..20 {
+                log.append(&[vec![i as u8; i * 100]]).await.expect("appends");
+            }
+            let (_, records) = RecordLog::open(disk.clone(), &path).await.expect("opens");
+            let mut records: Vec<_> = records.into_iter().collect();
+            records.push("one more".into());
+            log.rewrite(&records).await.expect("rewrites");
+        }
+    });
+}
+
+#[test]
+fn the_probe_runs_on_many_executors_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_owned();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                LocalExecutorBuilder::default().make().expect("io_uring is allowed").run(async move {
+                    DirectDisk::new(&path, 1 << 20).await.expect("a disk");
+                });
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("probes");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
+}
