@@ -96,6 +96,10 @@ pub trait Disk: Clone + 'static {
 
 /// An open file. All methods take `&self`: wrap it in an `Rc` to share it.
 #[allow(async_fn_in_trait, reason = "disks are !Send by design; no caller wants a Send bound")]
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file's length takes an operation that can fail; nobody asks whether it is 0"
+)]
 pub trait DiskFile: 'static {
     /// Writes the first `len` bytes of `buf` at `pos`; both must be multiples of [`BLOCK`]. Writes all or fails.
     /// If the future is dropped the write may still reach the disk.
