@@ -5,6 +5,9 @@ mod clock;
 mod consume;
 mod error;
 mod executor;
+#[cfg(test)]
+#[path = "../../tools/src/ctl/fake_broker.rs"]
+mod fake_broker;
 mod limits;
 mod load;
 mod produce;

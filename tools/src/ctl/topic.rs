@@ -255,16 +255,21 @@ fn delete(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), CtlError> {
-    let request = DeleteTopicsRequest {
-        topics: names
-            .iter()
-            .map(|name| DeleteTopicState { name: Some(name.as_str().into()), ..Default::default() })
-            .collect(),
-        topic_names: names.iter().map(|name| name.as_str().into()).collect(),
-        timeout_ms: client.timeout().as_millis() as i32,
-        ..Default::default()
-    };
-    let response = client.any()?.call(&request)?;
+    let timeout_ms = client.timeout().as_millis() as i32;
+    let connection = client.any()?;
+    // Topics are named in another field since topics can be deleted by id (KIP-516).
+    let by_state = connection.version::<DeleteTopicsRequest<'_>>().is_some_and(|version| version >= 6);
+    let mut request = DeleteTopicsRequest { timeout_ms, ..Default::default() };
+    for name in names {
+        match by_state {
+            true => {
+                let name = Some(name.as_str().into());
+                request.topics.push(DeleteTopicState { name, ..Default::default() });
+            }
+            false => request.topic_names.push(name.as_str().into()),
+        }
+    }
+    let response = connection.call(&request)?;
     let mut failure = None;
     for result in &response.responses {
         let name = result.name.as_deref().unwrap_or_default();
