@@ -145,9 +145,8 @@ fn scaled(value: f64, base: f64, suffixes: &[&str]) -> String {
         value /= base;
         suffix += 1;
     }
-    let digits = if suffix == 0 && value.fract() == 0.0 {
-        0
-    } else if value.abs() >= 100.0 {
+    let whole = suffix == 0 && value.fract() == 0.0;
+    let digits = if whole || value.abs() >= 100.0 {
         0
     } else if value.abs() >= 10.0 {
         1

@@ -103,9 +103,8 @@ pub async fn ensure_topic(client: &mut Client, name: &str, partitions: u32) -> R
             ..Default::default()
         };
         let response = client.call(&request).await?;
-        for topic in
-            response.topics.iter().filter(|topic| ![0, TOPIC_ALREADY_EXISTS].contains(&topic.error_code))
-        {
+        let refused = |code: i16| code != 0 && code != TOPIC_ALREADY_EXISTS;
+        if let Some(topic) = response.topics.iter().find(|topic| refused(topic.error_code)) {
             return Err(BenchError::Refused {
                 what: format!("creating topic {name}"),
                 code: error_name(topic.error_code),

@@ -184,3 +184,32 @@ async fn find(args: &ConsumeArgs) -> Result<Topic, BenchError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::fake_broker::FakeBroker;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ConsumeArgs,
+    }
+
+    #[test]
+    fn what_was_produced_is_read_to_its_end_and_verified() {
+        let broker = FakeBroker::start();
+        crate::produce::tests::produce(
+            &broker,
+            "--rate 1k --partitions 3 --compression snappy --linger-ms 50",
+        );
+        let options = ["bench", "--bootstrap", &broker.address, "--quiet", "--from", "beginning", "--verify"];
+        let line = Line::try_parse_from(options).expect("valid options");
+        let (report, end) = measure(&line.args).expect("the run succeeds");
+        assert_eq!((report.records, end.wrong), (1000, None));
+        assert_eq!(report.payload_bytes, 100_000);
+        assert!(report.remarks.iter().any(|remark| remark.starts_with("verified")));
+    }
+}

@@ -285,7 +285,7 @@ impl Worker {
     fn request<'a>(&self, topic: &'a Topic, session: &mut Session) -> FetchRequest<'a> {
         let (session_id, session_epoch) = session.identity();
         let partitions: Vec<FetchPartition<'a>> = session
-            .to_name()
+            .name_partitions()
             .into_iter()
             .map(|(partition, fetch_offset)| FetchPartition {
                 partition,

@@ -30,8 +30,8 @@ impl Session {
         (self.id, self.epoch)
     }
 
-    /// The partitions that the next request names, with their positions.
-    pub fn to_name(&mut self) -> Vec<(i32, i64)> {
+    /// The partitions that the next request names, with their positions; from here on the broker knows them.
+    pub fn name_partitions(&mut self) -> Vec<(i32, i64)> {
         let opening = (self.id, self.epoch) == OPENING;
         let mut named = Vec::new();
         for (partition, (offset, told)) in &mut self.positions {
@@ -85,33 +85,33 @@ mod tests {
     fn after_the_first_request_only_partitions_that_moved_are_named() {
         let mut session = Session::new([(0, 10), (1, 20), (2, 30)]);
         assert_eq!(session.identity(), (0, 0));
-        assert_eq!(session.to_name().len(), 3);
+        assert_eq!(session.name_partitions().len(), 3);
         session.answered(77);
         session.advance(1, 25);
         assert_eq!(session.identity(), (77, 1));
-        assert_eq!(session.to_name(), [(1, 25)]);
+        assert_eq!(session.name_partitions(), [(1, 25)]);
         session.answered(77);
         assert_eq!(session.identity(), (77, 2));
-        assert_eq!(session.to_name(), []);
+        assert_eq!(session.name_partitions(), []);
         assert_eq!(session.position(1), Some(25));
     }
 
     #[test]
     fn a_broker_without_sessions_is_told_everything_each_time() {
         let mut session = Session::new([(0, 10), (1, 20)]);
-        session.to_name();
+        session.name_partitions();
         session.answered(0);
         assert_eq!(session.identity(), (0, 0));
-        assert_eq!(session.to_name().len(), 2);
+        assert_eq!(session.name_partitions().len(), 2);
     }
 
     #[test]
     fn a_lost_session_is_opened_again_with_all_partitions() {
         let mut session = Session::new([(0, 10), (1, 20)]);
-        session.to_name();
+        session.name_partitions();
         session.answered(5);
         session.reopen();
         assert_eq!(session.identity(), (0, 0));
-        assert_eq!(session.to_name(), [(0, 10), (1, 20)]);
+        assert_eq!(session.name_partitions(), [(0, 10), (1, 20)]);
     }
 }

@@ -20,7 +20,7 @@ struct Line {
     args: ProduceArgs,
 }
 
-fn produce(broker: &FakeBroker, options: &str) -> Report {
+pub(crate) fn produce(broker: &FakeBroker, options: &str) -> Report {
     let common = ["bench", "--bootstrap", &broker.address, "--quiet", "--warmup", "0", "--duration", "1s"];
     let line = Line::try_parse_from(common.into_iter().chain(options.split(' '))).expect("valid options");
     measure(&line.args).expect("the run succeeds")
@@ -175,7 +175,7 @@ fn an_error_that_does_not_pass_leaves_records_unwritten_and_says_so() {
 
 #[test]
 fn a_closed_loop_sends_full_batches() {
-    let broker = FakeBroker::start();
+    let broker = FakeBroker::start().with_topic("bench", 2);
     let report = produce(&broker, "--rate max --partitions 2 --batch-bytes 16KiB --acks 1");
     assert!(report.records > 0 && report.target_rate.is_none());
     assert!(report.records_per_batch > 100.0, "{}", report.records_per_batch);
