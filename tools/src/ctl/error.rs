@@ -5,6 +5,7 @@ use std::io;
 use protocol::error::ErrorCode;
 
 use crate::client::ClientError;
+use crate::log_dump::LogDumpError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub enum CtlError {
     /// Talking to the broker failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Looking into files failed, or something in them is damaged.
+    #[error(transparent)]
+    LogDump(#[from] LogDumpError),
     /// An option does not fit.
     #[error("{0}")]
     Usage(String),
@@ -37,7 +41,8 @@ impl CtlError {
     /// The exit code, as `--help` documents it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CtlError::Data(_) => 1,
+            CtlError::Data(_) | CtlError::LogDump(LogDumpError::Damaged(_)) => 1,
+            CtlError::LogDump(_) => 5,
             CtlError::Usage(_) => 2,
             CtlError::Io { .. } => 5,
             CtlError::Client(error) => match error {

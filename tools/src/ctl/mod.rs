@@ -7,6 +7,8 @@
 //! | `consume` | records to lines |
 //! | `format` | the verbs of `consume --format` |
 //! | `table` | tables for people |
+//!
+//! `log dump` is [`crate::log_dump`].
 
 mod consume;
 mod error;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
+use crate::log_dump::{self, LogDumpArgs};
 
 pub use error::CtlError;
 
@@ -85,11 +88,20 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Read records, by default from the oldest to what is there now
     Consume(consume::ConsumeArgs),
+    /// Look into a broker's files, without a broker
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Print a completion script: 'brokerctl completions bash > /etc/bash_completion.d/brokerctl'
     Completions {
         /// The shell to complete for
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Show what segment and index files hold, and check it
+    Dump(LogDumpArgs),
 }
 
 /// Runs the command line of this process and returns its exit code.
@@ -118,6 +130,11 @@ pub fn run(cli: &Cli, input: &mut dyn io::BufRead, out: &mut dyn Write) -> Resul
         Command::Topic(command) => topic::run(command, &cli.global, out),
         Command::Produce(args) => produce::run(args, &cli.global, input, out),
         Command::Consume(args) => consume::run(args, &cli.global, out),
+        Command::Log(LogCommand::Dump(args)) => {
+            // The dump writes to standard output itself.
+            let json = args.json || cli.global.json;
+            Ok(log_dump::run(LogDumpArgs { json, ..args.clone() })?)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "brokerctl", &mut &mut *out);
             Ok(())

@@ -120,6 +120,7 @@ fn failures_have_their_own_exit_codes() {
     assert_eq!(code("consume t --format %q"), 2);
     assert_eq!(code("produce t --acks 2"), 2);
     assert_eq!(code("produce t --file /does/not/exist"), 5);
+    assert_eq!(code("log dump /does/not/exist"), 5);
     broker.refuse_next(&[10]);
     assert_eq!(code("produce t"), 1, "MESSAGE_TOO_LARGE does not pass");
     let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
