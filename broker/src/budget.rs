@@ -23,7 +23,7 @@ struct Inner {
 /// Bytes taken from a budget; dropping it, on any thread, gives them back.
 #[derive(Debug)]
 pub struct Permit {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Bytes that were already in use when they were noted; dropping it gives them back.
@@ -31,6 +31,29 @@ pub struct Permit {
 pub struct Charge {
     free: Arc<Semaphore>,
     bytes: usize,
+}
+
+impl Permit {
+    /// Makes one permit of two.
+    pub fn merge(&mut self, other: Permit) {
+        self.permit.merge(other.permit);
+    }
+}
+
+impl Charge {
+    /// Notes that `bytes` more are in use: never waits, and takes at most what is free.
+    pub fn grow(&mut self, bytes: usize) {
+        self.bytes += self.free.forget_permits(bytes);
+    }
+
+    /// Gives back what is charged beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        if surplus > 0 {
+            self.free.add_permits(surplus);
+            self.bytes -= surplus;
+        }
+    }
 }
 
 impl Budget {
@@ -48,7 +71,7 @@ impl Budget {
             .clone()
             .try_acquire_many_owned(self.clamped(bytes))
             .ok()
-            .map(|_permit| Permit { _permit })
+            .map(|permit| Permit { permit })
     }
 
     /// Waits for `bytes`, first come, first served. More than the whole budget counts as the whole budget.
@@ -58,13 +81,12 @@ impl Budget {
         }
         self.inner.waits.fetch_add(1, Ordering::Relaxed);
         let permit = self.inner.free.clone().acquire_many_owned(self.clamped(bytes)).await;
-        Permit { _permit: permit.expect("a budget is never closed") }
+        Permit { permit: permit.expect("a budget is never closed") }
     }
 
-    /// Notes `bytes` that are in use already, such as a response to be sent: never waits, and takes at most what is free.
-    pub fn charge(&self, bytes: usize) -> Charge {
-        let taken = self.inner.free.forget_permits(bytes);
-        Charge { free: self.inner.free.clone(), bytes: taken }
+    /// Nothing yet, to be grown by memory that is in use already, such as answers to be sent.
+    pub fn charge(&self) -> Charge {
+        Charge { free: self.inner.free.clone(), bytes: 0 }
     }
 
     fn clamped(&self, bytes: usize) -> u32 {
@@ -121,9 +143,13 @@ mod tests {
     #[test]
     fn charges_never_wait_and_give_back_what_they_took() {
         let budget = Budget::new(100);
-        let charge = budget.charge(1000);
+        let mut charge = budget.charge();
+        charge.grow(30);
+        charge.grow(1000);
         assert_eq!(budget.used_bytes(), 100);
         assert!(budget.try_acquire(1).is_none());
+        charge.shrink_to(40);
+        assert_eq!(budget.used_bytes(), 40);
         drop(charge);
         assert_eq!(budget.used_bytes(), 0);
     }

@@ -8,6 +8,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     runtime::memory::tune_allocator();
+    runtime::abort_on_panic();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -218,7 +218,10 @@ impl<S: HasMesh> Mesh<S> {
     pub fn is_congested(&self, cx: &mut Context<'_>) -> bool {
         let congested = self.in_flight.iter().any(|in_flight| in_flight.get() >= IN_FLIGHT_MAX);
         if congested {
-            self.uncongested.borrow_mut().push(cx.waker().clone());
+            let mut waiting = self.uncongested.borrow_mut();
+            if !waiting.last().is_some_and(|last| last.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
         }
         congested
     }

@@ -134,10 +134,12 @@ impl Shard {
         &self.broker.topic_defaults
     }
 
-    /// Stops the whole broker: this shard cannot go on without breaking a promise.
-    pub fn fail(&self, reason: String) {
-        // Without the main thread the process is ending anyway.
-        let _ = self.events.send(Event::Failed(self.id, reason));
+    /// Stops the broker with an error, because this shard cannot keep its promises any more (a sync failed, say). Nothing is flushed: what is
+    /// not durable yet was not acknowledged.
+    pub fn fail(&self, reason: impl std::fmt::Display) {
+        tracing::error!(shard = self.id.0, %reason, "the broker must stop");
+        // If the main thread is gone the process is ending already.
+        let _ = self.events.send(Event::Failed(self.id, reason.to_string()));
     }
 
     /// Brings the shard to the point where clients can be let in: opens its logs, and on shard 0 the metadata. The mesh is running.

@@ -53,10 +53,10 @@ impl Notifier {
     }
 
     fn send(&self, text: &str) {
-        if let Some((socket, address)) = &self.target {
-            if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
-                tracing::warn!(%error, "systemd cannot be notified");
-            }
+        if let Some((socket, address)) = &self.target
+            && let Err(error) = socket.send_to_addr(text.as_bytes(), address)
+        {
+            tracing::warn!(%error, "systemd cannot be notified");
         }
     }
 }

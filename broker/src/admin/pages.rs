@@ -1,14 +1,18 @@
 //! What is served where.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::Admin;
 use super::http::{Request, Response};
 use crate::metrics::Samples;
-use crate::runtime::memory;
+use crate::runtime::{memory, timeout};
 use crate::shard::Shard;
+
+/// A shard that does not answer for so long is not well.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub async fn answer(admin: &Admin, request: Request) -> Response {
@@ -17,8 +21,10 @@ pub async fn answer(admin: &Admin, request: Request) -> Response {
         "/metrics" => metrics(&admin.shard).await,
         // That this is answered at all says that shard 0 turns; asking the others finds one that does not.
         "/health/live" => {
-            admin.shard.mesh.call_all(|_| std::future::ready(())).await;
-            Response::text(200, "live\n")
+            match timeout(PATIENCE, admin.shard.mesh.call_all(|_| std::future::ready(()))).await {
+                Some(_) => Response::text(200, "live\n"),
+                None => Response::text(503, "some shard does not answer\n"),
+            }
         }
         "/health/ready" if admin.ready.get() => Response::text(200, "ready\n"),
         "/health/ready" => Response::text(503, "not ready: starting or stopping\n"),

@@ -147,7 +147,7 @@ struct Driver {
     /// Bytes of the answers in `requests` that are done.
     done_bytes: usize,
     outgoing: Outgoing,
-    outgoing_charges: Vec<Charge>,
+    outgoing_charge: Charge,
     last_frame_was_large: bool,
     /// Set when no further request is to be read; the connection closes once all answers are sent.
     ending: Option<CloseReason>,
@@ -204,6 +204,7 @@ enum Received {
 impl Driver {
     fn new(net: Rc<Net>, connection: Rc<Connection>, stream: TcpStream, request_waker: Waker) -> Self {
         Driver {
+            outgoing_charge: net.budget.charge(),
             net,
             connection,
             stream,
@@ -213,7 +214,6 @@ impl Driver {
             requests: VecDeque::new(),
             done_bytes: 0,
             outgoing: Outgoing::default(),
-            outgoing_charges: Vec::new(),
             last_frame_was_large: false,
             ending: None,
         }
@@ -228,10 +228,11 @@ impl Driver {
                 Ok(sent) => sent,
                 Err(reason) => return Poll::Ready(reason),
             };
-            if self.requests.is_empty() && self.outgoing.bytes() == 0 {
-                if let Some(reason) = self.ending.take() {
-                    return Poll::Ready(reason);
-                }
+            if self.requests.is_empty()
+                && self.outgoing.bytes() == 0
+                && let Some(reason) = self.ending.take()
+            {
+                return Poll::Ready(reason);
             }
             if self.ending == Some(CloseReason::Abandoned) {
                 return Poll::Ready(CloseReason::Abandoned);
@@ -277,13 +278,13 @@ impl Driver {
         loop {
             moved |= self.gather();
             if self.outgoing.bytes() == 0 {
-                self.outgoing_charges.clear();
                 return Ok(moved);
             }
             self.net.counters.sends.increment();
             match self.outgoing.poll_send(&mut self.stream, cx) {
                 Poll::Ready(Ok(sent)) => {
                     self.net.counters.sent_bytes.add(sent as u64);
+                    self.outgoing_charge.shrink_to(self.outgoing.bytes());
                     self.connection.progress_ms.set(self.net.now_ms());
                     moved = true;
                 }
@@ -317,7 +318,7 @@ impl Driver {
                 DispatchOutcome::Respond(segments) => {
                     let before = self.outgoing.bytes();
                     self.outgoing.push(segments);
-                    self.outgoing_charges.push(self.net.budget.charge(self.outgoing.bytes() - before));
+                    self.outgoing_charge.grow(self.outgoing.bytes() - before);
                 }
                 DispatchOutcome::NoResponse => {}
                 DispatchOutcome::Close(why) => {
@@ -335,12 +336,12 @@ impl Driver {
     }
 
     /// Whether the socket is to be left alone for now. Whatever ends that wakes the task.
-    fn must_not_read(&self, cx: &mut Context<'_>) -> bool {
+    fn must_not_read(&self) -> bool {
         let limits = &self.net.limits;
         self.ending.is_some()
             || self.requests.len() >= limits.in_flight_max
             || self.outgoing.bytes() + self.done_bytes > limits.queued_response_bytes
-            || (self.net.congestion)(cx)
+            || (self.net.congestion)(&mut Context::from_waker(&self.request_waker))
     }
 
     /// Receives once and begins the requests that are whole; says whether anything moved.
@@ -350,21 +351,21 @@ impl Driver {
             self.awaited_budget = None;
             self.reader.grant(permit);
             if !self.reader.has_carry() {
-                self.begin_requests(&mut &[][..], cx)?;
+                self.begin_requests(&mut &[][..])?;
                 return Ok(true);
             }
         }
-        if self.must_not_read(cx) {
+        if self.must_not_read() {
             return Ok(false);
         }
         if self.reader.has_carry() {
             let carry = self.reader.take_carry();
-            self.begin_requests(&mut &carry[..], cx)?;
+            self.begin_requests(&mut &carry[..])?;
             return Ok(true);
         }
         let received = match self.receive_directly()? {
             Some(Received::Something) => {
-                self.begin_requests(&mut &[][..], cx)?;
+                self.begin_requests(&mut &[][..])?;
                 return Ok(true);
             }
             Some(Received::NothingNow) => self.poll_scratch(cx, true)?,
@@ -415,7 +416,7 @@ impl Driver {
             Poll::Ready(Ok(0)) => Err(CloseReason::EndOfStream),
             Poll::Ready(Ok(received)) => {
                 self.note_received(received);
-                self.begin_requests(&mut &scratch[..carry.len() + received], cx)?;
+                self.begin_requests(&mut &scratch[..carry.len() + received])?;
                 Ok(Received::Something)
             }
             Poll::Ready(Err(error)) => Err(CloseReason::Failed(error.kind())),
@@ -432,7 +433,7 @@ impl Driver {
     }
 
     /// Begins every request that is whole in `input` as long as that is allowed, and keeps the rest.
-    fn begin_requests(&mut self, input: &mut &[u8], cx: &mut Context<'_>) -> Result<(), CloseReason> {
+    fn begin_requests(&mut self, input: &mut &[u8]) -> Result<(), CloseReason> {
         loop {
             let step = self.reader.step(input, self.net.limits.frame_bytes_max, &self.net.budget);
             match step.map_err(CloseReason::Garbage)? {
@@ -444,7 +445,7 @@ impl Driver {
                     return Ok(());
                 }
             }
-            if !input.is_empty() && self.must_not_read(cx) {
+            if !input.is_empty() && self.must_not_read() {
                 self.keep(input);
                 return Ok(());
             }

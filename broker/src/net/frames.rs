@@ -71,7 +71,7 @@ pub enum Step {
 /// Bytes in memory that are charged to a budget.
 struct Charged {
     buffer: Vec<u8>,
-    _permits: Vec<Permit>,
+    _permit: Permit,
 }
 
 impl AsRef<[u8]> for Charged {
@@ -85,7 +85,7 @@ struct Partial {
     buffer: Vec<u8>,
     length: usize,
     charged: usize,
-    permits: Vec<Permit>,
+    permit: Permit,
 }
 
 /// One connection's input between receiving and dispatching.
@@ -161,21 +161,20 @@ impl FrameReader {
         if rest.len() >= length {
             let (frame, rest) = rest.split_at(length);
             *input = rest;
-            return Ok(Step::Frame(charged(frame.to_vec(), vec![permit])));
+            return Ok(Step::Frame(charged(frame.to_vec(), permit)));
         }
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(length).map_err(|_| Garbage::NoMemory { length })?;
         buffer.extend_from_slice(rest);
         *input = &[];
-        self.partial =
-            Some(Box::new(Partial { buffer, length, charged: first_charge, permits: vec![permit] }));
+        self.partial = Some(Box::new(Partial { buffer, length, charged: first_charge, permit }));
         Ok(Step::NeedInput)
     }
 
     fn continue_partial(&mut self, input: &mut &[u8], budget: &Budget) -> Step {
         let partial = self.partial.as_deref_mut().expect("looked at by the caller");
         if let Some(permit) = self.granted.take() {
-            partial.permits.push(permit);
+            partial.permit.merge(permit);
             partial.charged = next_charge(partial);
         }
         let wanted = partial.length - partial.buffer.len();
@@ -184,7 +183,7 @@ impl FrameReader {
         *input = &input[taken..];
         if partial.buffer.len() == partial.length {
             let partial = *self.partial.take().expect("looked at above");
-            return Step::Frame(charged(partial.buffer, partial.permits));
+            return Step::Frame(charged(partial.buffer, partial.permit));
         }
         if partial.buffer.len() < partial.charged {
             return Step::NeedInput;
@@ -192,7 +191,7 @@ impl FrameReader {
         let more = next_charge(partial) - partial.charged;
         match budget.try_acquire(more) {
             Some(permit) => {
-                partial.permits.push(permit);
+                partial.permit.merge(permit);
                 partial.charged += more;
                 if input.is_empty() { Step::NeedInput } else { self.continue_partial(input, budget) }
             }
@@ -211,8 +210,8 @@ fn need_budget(budget: &Budget, bytes: usize) -> Step {
     Step::NeedBudget(Box::pin(async move { budget.acquire(bytes).await }))
 }
 
-fn charged(buffer: Vec<u8>, permits: Vec<Permit>) -> Bytes {
-    Bytes::from_owner(Charged { buffer, _permits: permits })
+fn charged(buffer: Vec<u8>, permit: Permit) -> Bytes {
+    Bytes::from_owner(Charged { buffer, _permit: permit })
 }
 
 #[cfg(test)]

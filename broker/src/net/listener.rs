@@ -125,7 +125,7 @@ async fn accept_all(net: Rc<Net>, listener: Rc<TcpListener>) {
         net.pulse.turn();
         let peer = accepted.peer_addr();
         let stream = accepted.bind_to_executor();
-        let (Ok(peer), Ok(())) = (peer, socket::set_nodelay(&stream)) else { continue };
+        let (Ok(peer), Ok(())) = (peer, socket::set_up(&stream)) else { continue };
         crate::runtime::spawn(serve(net.clone(), stream, peer));
     }
 }

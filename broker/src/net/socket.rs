@@ -53,9 +53,12 @@ pub fn stop_listening(listener: &impl AsRawFd) {
     let _ = SockRef::from(&borrow(listener)).shutdown(std::net::Shutdown::Read);
 }
 
-/// Turns off the delay that waits for more to send.
-pub fn set_nodelay(socket: &impl AsRawFd) -> io::Result<()> {
-    SockRef::from(&borrow(socket)).set_tcp_nodelay(true)
+/// What every client connection gets: no delay that waits for more to send, and probes that find out when the client's machine is gone.
+pub fn set_up(socket: &impl AsRawFd) -> io::Result<()> {
+    let borrowed = borrow(socket);
+    let socket = SockRef::from(&borrowed);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)
 }
 
 /// The own address of a connected socket.

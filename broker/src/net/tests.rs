@@ -305,3 +305,59 @@ fn many_requests_waiting_on_many_events_do_not_overflow_the_tasks_reference_coun
     sending.join().expect("joined").expect("sent");
     server.stop();
 }
+
+/// CPU time of the thread whose name starts with `name`, in seconds: user, system.
+fn thread_cpu_seconds(name: &str) -> (f64, f64) {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("readable");
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let fields = stats.filter_map(|stat| {
+        let (head, rest) = stat.rsplit_once(") ")?;
+        let fields: Vec<f64> = rest.split(' ').map(|field| field.parse().unwrap_or(0.0)).collect();
+        head.contains(name).then(|| (fields[11] / 100.0, fields[12] / 100.0))
+    });
+    fields.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Not a test: `cargo test --release -p broker --lib -- --ignored --nocapture measure_receiving`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_receiving_and_answering() {
+    crate::runtime::memory::tune_allocator();
+    let server = TestServer::start(1 << 30, |_| {});
+    for frame_bytes in [1_000, 16_000, 64_000, 1 << 20] {
+        let mut client = server.connect();
+        let wire = request(SILENT, &vec![7; frame_bytes]).repeat((1 << 20) / frame_bytes);
+        let rounds = (2 << 30) / wire.len();
+        let (cpu, start) = (thread_cpu_seconds("shard"), std::time::Instant::now());
+        (0..rounds).for_each(|_| client.write_all(&wire).expect("sent"));
+        client.write_all(&request(ECHO, b"")).expect("sent");
+        read_answer(&mut client);
+        let (gigabytes, cpu_after) = ((rounds * wire.len()) as f64 / 1e9, thread_cpu_seconds("shard"));
+        println!(
+            "{frame_bytes} byte frames: {:.2} GB/s; shard's CPU per GB: {:.0} ms user, {:.0} ms system",
+            gigabytes / start.elapsed().as_secs_f64(),
+            (cpu_after.0 - cpu.0) / gigabytes * 1e3,
+            (cpu_after.1 - cpu.1) / gigabytes * 1e3,
+        );
+    }
+    let mut client = server.connect();
+    let one = request(ECHO, &[7; 92]);
+    for in_flight in [1, 64] {
+        let wire = one.repeat(in_flight);
+        let mut answers = vec![0; wire.len()];
+        let rounds = 200_000 / in_flight;
+        let (cpu, start) = (thread_cpu_seconds("shard"), std::time::Instant::now());
+        for _ in 0..rounds {
+            client.write_all(&wire).expect("sent");
+            client.read_exact(&mut answers).expect("answered");
+        }
+        let (requests, cpu_after) = ((rounds * in_flight) as f64, thread_cpu_seconds("shard"));
+        println!(
+            "100 byte echo, {in_flight} in flight: {:.1} µs per round, {:.0} requests/s, shard's CPU {:.1} µs per request",
+            start.elapsed().as_secs_f64() / rounds as f64 * 1e6,
+            requests / start.elapsed().as_secs_f64(),
+            (cpu_after.0 + cpu_after.1 - cpu.0 - cpu.1) / requests * 1e6,
+        );
+    }
+    server.stop();
+}

@@ -30,6 +30,15 @@ pub use executor::{ExecutorOptions, spawn_executor};
 pub use guard::{Guard, Pulse};
 pub use waker::CoalescingWaker;
 
+/// Makes every panic end the process: a broken invariant on one shard is not survived by the others. Call it first thing in `main`.
+pub fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Starts a task on this thread's executor; it runs until its first wait at once, and to its end without anybody awaiting it.
 pub fn spawn<F: Future<Output = ()> + 'static>(future: F) {
     glommio::spawn_local(future).detach();
