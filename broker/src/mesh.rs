@@ -12,15 +12,14 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures::future::{Either, join_all};
-use futures::task::AtomicWaker;
 use tokio::sync::oneshot;
 
 use crate::placement::ShardId;
+use crate::runtime::Pulse;
 
 /// While so many calls to one shard are unanswered, no further requests are read from sockets.
 pub const IN_FLIGHT_MAX: usize = 4096;
@@ -33,17 +32,14 @@ type Message<S> = Box<dyn FnOnce(&Rc<S>) + Send>;
 /// Where one shard receives, one queue for each sender.
 struct Inbox<S> {
     queues: Vec<Mutex<VecDeque<Message<S>>>>,
-    /// Set by a sender after it has queued; cleared by the receiver before it looks.
-    dirty: AtomicBool,
-    receiver: AtomicWaker,
+    /// Raised by a sender after it has queued; lowered by the receiver before it looks.
+    pulse: Arc<Pulse>,
 }
 
 impl<S> Inbox<S> {
     fn push(&self, sender: ShardId, message: Message<S>) {
         self.queues[sender.0].lock().expect("no panic while locked").push_back(message);
-        if !self.dirty.swap(true, Ordering::AcqRel) {
-            self.receiver.wake();
-        }
+        self.pulse.inbox().raise();
     }
 }
 
@@ -80,14 +76,14 @@ pub struct MeshStats {
     pub in_flight: u64,
 }
 
-/// The two ends of every pair: element `n` belongs to shard `n`.
-pub fn mesh<S>(shards: usize) -> Vec<MeshSeed<S>> {
-    let inbox = || Inbox {
+/// The two ends of every pair: element `n` belongs to shard `n`, whose signs of life are `pulses[n]`.
+pub fn mesh<S>(pulses: &[Arc<Pulse>]) -> Vec<MeshSeed<S>> {
+    let shards = pulses.len();
+    let inbox = |pulse: &Arc<Pulse>| Inbox {
         queues: (0..shards).map(|_| Mutex::new(VecDeque::new())).collect(),
-        dirty: AtomicBool::new(false),
-        receiver: AtomicWaker::new(),
+        pulse: pulse.clone(),
     };
-    let inboxes: Arc<[Inbox<S>]> = (0..shards).map(|_| inbox()).collect();
+    let inboxes: Arc<[Inbox<S>]> = pulses.iter().map(inbox).collect();
     (0..shards).map(|id| MeshSeed { id: ShardId(id), inboxes: inboxes.clone() }).collect()
 }
 
@@ -239,15 +235,12 @@ impl<S: HasMesh> Mesh<S> {
     /// Begins up to [`BATCH_MAX`] messages as soon as there is one.
     async fn received(&self, state: &Rc<S>) {
         let inbox = &self.inboxes[self.id.0];
-        poll_fn(|cx| {
-            inbox.receiver.register(cx.waker());
-            if inbox.dirty.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        poll_fn(|cx| inbox.pulse.inbox().poll_raised(cx)).await;
+        inbox.pulse.turn();
         bump(&self.counters.wakes);
         let mut handled = 0;
         for queue in &inbox.queues {
-            // What comes in meanwhile sets `dirty` again, and waits until the other senders have had their turn.
+            // What comes in meanwhile raises the signal again, and waits until the other senders have had their turn.
             let waiting = queue.lock().expect("no panic while locked").len();
             for _ in 0..waiting {
                 let message = queue.lock().expect("no panic while locked").pop_front();
@@ -256,6 +249,8 @@ impl<S: HasMesh> Mesh<S> {
                 message(state);
                 handled += 1;
                 if handled % BATCH_MAX == 0 {
+                    // There may be more, which the guard must see.
+                    inbox.pulse.inbox().raise();
                     crate::runtime::yield_now().await;
                 }
             }
@@ -297,7 +292,7 @@ fn bump_by(counter: &Cell<usize>, by: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::spawn_executor;
+    use crate::runtime::{Guard, spawn_executor};
 
     struct State {
         mesh: Mesh<State>,
@@ -316,7 +311,10 @@ mod tests {
         F: FnOnce(Rc<State>) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        let mut seeds = mesh::<State>(shards).into_iter();
+        let pulses: Vec<Arc<Pulse>> = (0..shards).map(|_| Arc::default()).collect();
+        // On a loaded machine glommio does lose its way now and then.
+        let guard = Guard::start(pulses.clone()).expect("a thread");
+        let mut seeds = mesh::<State>(&pulses).into_iter();
         let first = seeds.next().expect("at least one shard");
         let start = |seed: MeshSeed<State>| {
             let state = Rc::new(State { mesh: seed.plant(), seen: RefCell::default() });
@@ -338,6 +336,8 @@ mod tests {
         let tested = spawn_executor(Default::default(), move || async move { test(start(first)).await });
         tested.expect("an executor").join().expect("the test passes");
         stop.send_replace(true);
+        println!("guard: {} wakes", pulses.iter().map(|pulse| pulse.guard_wakes()).sum::<u64>());
+        drop(guard);
         others.into_iter().for_each(|other| other.join().expect("an orderly end"));
     }
 

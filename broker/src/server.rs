@@ -187,7 +187,7 @@ impl Broker {
         let open_in_broker = Arc::new(AtomicUsize::new(0));
         let mut admin = admin.into_iter();
         let mut executors = Vec::new();
-        for (seed, kafka) in mesh(info.shards()).into_iter().zip(kafka) {
+        for (seed, kafka) in mesh(&info.pulses).into_iter().zip(kafka) {
             let id = seed.id();
             let task = ShardTask {
                 seed,

@@ -1,15 +1,15 @@
 //! The liveness guard: a plain thread that wakes a shard which sleeps although it has work.
 //!
 //! glommio can park with ready tasks at hand (see [`super::executor::PREEMPT_TIMER`]); a wake from outside makes it look again. The guard wakes a
-//! shard whose requests in flight have made no turn for a while, less and less often if that changes nothing, because a request may
-//! rightly wait (a parked fetch). A shard without requests in flight is left alone, so an idle broker stays idle.
+//! shard that has requests in flight or messages in its inbox and has made no turn for a while, less and less often if that changes nothing, because a request may
+//! rightly wait (a parked fetch). A shard without work is left alone, so an idle broker stays idle.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +31,29 @@ pub struct Pulse {
     wakes: AtomicU64,
     rescues: AtomicU64,
     answers: AtomicU64,
+    inbox: InboxSignal,
+}
+
+/// How other shards make this one look into its inbox. The guard sees it too: a message that nobody looks at is work.
+#[derive(Debug, Default)]
+pub struct InboxSignal {
+    waiting: AtomicBool,
+    receiver: AtomicWaker,
+}
+
+impl InboxSignal {
+    /// Says that something has been put into the inbox.
+    pub fn raise(&self) {
+        if !self.waiting.swap(true, Ordering::AcqRel) {
+            self.receiver.wake();
+        }
+    }
+
+    /// Ready once something may have been put in since the last time.
+    pub fn poll_raised(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.receiver.register(cx.waker());
+        if self.waiting.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// Work in flight on this shard; dropping it ends it.
@@ -67,6 +90,15 @@ impl Pulse {
     /// Asks the shard for a sign of life; [`Pulse::answers`] grows once it has given it.
     pub fn ask(&self) {
         self.waker.wake();
+    }
+
+    /// How other shards make this one look into its inbox.
+    pub fn inbox(&self) -> &InboxSignal {
+        &self.inbox
+    }
+
+    fn has_work(&self) -> bool {
+        self.in_flight() > 0 || self.inbox.waiting.load(Ordering::Acquire)
     }
 
     /// Signs of life given.
@@ -144,7 +176,7 @@ impl Watched {
     fn tick(&mut self, pulse: &Pulse) -> bool {
         let turns = pulse.turns();
         let moved = std::mem::replace(&mut self.turns, turns) != turns;
-        if moved || pulse.in_flight() == 0 {
+        if moved || !pulse.has_work() {
             if moved && std::mem::take(&mut self.woken) {
                 pulse.rescues.fetch_add(1, Ordering::Relaxed);
             }
@@ -171,10 +203,11 @@ fn watch(pulses: &[Arc<Pulse>], stop: &AtomicBool) {
             if watched.tick(pulse) {
                 pulse.wakes.fetch_add(1, Ordering::Relaxed);
                 pulse.waker.wake();
+                pulse.inbox.receiver.wake();
             }
         }
         let after: u64 = watched.iter().map(|watched| watched.turns).sum();
-        let busy = before != after || pulses.iter().any(|pulse| pulse.in_flight() > 0);
+        let busy = before != after || pulses.iter().any(|pulse| pulse.has_work());
         std::thread::park_timeout(if busy { TICK } else { IDLE_TICK });
     }
 }
@@ -196,6 +229,10 @@ mod tests {
         assert!(!watched.tick(&pulse));
         assert!(watched.tick(&pulse), "after a turn the guard is quick again");
         drop(work);
+        pulse.inbox().raise();
+        assert!(!watched.tick(&pulse) || watched.woken);
+        assert!((0..50).any(|_| watched.tick(&pulse)), "a message that nobody looks at is work");
+        pulse.inbox.waiting.store(false, Ordering::Relaxed);
         assert!((0..100).all(|_| !watched.tick(&pulse)), "an idle shard is left alone");
     }
 }
