@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::placement::ShardId;
 use crate::runtime::Pulse;
+use crate::runtime::inbox::InboxReceiver;
 
 /// While so many calls to one shard are unanswered, no further requests are read from sockets.
 pub const IN_FLIGHT_MAX: usize = 4096;
@@ -226,16 +227,17 @@ impl<S: HasMesh> Mesh<S> {
     pub fn run(&self) -> impl Future<Output = ()> + use<S> {
         let state = self.state.borrow().upgrade().expect("attached");
         async move {
+            let mut receiver = state.mesh().inboxes[state.mesh().id.0].pulse.inbox().receiver();
             loop {
-                state.mesh().received(&state).await;
+                state.mesh().received(&state, &mut receiver).await;
             }
         }
     }
 
     /// Begins up to [`BATCH_MAX`] messages as soon as there is one.
-    async fn received(&self, state: &Rc<S>) {
+    async fn received(&self, state: &Rc<S>, receiver: &mut InboxReceiver) {
         let inbox = &self.inboxes[self.id.0];
-        poll_fn(|cx| inbox.pulse.inbox().poll_raised(cx)).await;
+        receiver.raised(inbox.pulse.inbox()).await;
         inbox.pulse.turn();
         bump(&self.counters.wakes);
         let mut handled = 0;
@@ -291,6 +293,8 @@ fn bump_by(counter: &Cell<usize>, by: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::runtime::{Guard, spawn_executor};
 

@@ -9,11 +9,13 @@ use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+
+use super::inbox::InboxSignal;
 
 /// How often the guard looks while some shard makes turns or has work in flight.
 const TICK: Duration = Duration::from_millis(5);
@@ -23,7 +25,7 @@ const IDLE_TICK: Duration = Duration::from_millis(50);
 const BACK_OFF_TICKS_MAX: u32 = 40;
 
 /// One shard's signs of life, written by the shard and read by the guard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pulse {
     turns: AtomicU64,
     in_flight: AtomicU64,
@@ -34,34 +36,26 @@ pub struct Pulse {
     inbox: InboxSignal,
 }
 
-/// How other shards make this one look into its inbox. The guard sees it too: a message that nobody looks at is work.
-#[derive(Debug, Default)]
-pub struct InboxSignal {
-    waiting: AtomicBool,
-    receiver: AtomicWaker,
-}
-
-impl InboxSignal {
-    /// Says that something has been put into the inbox.
-    pub fn raise(&self) {
-        if !self.waiting.swap(true, Ordering::AcqRel) {
-            self.receiver.wake();
-        }
-    }
-
-    /// Ready once something may have been put in since the last time.
-    pub fn poll_raised(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.receiver.register(cx.waker());
-        if self.waiting.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
 /// Work in flight on this shard; dropping it ends it.
 #[derive(Debug)]
 pub struct InFlight {
     pulse: Arc<Pulse>,
     /// Only the shard's own thread counts.
     _home: PhantomData<Cell<()>>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Pulse {
+            turns: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+            wakes: AtomicU64::new(0),
+            rescues: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+            inbox: InboxSignal::new().expect("a pair of sockets at the start of the process"),
+        }
+    }
 }
 
 impl Pulse {
@@ -98,7 +92,7 @@ impl Pulse {
     }
 
     fn has_work(&self) -> bool {
-        self.in_flight() > 0 || self.inbox.waiting.load(Ordering::Acquire)
+        self.in_flight() > 0 || self.inbox.is_raised()
     }
 
     /// Signs of life given.
@@ -203,7 +197,7 @@ fn watch(pulses: &[Arc<Pulse>], stop: &AtomicBool) {
             if watched.tick(pulse) {
                 pulse.wakes.fetch_add(1, Ordering::Relaxed);
                 pulse.waker.wake();
-                pulse.inbox.receiver.wake();
+                pulse.inbox.knock();
             }
         }
         let after: u64 = watched.iter().map(|watched| watched.turns).sum();
@@ -232,7 +226,7 @@ mod tests {
         pulse.inbox().raise();
         assert!(!watched.tick(&pulse) || watched.woken);
         assert!((0..50).any(|_| watched.tick(&pulse)), "a message that nobody looks at is work");
-        pulse.inbox.waiting.store(false, Ordering::Relaxed);
+        let pulse = Pulse::default();
         assert!((0..100).all(|_| !watched.tick(&pulse)), "an idle shard is left alone");
     }
 }

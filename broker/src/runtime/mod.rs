@@ -7,6 +7,7 @@
 //! - [`guard`]: the thread that wakes a shard which sleeps although it has work;
 //! - [`background`]: heavy work on idle-priority threads;
 //! - [`waker`]: many waits of one task behind one reference to it;
+//! - [`inbox`]: wakes between shards that do not get lost;
 //! - [`limits`]: what the system allows the process;
 //! - [`memory`]: how the allocator is set up, how much memory there is.
 
@@ -14,6 +15,7 @@ pub mod background;
 pub mod cores;
 pub mod executor;
 pub mod guard;
+pub mod inbox;
 pub mod limits;
 pub mod memory;
 pub mod probe;
