@@ -28,6 +28,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
 import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -71,7 +72,13 @@ public final class Compat {
         // A partition that is not ready yet loses records with acks=0, and puts them out of order without idempotence.
         Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
         for (int p = 0; p < partitions; p++) ends.put(new TopicPartition(name, p), OffsetSpec.latest());
-        get(admin.listOffsets(ends).all());
+        eventually("the topic is ready", () -> {
+            try {
+                return get(admin.listOffsets(ends).all()).size() == partitions;
+            } catch (RetriableException notYet) {
+                return false;
+            }
+        });
         return name;
     }
 

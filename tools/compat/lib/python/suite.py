@@ -12,7 +12,9 @@ import dataset
 from dataset import PARTITIONS, Record
 
 EARLIEST, LATEST = "earliest", "latest"
-TOPIC_ALREADY_EXISTS, INVALID_TOPIC, INVALID_REPLICATION_FACTOR, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC, NOT_LEADER = 36, 17, 38, 10, 3, 6
+TOPIC_ALREADY_EXISTS, INVALID_TOPIC, INVALID_REPLICATION_FACTOR, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC = 36, 17, 38, 10, 3
+# Unknown topic or partition, leader not available, not leader, and librdkafka's own word for an unknown partition.
+NOT_READY = {3, 5, 6, -190}
 KEEP_EVERYTHING = {"retention.ms": "-1"}
 DEADLINE_SECONDS = 60
 
@@ -132,7 +134,7 @@ class Suite:
         try:
             return all(self.client.watermarks(topic, p) == (0, 0) for p in range(partitions))
         except Exception as error:
-            if self.client.error_code(error) != NOT_LEADER:
+            if self.client.error_code(error) not in NOT_READY:
                 raise
             return False
 
