@@ -110,6 +110,13 @@ impl SegmentIndex {
         next.checked_sub(1).map_or(self.indexed_from, |i| self.offsets[i].position as u64)
     }
 
+    /// The same with the first offset of the batch that stands there, if the index knows it: for a check of the index against the segment.
+    pub fn floor(&self, segment_base: Offset, offset: Offset) -> (u64, Option<Offset>) {
+        let position = self.position_floor(segment_base, offset);
+        let entry = self.offsets.binary_search_by_key(&position, |e| e.position as u64).ok();
+        (position, entry.map(|i| Offset(segment_base.0 + self.offsets[i].relative_offset as i64)))
+    }
+
     /// First offset of a batch before which nothing reaches `timestamp`: where a search for the first record at or after it may start.
     pub fn offset_before_timestamp(&self, segment_base: Offset, timestamp: i64) -> Offset {
         let next = self.times.partition_point(|e| e.timestamp < timestamp);

@@ -12,18 +12,51 @@ use crate::{
     },
     types::Offset,
 };
+use bytes::Bytes;
 use protocol::records::BatchView;
 use std::{ops::ControlFlow, rc::Rc};
 
 impl<D: Disk> LogInner<D> {
-    /// A file position at or before the batch that holds `offset`, and on a batch boundary.
-    pub(crate) async fn find_position(
+    /// Reads `len` bytes of a segment, or what there is, from a batch at or before the one that holds `offset`; answers their position too.
+    /// An index that points elsewhere than at a batch is thrown away and built anew.
+    pub(crate) async fn read_near(
         &self,
+        file: &D::File,
         segment: &SegmentMeta,
         is_active: bool,
         offset: Offset,
-    ) -> Result<u64, ReadError> {
-        self.with_index(segment, is_active, |index| index.position_floor(segment.base_offset, offset)).await
+        len: usize,
+    ) -> Result<(u64, Bytes), ReadError> {
+        let mut is_second_try = false;
+        loop {
+            let base = segment.base_offset;
+            let (position, expected) = self.with_index(segment, is_active, |i| i.floor(base, offset)).await?;
+            let rest = usize::try_from(segment.size.saturating_sub(position)).unwrap_or(usize::MAX);
+            let bytes = file.read_at(position, len.min(rest)).await?;
+            let found = bytes.first_chunk().map(|b| Offset(i64::from_be_bytes(*b)));
+            if expected.is_none() || expected == found || is_second_try {
+                return Ok((position, bytes));
+            }
+            tracing::warn!(path = %self.segment_file(base, "index").display(), "the index is wrong and is rebuilt");
+            self.discard_index(base).await?;
+            is_second_try = true;
+        }
+    }
+
+    /// Removes the index files of a segment and forgets what was loaded from them.
+    async fn discard_index(&self, base_offset: Offset) -> Result<(), ReadError> {
+        for suffix in ["index", "timeindex"] {
+            match self.shared.disk.remove(&self.segment_file(base_offset, suffix)).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.shared.files.remove((self.index, base_offset));
+        let state = &mut *self.state.borrow_mut();
+        if let Some(active) = state.segments.last().filter(|s| s.base_offset == base_offset) {
+            state.active_index = SegmentIndex::starting_at(active.size);
+        }
+        Ok(())
     }
 
     /// Looks something up in the whole index of a segment.

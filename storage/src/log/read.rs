@@ -209,13 +209,13 @@ impl<D: Disk> LogInner<D> {
         let left_off = self.shared.read_ahead.borrow_mut().take(self.index, wanted.from);
         let left_off = left_off.filter(|p| p.segment_base == segment.base_offset);
         let is_sequential = left_off.is_some();
-        let (mut position, mut chunk) = match left_off {
-            Some(p) => (p.position, p.bytes),
-            None => (self.find_position(segment, is_active, wanted.from).await?, Bytes::new()),
-        };
         let file = self.open_segment(segment.base_offset).await?;
         let budget = wanted.max_bytes.clamp(MIN_COLD_READ_BYTES, MAX_COLD_READ_BYTES);
         let read_bytes = if is_sequential { budget.max(MAX_COLD_READ_BYTES / 2) } else { budget };
+        let (mut position, mut chunk) = match left_off {
+            Some(p) => (p.position, p.bytes),
+            None => self.read_near(&file, segment, is_active, wanted.from, read_bytes).await?,
+        };
         let mut take: Option<(usize, usize, Offset)> = None;
         let mut at = 0;
         loop {

@@ -2,4 +2,8 @@
 
 mod basics;
 mod crash;
+mod damage;
+mod direct;
 mod harness;
+mod shards;
+mod trim;

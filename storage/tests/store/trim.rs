@@ -1,0 +1,191 @@
+//! Delete-records, retention, deletion of partitions, look-ups by timestamp.
+
+use crate::harness::*;
+use protocol::records::BatchOptions;
+use std::rc::Rc;
+use storage::{
+    AppendError, LeaderEpoch, LogConfig, Offset, PartitionSpec, ReadError, WakeSignal,
+    disk::{SimDisk, sim::Survival},
+    store::{TopicStatus, remove_gone_partitions},
+};
+
+/// A store whose partition has 100 batches of about 1 KiB with timestamps `NOW`, `NOW` + 10, …, all in segments.
+fn filled(disk: &SimDisk, config: LogConfig) -> (Run, PartitionSpec, Vec<Vec<u8>>) {
+    let spec = spec(0, &Rc::new(config));
+    let mut run = Run::open(disk, small_store_config(0, 1), vec![spec.clone()]).unwrap();
+    let log = run.log(&spec);
+    let mut all = Vec::new();
+    for i in 0..100 {
+        let bytes = batch(BatchOptions::default(), i, 2, 500, NOW + 10 * i as i64);
+        let outcome = run.append_durably(&log, &bytes);
+        all.push(stored(&bytes, outcome.base_offset));
+    }
+    run.pool.run_until(run.store.flush()).unwrap();
+    (run, spec, all)
+}
+
+#[test]
+fn retention_by_size_deletes_whole_segments_from_the_front() {
+    let disk = SimDisk::new(1);
+    let (mut run, spec, all) = filled(&disk, LogConfig { retention_bytes: 40_000, ..small_log_config() });
+    let log = run.log(&spec);
+    let report = run.pool.run_until(run.store.enforce_retention(NOW)).unwrap();
+    assert!(report.deleted_segments > 2, "{report:?}");
+    let offsets = log.offsets();
+    assert!((40_000..60_000).contains(&log.size_bytes()), "{}", log.size_bytes());
+    let gone = run.pool.run_until(log.read(Offset(0), offsets.high_watermark, 1000, true));
+    assert!(matches!(gone, Err(ReadError::OffsetOutOfRange { .. })));
+    let from = offsets.log_start_offset.0 as usize / 2;
+    assert_eq!(run.read_all(&log, offsets.log_start_offset, 5000), all[from..].concat());
+
+    drop(run);
+    let disk = disk.crash(Survival::Nothing, 3);
+    let mut run = Run::open(&disk, small_store_config(0, 1), vec![spec.clone()]).unwrap();
+    let log = run.log(&spec);
+    assert_eq!(log.offsets(), offsets);
+    assert_eq!(run.read_all(&log, offsets.log_start_offset, 5000), all[from..].concat());
+}
+
+#[test]
+fn retention_by_time_empties_a_log_and_its_offsets_go_on() {
+    let disk = SimDisk::new(2);
+    let (mut run, spec, _) = filled(&disk, LogConfig { retention_ms: 5_000, ..small_log_config() });
+    let log = run.log(&spec);
+    run.pool.run_until(run.store.enforce_retention(NOW + 5_000)).unwrap();
+    assert_eq!(log.offsets().log_start_offset, Offset(0), "nothing is old enough");
+    run.pool.run_until(run.store.enforce_retention(NOW + 1_000_000)).unwrap();
+    assert_eq!((log.offsets().log_start_offset, log.size_bytes()), (Offset(200), 0));
+    assert_eq!(disk.files().iter().filter(|f| f.extension().is_some_and(|e| e == "log")).count(), 1);
+    for clean in [false, true] {
+        match clean {
+            true => run.shutdown(),
+            false => drop(run),
+        }
+        run = Run::open(&disk, small_store_config(0, 1), vec![spec.clone()]).unwrap();
+        let log = run.log(&spec);
+        assert_eq!(log.offsets().log_end_offset, Offset(200));
+    }
+    let log = run.log(&spec);
+    let bytes = batch(BatchOptions::default(), 1, 1, 10, NOW);
+    assert_eq!(run.append_durably(&log, &bytes).base_offset, Offset(200));
+}
+
+#[test]
+fn deleted_records_stay_deleted() {
+    let disk = SimDisk::new(3);
+    let (mut run, spec, all) = filled(&disk, small_log_config());
+    let log = run.log(&spec);
+    assert_eq!(run.pool.run_until(log.delete_records(Offset(101))).unwrap(), Offset(101));
+    assert_eq!(
+        run.pool.run_until(log.delete_records(Offset(50))).unwrap(),
+        Offset(101),
+        "it never goes back"
+    );
+    assert!(run.pool.run_until(log.delete_records(Offset(201))).is_err());
+    drop(run);
+    let disk = disk.crash(Survival::Nothing, 5);
+    let mut run = Run::open(&disk, small_store_config(0, 1), vec![spec.clone()]).unwrap();
+    let log = run.log(&spec);
+    assert_eq!(log.offsets().log_start_offset, Offset(101));
+    // The batch that holds offset 101 comes whole; consumers skip what they did not ask for.
+    assert_eq!(run.read_all(&log, Offset(101), 5000), all[50..].concat());
+    assert_eq!(run.pool.run_until(log.delete_records(Offset(-1))).unwrap(), Offset(200));
+    let report = run.pool.run_until(run.store.enforce_retention(NOW)).unwrap();
+    assert!(report.deleted_segments > 3);
+    assert!(run.read_all(&log, Offset(200), 1000).is_empty());
+}
+
+#[test]
+fn records_are_found_by_timestamp_in_segments_and_in_memory() {
+    let disk = SimDisk::new(4);
+    let (mut run, spec, _) = filled(&disk, small_log_config());
+    let log = run.log(&spec);
+    for i in 100..110 {
+        run.append_durably(&log, &batch(BatchOptions::default(), i, 2, 500, NOW + 10 * i as i64));
+    }
+    for round in 0..2 {
+        let log = run.log(&spec);
+        for (wanted, offset, timestamp) in [
+            (0, 0, 0),
+            (1, 1, 1),
+            (2, 2, 10),
+            (505, 102, 510),
+            (511, 103, 511),
+            (1089, 218, 1090),
+            (1091, 219, 1091),
+        ] {
+            let found = run.pool.run_until(log.offset_for_timestamp(NOW + wanted)).unwrap().unwrap();
+            assert_eq!(
+                (found.offset.0, found.timestamp - NOW),
+                (offset, timestamp),
+                "{wanted}, round {round}"
+            );
+        }
+        assert_eq!(run.pool.run_until(log.offset_for_timestamp(NOW + 1092)).unwrap(), None);
+        let newest = run.pool.run_until(log.max_timestamp()).unwrap().unwrap();
+        assert_eq!(
+            (newest.offset.0, newest.timestamp - NOW, newest.leader_epoch),
+            (219, 1091, LeaderEpoch(0))
+        );
+        run.shutdown();
+        run = Run::open(&disk, small_store_config(0, 1), vec![spec.clone()]).unwrap();
+    }
+}
+
+#[test]
+fn a_deleted_partition_is_gone_and_a_new_one_of_the_name_begins_at_zero() {
+    let disk = SimDisk::new(5);
+    let (mut run, spec, _) = filled(&disk, small_log_config());
+    let log = run.log(&spec);
+    let signal = WakeSignal::new();
+    log.subscribe(&signal);
+    run.pool.run_until(run.store.delete_partition(&spec.id())).unwrap();
+    assert!(signal.has_fired());
+    let bytes = batch(BatchOptions::default(), 1, 1, 10, NOW);
+    assert!(matches!(append(&log, &bytes), Err(AppendError::Deleted)));
+    assert!(matches!(run.pool.run_until(log.read(Offset(0), Offset(1), 1, true)), Err(ReadError::Deleted)));
+    assert!(!disk.files().iter().any(|f| f.starts_with("/data/topics")), "{:?}", disk.files());
+
+    let again = PartitionSpec { topic_id: uuid::Uuid::from_u128(8), ..spec.clone() };
+    let log = run.pool.run_until(run.store.create_partition(again.clone())).unwrap();
+    assert_eq!(run.append_durably(&log, &bytes).base_offset, Offset(0));
+    drop(run);
+    let disk = disk.crash(Survival::Nothing, 5);
+    let mut config = small_store_config(0, 1);
+    config.topic_status = Rc::new(|id| if id.as_u128() == 7 { TopicStatus::Gone } else { TopicStatus::Live });
+    let mut run = Run::open(&disk, config, vec![again.clone()]).unwrap();
+    let log = run.log(&again);
+    assert_eq!(run.read_all(&log, Offset(0), 100), stored(&bytes, Offset(0)));
+}
+
+#[test]
+fn directories_of_gone_topics_are_removed_and_unknown_ones_left_alone() {
+    for (status, left) in [(TopicStatus::Gone, 0), (TopicStatus::Unknown, 1), (TopicStatus::Live, 1)] {
+        let disk = SimDisk::new(6);
+        let (run, _, _) = filled(&disk, small_log_config());
+        run.shutdown();
+        let found =
+            futures::executor::block_on(remove_gone_partitions(&disk, DATA.as_ref(), |_| status)).unwrap();
+        assert_eq!(found.removed.len(), 1 - left);
+        assert_eq!(found.unknown.len(), usize::from(status == TopicStatus::Unknown));
+        let files = disk.files().iter().filter(|f| f.starts_with("/data/topics")).count();
+        assert_eq!(files > 0, left > 0, "{status:?}");
+    }
+}
+
+#[test]
+fn low_space_refuses_produce_while_reads_go_on() {
+    let disk = SimDisk::new(7);
+    let (mut run, spec, all) = filled(&disk, small_log_config());
+    disk.set_free_space(1000);
+    run.pool.run_until(run.store.tick(NOW)).unwrap();
+    let log = run.log(&spec);
+    let bytes = batch(BatchOptions::default(), 1, 1, 10, NOW);
+    let refused = append(&log, &bytes).unwrap_err();
+    assert_eq!(refused.code(), protocol::ErrorCode::KAFKA_STORAGE_ERROR);
+    assert!(run.store.writable().is_err());
+    assert_eq!(run.read_all(&log, Offset(0), 5000), all.concat());
+    disk.set_free_space(1 << 30);
+    run.pool.run_until(run.store.tick(NOW)).unwrap();
+    run.append_durably(&log, &bytes);
+}
