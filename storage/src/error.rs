@@ -117,6 +117,14 @@ pub enum StorageError {
         /// The partition.
         id: TopicIdPartition,
     },
+    /// The directory of a new partition belongs to another topic that the metadata does not call gone.
+    #[error("{} belongs to topic id {topic_id}, which the metadata does not call deleted", path.display())]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        topic_id: uuid::Uuid,
+    },
     /// A setting cannot work.
     #[error("invalid storage setting: {0}")]
     InvalidConfig(String),

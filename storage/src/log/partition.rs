@@ -164,7 +164,7 @@ impl<D: Disk> PartitionLog<D> {
                 size: appended.location.len,
             },
             leader_epoch: context.leader_epoch,
-            producer: validated.has_producer_id().then(|| ProducerBatch {
+            producer: (validated.has_producer_id() && !validated.is_control).then_some(ProducerBatch {
                 producer_id: ProducerId(validated.producer_id),
                 producer_epoch: validated.producer_epoch,
                 base_sequence: validated.base_sequence,

@@ -48,7 +48,8 @@ impl PartitionCheckpoint {
     pub fn of(state: &LogState) -> Self {
         let epochs = state.leader_epochs.entries().iter();
         Self {
-            log_start: state.log_start,
+            // A later log start is in the journal, like the batches below it.
+            log_start: state.log_start.min(state.written_end),
             flushed_end: state.written_end,
             high_watermark: state.high_watermark.min(state.written_end),
             active: state.segments.last().copied(),

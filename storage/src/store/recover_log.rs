@@ -76,10 +76,8 @@ impl<D: Disk> LogInner<D> {
             }
         };
         let mut scanned_bytes = 0;
-        if let Some(active) = from {
-            if !is_clean {
-                scanned_bytes += self.extend_from(active.size, true).await?.0;
-            }
+        if let Some(active) = from.filter(|_| !is_clean) {
+            scanned_bytes += self.extend_from(active.size, true).await?.0;
         }
         // Segments that no checkpoint knows of: written after the last one, or all if there is none.
         let mut is_complete = true;
@@ -123,9 +121,7 @@ impl<D: Disk> LogInner<D> {
             state.log_start = state.log_start.max(first);
         }
         state.log_end = state.written_end;
-        assert!(state.log_start <= state.log_end || state.segments.is_empty());
-        state.log_end = state.log_end.max(state.log_start);
-        state.written_end = state.log_end;
+        assert!(state.log_start <= state.log_end, "a checkpoint's log start is not behind its end");
         state.durable_end = state.log_end;
         Ok(scanned_bytes)
     }

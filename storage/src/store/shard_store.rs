@@ -6,16 +6,17 @@ use crate::{
     journal::{CommitSeq, EntryHeader, EntryKind, Journal, Scan},
     log::{
         config::LogConfig,
-        partition::{LogInner, PartitionLog},
+        partition::{LogInner, PartitionLog, directory_name},
         state::{Availability, LogState},
     },
     store::{
         checkpoint::Checkpoints,
         checkpoint_log::CheckpointLog,
-        config::{PartitionSpec, RecoveryReport, StoreConfig, StoreStats},
+        config::{PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus},
         flusher,
         layout::Layout,
-        partition_dir::remove_directory,
+        partition_dir::{read_metadata, remove_directory},
+        recover_log::LogFault,
         recovery::{Replay, recover_logs, release_all},
         shared::Shared,
     },
@@ -156,7 +157,22 @@ impl<D: Disk> ShardStore<D> {
         if let Some(log) = self.partition(&spec.id()) {
             return Ok(log);
         }
+        let directory = self.shared.topics_dir().join(directory_name(&spec.topic, spec.partition));
+        let owner = read_metadata(&self.shared.disk, &directory).await?;
+        if let Some(other) = owner.filter(|id| *id != spec.topic_id) {
+            if (self.shared.config.topic_status)(other) != TopicStatus::Gone {
+                return Err(StorageError::ForeignDirectory { path: directory, topic_id: other });
+            }
+            remove_directory(&self.shared.disk, &directory, other).await?;
+        }
+        // Somebody else may have created it meanwhile.
+        if let Some(log) = self.partition(&spec.id()) {
+            return Ok(log);
+        }
         let log = insert_log(&self.shared, &spec);
+        if owner == Some(spec.topic_id) {
+            adopt(&log).await?;
+        }
         Ok(PartitionLog { inner: log })
     }
 
@@ -356,6 +372,19 @@ impl<D: Disk> ShardStore<D> {
         }
         stats
     }
+}
+
+/// Takes over what the directory of a partition holds that this store did not know.
+async fn adopt<D: Disk>(log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
+    match log.recover(None, true, false).await {
+        Ok(_) => {
+            let mut state = log.state.borrow_mut();
+            state.high_watermark = state.log_end;
+        }
+        Err(LogFault::Storage(error)) => return Err(error),
+        Err(LogFault::Damaged(why)) => log.take_offline(why),
+    }
+    Ok(())
 }
 
 /// Puts an empty log into the table.

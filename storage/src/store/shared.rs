@@ -203,6 +203,7 @@ impl<D: Disk> Shared<D> {
         if self.dirty_since_ms.get().is_none() {
             self.dirty_since_ms.set(Some(self.now_ms.get()));
         }
+        self.room.notify_all();
         if self.needs_flush() {
             self.flush_wanted.notify_all();
         } else {
