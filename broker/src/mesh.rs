@@ -159,6 +159,8 @@ impl<S: HasMesh> Mesh<S> {
             home,
             Box::new(move |state: &Rc<S>| {
                 let state_for_answer = state.clone();
+                // For the guard: work on this shard until the answer is on its way.
+                let working = state.mesh().pulse().begin();
                 begin(f(state), move |result: R| {
                     let mesh = state_for_answer.mesh();
                     let here = mesh.id;
@@ -168,10 +170,14 @@ impl<S: HasMesh> Mesh<S> {
                         let _ = answer.send(result);
                     };
                     mesh.inboxes[home.0].push(here, Box::new(deliver));
+                    drop(working);
                 });
             }),
         );
+        // For the guard: somebody here waits, or is ready to go on, until the answer is taken.
+        let waiting = self.pulse().begin();
         Either::Right(async move {
+            let _waiting = waiting;
             match answered.await {
                 Ok(result) => result,
                 Err(_) => std::future::pending().await,
@@ -201,6 +207,10 @@ impl<S: HasMesh> Mesh<S> {
     {
         let calls: Vec<_> = self.shards().map(|target| self.call(target, f.clone())).collect();
         join_all(calls).await
+    }
+
+    fn pulse(&self) -> &Arc<Pulse> {
+        &self.inboxes[self.id.0].pulse
     }
 
     fn answered(&self, by: ShardId) {
