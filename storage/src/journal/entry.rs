@@ -127,6 +127,8 @@ pub enum JournalEvent {
     /// The commit is as durable as its appends asked for, and so is everything before it. Waiters of [`super::Journal::durable`]
     /// are woken after the observer returns.
     Done(Commit),
+    /// A file has become ready to be written: who was refused for want of one may try again. Comes at any time.
+    FileReady,
     /// A write or sync failed; nothing that is not `Done` will ever be.
     Failed(DiskError),
 }
@@ -138,6 +140,8 @@ pub struct Pressure {
     pub used_files: usize,
     /// Files ready to be written, or soon (being recycled or created).
     pub free_files: usize,
+    /// What the current file and those that are ready can still take without waiting for another one.
+    pub ready_bytes: u64,
     /// How many files there may be.
     pub max_files: usize,
     /// Bytes of commits in the used files.

@@ -179,7 +179,11 @@ impl<F> Ring<F> {
     /// Fills in what the ring knows of the pressure.
     pub fn pressure(&self, config: &JournalConfig, released: CommitSeq, waiting_bytes: u64) -> Pressure {
         let complete = self.used.len() - usize::from(self.has_current);
+        let current = self.used.back().filter(|_| self.has_current);
+        let room = |file: &RingFile<F>| file.bytes - FILE_HEADER_BYTES as u64;
         Pressure {
+            ready_bytes: current.map_or(0, |used| used.file.bytes - used.tail)
+                + self.ready.iter().map(|file| room(file)).sum::<u64>(),
             used_files: self.used.len(),
             free_files: self.ready.len() + self.retired.len() + self.preparing,
             max_files: config.max_files,

@@ -139,12 +139,14 @@ async fn carry_out<D: Disk>(inner: &Inner<D>, chore: Chore<D::File>) -> DiskResu
         }
         Chore::Create(seq) => (maintain::create(disk, dir, config, *identity, seq, released).await, false),
     };
-    let ring = &mut inner.state.borrow_mut().ring;
     match outcome {
-        Ok(file) => ring.prepared(file, was_recycled),
+        Ok(file) => {
+            inner.state.borrow_mut().ring.prepared(file, was_recycled);
+            inner.notify(JournalEvent::FileReady);
+        }
         Err(error) if maintain::is_out_of_space(&error) => {
             tracing::warn!(%error, "no space for another journal file; the ring stays as it is");
-            ring.not_prepared();
+            inner.state.borrow_mut().ring.not_prepared();
         }
         Err(error) => return Err(error),
     }

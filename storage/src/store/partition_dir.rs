@@ -14,17 +14,24 @@ const METADATA_FILE: &str = "partition.metadata";
 /// Ending of a directory whose partition was deleted and whose files are being removed.
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
 
-/// Writes the metadata file and makes it and the directory's entry durable.
+/// Writes the metadata file. Its name is durable after the next sync of the directory, which the caller needs for the first segment anyway.
 pub(crate) async fn write_metadata<D: Disk>(
     disk: &D,
     directory: &Path,
     topic_id: Uuid,
 ) -> Result<(), StorageError> {
-    write_file(disk, &directory.join(METADATA_FILE), metadata_text(topic_id).as_bytes()).await
+    replace_file(disk, &directory.join(METADATA_FILE), metadata_text(topic_id).as_bytes()).await
 }
 
 /// Writes a whole file durably: beside, synced, then renamed.
 pub(crate) async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    replace_file(disk, path, bytes).await?;
+    disk.sync_dir(path.parent().expect("a file has a directory")).await?;
+    Ok(())
+}
+
+/// As [`write_file`], but the name is not durable yet.
+async fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let directory = path.parent().expect("a file has a directory");
     let name = path.file_name().and_then(|n| n.to_str()).expect("our names are texts");
     let temporary = directory.join(format!("{name}.tmp"));
@@ -42,7 +49,6 @@ pub(crate) async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> 
     file.sync_data().await?;
     file.close().await?;
     disk.rename(&temporary, path).await?;
-    disk.sync_dir(directory).await?;
     Ok(())
 }
 

@@ -148,9 +148,11 @@ impl<D: Disk> Shared<D> {
     /// Whether cache and journal have room for a little more than what is under way.
     pub fn has_room(&self) -> bool {
         let pressure = self.journal.pressure();
-        let is_ring_nearly_full = pressure.used_files >= pressure.max_files;
         let waiting = pressure.waiting_bytes as usize;
-        !is_ring_nearly_full
+        let journal = &self.config.journal;
+        // Some commits' distance from the point where the journal refuses.
+        let reserve = (4 * journal.max_commit_bytes as u64).min(journal.file_bytes / 4);
+        pressure.ready_bytes > pressure.waiting_bytes + reserve
             && waiting <= self.config.cache_bytes / 4
             && self.cache.borrow().pinned_bytes() + waiting <= self.config.cache_bytes / 4 * 3
     }
@@ -178,6 +180,7 @@ impl<D: Disk> Shared<D> {
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
             }
             JournalEvent::Done(commit) => self.on_commit_done(commit.seq),
+            JournalEvent::FileReady => self.room.notify_all(),
             JournalEvent::Failed(error) => self.fail_disk(error),
         }
     }

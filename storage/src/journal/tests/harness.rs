@@ -83,6 +83,7 @@ impl Model {
                 }
                 self.done.push(commit.seq);
             }
+            JournalEvent::FileReady => {}
             JournalEvent::Failed(error) => {
                 assert!(self.failed.is_none(), "a journal fails once");
                 self.failed = Some(error);
