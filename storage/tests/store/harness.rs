@@ -137,8 +137,9 @@ impl Run {
         self.pool.run_until_stalled();
     }
 
-    /// Appends and waits for the acknowledgement.
+    /// Appends, when there is room as a broker does, and waits for the acknowledgement.
     pub fn append_durably(&mut self, log: &PartitionLog<SimDisk>, batch: &[u8]) -> AppendOutcome {
+        self.pool.run_until(self.store.wait_for_room());
         let outcome = append(log, batch).unwrap();
         let durable = self.store.durable(outcome.commit);
         self.pool.run_until(durable).unwrap();
