@@ -268,12 +268,34 @@ fn partition_data(partition_index: i32, result: ReadResult) -> PartitionData<'st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::table;
     use bytes::Bytes;
+    use protocol::{ApiKey, frame::encode_response};
 
     fn result(slices: &[usize]) -> ReadResult {
         let slices: Vec<_> = slices.iter().map(|&len| Bytes::from(vec![0; len])).collect();
         let bytes = slices.iter().map(Bytes::len).sum();
         ReadResult { slices, bytes, error: ErrorCode::NONE, ..ReadResult::failed(ErrorCode::NONE) }
+    }
+
+    #[test]
+    fn answers_can_be_encoded_in_every_version_served() {
+        let served = table::find(ApiKey::Fetch as i16).unwrap();
+        for version in served.min_version..=served.max_version {
+            let read = ReadResult {
+                high_watermark: 9,
+                last_stable_offset: 8,
+                log_start_offset: 1,
+                ..result(&[10, 2000])
+            };
+            let rows = vec![
+                partition_data(0, read),
+                partition_data(1, ReadResult::failed(ErrorCode::OFFSET_OUT_OF_RANGE)),
+            ];
+            let topic = FetchableTopicResponse { partitions: rows, ..Default::default() };
+            let response = FetchResponse { responses: vec![topic], ..Default::default() };
+            assert!(encode_response(1, &response, version).is_ok(), "version {version}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const UNKNOWN: i64 = -1;
+const FIRST_VERSION_WITH_EPOCHS: i16 = 4;
 
 /// One partition's question, on its way to the owner.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +73,9 @@ pub async fn handle(call: Call) -> Answer {
         partitions: topic
             .partitions
             .iter()
-            .map(|partition| row(partition.partition_index, answers.next().expect("one answer per question")))
+            .map(|partition| {
+                row(call.version, partition.partition_index, answers.next().expect("one answer per question"))
+            })
             .collect(),
         ..Default::default()
     });
@@ -143,7 +146,11 @@ async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode
     })
 }
 
-fn row(partition_index: i32, answer: Result<Place, ErrorCode>) -> ListOffsetsPartitionResponse<'static> {
+fn row(
+    version: i16,
+    partition_index: i32,
+    answer: Result<Place, ErrorCode>,
+) -> ListOffsetsPartitionResponse<'static> {
     let (error, place) = match answer {
         Ok(place) => (ErrorCode::NONE, place),
         Err(error) => (error, Place::NOWHERE),
@@ -153,7 +160,28 @@ fn row(partition_index: i32, answer: Result<Place, ErrorCode>) -> ListOffsetsPar
         error_code: error.code(),
         timestamp: place.timestamp,
         offset: place.offset,
-        leader_epoch: place.leader_epoch,
+        leader_epoch: if version >= FIRST_VERSION_WITH_EPOCHS { place.leader_epoch } else { UNKNOWN as i32 },
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::table;
+    use protocol::{ApiKey, frame::encode_response};
+
+    #[test]
+    fn an_answer_with_an_epoch_can_be_encoded_in_every_version_served() {
+        let served = table::find(ApiKey::ListOffsets as i16).unwrap();
+        for version in served.min_version..=served.max_version {
+            let place = Place { timestamp: 5, offset: 7, leader_epoch: 3 };
+            let topic = ListOffsetsTopicResponse {
+                partitions: vec![row(version, 0, Ok(place))],
+                ..Default::default()
+            };
+            let response = ListOffsetsResponse { topics: vec![topic], ..Default::default() };
+            assert!(encode_response(1, &response, version).is_ok(), "version {version}");
+        }
     }
 }

@@ -167,3 +167,29 @@ fn partition_response(index: i32, result: AppendResult) -> PartitionProduceRespo
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::table;
+    use crate::append::AppendSuccess;
+    use protocol::records::RecordError;
+    use protocol::{ApiKey, frame::encode_response};
+
+    #[test]
+    fn successes_and_failures_can_be_encoded_in_every_version_that_is_answered() {
+        let served = table::find(ApiKey::Produce as i16).unwrap();
+        for version in OLDEST_VERSION..=served.max_version {
+            let success = AppendSuccess { base_offset: 4, log_append_time_ms: 5, log_start_offset: 1 };
+            let bad_record = RecordError { batch_index: 2, message: "no key".into() };
+            let failure = AppendFailure {
+                record_errors: vec![bad_record],
+                ..AppendFailure::explained(ErrorCode::INVALID_RECORD, "bad records")
+            };
+            let rows = vec![partition_response(0, Ok(success)), partition_response(1, Err(failure))];
+            let topic = TopicProduceResponse { partition_responses: rows, ..Default::default() };
+            let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+            assert!(encode_response(1, &response, version).is_ok(), "version {version}");
+        }
+    }
+}
