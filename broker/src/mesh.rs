@@ -333,6 +333,7 @@ mod tests {
         let start = |seed: MeshSeed<State>| {
             let state = Rc::new(State { mesh: seed.plant(), seen: RefCell::default() });
             state.mesh.attach(&state);
+            crate::runtime::spawn(state.mesh.pulse().clone().run());
             crate::runtime::spawn(state.mesh.run());
             state
         };
