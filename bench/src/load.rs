@@ -16,7 +16,7 @@ use crate::units;
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
     /// Brokers to start from, host:port separated by commas
-    #[arg(long, env = "BROKER_BOOTSTRAP", default_value = "127.0.0.1:9092", value_delimiter = ',')]
+    #[arg(long, env = "BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092", value_delimiter = ',')]
     pub bootstrap: Vec<String>,
     /// Topic
     #[arg(long, default_value = "bench")]

@@ -1,5 +1,7 @@
 //! A shard's partition logs: opening them at start, following the metadata, their loops, and a clean end.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,8 +27,6 @@ pub type Store = ShardStore<DirectDisk>;
 /// The log of one partition.
 pub type ShardLog = PartitionLog<DirectDisk>;
 
-/// Share of a shard's memory that the tail cache may take.
-const CACHE_SHARE: u64 = 2;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Opens the logs of all partitions that the metadata gives to this shard, and starts the store's loops.
@@ -64,6 +64,37 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
     Ok(store)
 }
 
+/// Removes what deletions have left behind that a crash interrupted. To be called before any shard opens its logs.
+pub async fn remove_deleted(
+    disk: &DirectDisk,
+    data_dir: &Path,
+    image: &MetadataImage,
+) -> Result<(), StorageError> {
+    let names = |topic: &TopicImage| {
+        let name = topic.name.to_string();
+        (0..topic.indexed_partitions().count()).map(move |partition| format!("{name}-{partition}"))
+    };
+    let wanted: HashSet<String> = image.topics().flat_map(names).collect();
+    let status = |topic_id| topic_status(image, topic_id);
+    let found =
+        storage::store::remove_gone_partitions(disk, data_dir, |name| wanted.contains(name), status).await?;
+    for directory in found.removed {
+        tracing::info!(directory, "removed what a deletion had left");
+    }
+    for directory in found.unknown {
+        tracing::warn!(directory, "left alone: it names no topic that it belongs to");
+    }
+    Ok(())
+}
+
+/// The metadata log is complete, so a topic that it does not have is gone.
+fn topic_status(image: &MetadataImage, topic_id: Uuid) -> TopicStatus {
+    match image.topic_by_id(topic_id) {
+        Some(_) => TopicStatus::Live,
+        None => TopicStatus::Gone,
+    }
+}
+
 /// Tells the store the time, and looks after retention; ends when the store is shut down.
 pub async fn maintain(shard: Rc<Shard>) {
     let interval_ms = i64::try_from(shard.config().log_retention_check_interval_ms).unwrap_or(i64::MAX);
@@ -97,15 +128,11 @@ fn store_config(shard: &Shard, image: &Rc<MetadataImage>) -> StoreConfig {
         Durability::Sync => JournalDurability::Sync,
         Durability::Write => JournalDurability::Write,
     };
-    store.cache_bytes = usize::try_from(shard.broker.shard_memory_bytes / CACHE_SHARE).unwrap_or(usize::MAX);
+    store.cache_bytes = usize::try_from(shard.broker.shard_cache_bytes()).unwrap_or(usize::MAX);
     store.low_space_bytes = config.low_space_bytes.0;
     store.producer_expiration_ms = i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX);
-    // The metadata log is complete, so a topic that it does not have is gone.
     let image = Rc::clone(image);
-    store.topic_status = Rc::new(move |topic_id| match image.topic_by_id(topic_id) {
-        Some(_) => TopicStatus::Live,
-        None => TopicStatus::Gone,
-    });
+    store.topic_status = Rc::new(move |topic_id| topic_status(&image, topic_id));
     store
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
 use crate::config::{Config, Cores, Durability, HostPort};
-use crate::controller::ShardMetadata;
+use crate::controller::{CONTROLLER_SHARD, ShardMetadata};
 use crate::fetch_session::{FetchSessions, SessionLimits};
 use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
@@ -47,6 +47,8 @@ pub enum Event {
 pub enum Phase {
     /// Open logs, recover.
     Starting,
+    /// Let a change of the number of shards count. Nothing may be acknowledged before shard 0 has written that down.
+    Settling,
     /// Let clients in.
     Serving,
     /// Let nobody in, finish requests.
@@ -65,8 +67,8 @@ const OPEN_FILES_MIN: u64 = 16_384;
 
 /// Share of the machine's memory that is used if the configuration does not say.
 const MEMORY_SHARE: u64 = 2;
-/// A shard with less cannot hold a large request and its answer.
-const SHARD_MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// With less the cache of a shard cannot hold what is on its way to the disk.
+const SHARD_CACHE_BYTES_MIN: u64 = 16 << 20;
 
 /// What a configuration comes to on this machine.
 struct Plan {
@@ -87,11 +89,11 @@ fn plan(config: &Config) -> Result<Plan, Error> {
     let total =
         config.memory.map_or_else(|| memory::available_to_process() / MEMORY_SHARE, |memory| memory.0);
     let shard_memory_bytes = total / cores.len() as u64;
-    let needed = SHARD_MEMORY_BYTES_MIN.max(u64::from(config.socket_request_max_bytes));
+    let needed = u64::from(config.socket_request_max_bytes) + SHARD_CACHE_BYTES_MIN;
     if shard_memory_bytes < needed {
         return Err(Error::Unsuitable(format!(
-            "memory = {total} bytes leaves {shard_memory_bytes} for each of {} shards, but each needs {needed} (socket_request_max_bytes, and \
-             at least {SHARD_MEMORY_BYTES_MIN}). Give more memory, use fewer cores, or lower socket_request_max_bytes",
+            "memory = {total} bytes leaves {shard_memory_bytes} for each of {} shards, but each needs {needed} (socket_request_max_bytes, \
+             and {SHARD_CACHE_BYTES_MIN} for its cache). Give more memory, use fewer cores, or lower socket_request_max_bytes",
             cores.len()
         )));
     }
@@ -132,8 +134,9 @@ pub fn run(config: Config) -> Result<(), Error> {
         Guard::start(pulses).map_err(|error| Error::system("cannot start the liveness guard", error))?;
     let mut broker = Broker::start(broker, kafka.into_sockets(), admin_socket.into_sockets())?;
     broker.wait_for(Phase::Starting)?;
-    broker.phase.send_replace(Phase::Serving);
-    broker.wait_for(Phase::Serving)?;
+    for phase in [Phase::Settling, Phase::Serving] {
+        broker.enter(phase)?;
+    }
     broker.announce()?;
     broker.serve()?;
     broker.stop()
@@ -219,6 +222,18 @@ impl Broker {
         })
     }
 
+    /// Leads all shards into the phase, and waits until they have done what it asks for.
+    fn enter(&mut self, phase: Phase) -> Result<(), Error> {
+        self.tell(phase);
+        self.wait_for(phase)
+    }
+
+    fn tell(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+        // A shard that sleeps may miss the wake that comes with it.
+        self.info.pulses.iter().for_each(|pulse| pulse.wake());
+    }
+
     /// Waits until every shard has reported the phase. A signal that comes meanwhile is remembered.
     fn wait_for(&mut self, phase: Phase) -> Result<(), Error> {
         let mut waiting_for = self.info.shards();
@@ -226,7 +241,7 @@ impl Broker {
             match self.events.recv().expect("the signal thread holds the other end") {
                 Event::Reached(_, reached) => waiting_for -= usize::from(reached == phase),
                 Event::Failed(shard, reason) => return Err(Error::ShardStopped { shard: shard.0, reason }),
-                Event::Signal(signal) if phase == Phase::Starting => {
+                Event::Signal(signal) if phase <= Phase::Settling => {
                     // No client was let in: there is nothing to finish, and recovery can be repeated.
                     tracing::info!(signal, "stopped while starting");
                     std::process::exit(0);
@@ -297,10 +312,9 @@ impl Broker {
         tracing::info!(signal = self.stop_requested, "stopping");
         self.systemd.stopping();
         for phase in [Phase::Draining, Phase::Closing] {
-            self.phase.send_replace(phase);
-            self.wait_for(phase)?;
+            self.enter(phase)?;
         }
-        self.phase.send_replace(Phase::Stopped);
+        self.tell(Phase::Stopped);
         for executor in self.executors.drain(..) {
             executor
                 .join()
@@ -338,6 +352,10 @@ impl ShardTask {
     async fn live(mut self) -> Result<(), Error> {
         let info = self.info.clone();
         let id = self.seed.id();
+        let pulse = info.pulses[id.0].clone();
+        runtime::spawn(pulse.clone().run());
+        // Starting and stopping are work as requests are: the guard must not let the shard sleep over them.
+        let starting = pulse.begin();
         runtime::probe::settle_on_no_polling(&info.config.data_dir, id.0)
             .await
             .map_err(|source| data_dir_error(&info.config, source))?;
@@ -345,9 +363,9 @@ impl ShardTask {
             id,
             broker: info.clone(),
             mesh: self.seed.plant(),
-            budget: Budget::new(info.shard_memory_bytes),
+            budget: Budget::new(info.shard_request_bytes()),
             metrics: ShardMetrics::default(),
-            pulse: info.pulses[id.0].clone(),
+            pulse: pulse.clone(),
             background: self.background,
             net: OnceCell::new(),
             metadata: ShardMetadata::default(),
@@ -359,7 +377,6 @@ impl ShardTask {
         });
         shard.mesh.attach(&shard);
         runtime::spawn(shard.mesh.run());
-        runtime::spawn(shard.pulse.clone().run());
         let admin_server = self.admin.take().map(|socket| admin::start(shard.clone(), socket)).transpose();
         let admin_server = admin_server.map_err(|error| Error::system("cannot serve HTTP", error))?;
         shard.start().await?;
@@ -368,8 +385,16 @@ impl ShardTask {
         };
         reached(Phase::Starting);
 
+        enter(&mut self.phases, Phase::Settling).await;
+        if id == CONTROLLER_SHARD {
+            shard.finish_start().await?;
+        }
+        reached(Phase::Settling);
+
         enter(&mut self.phases, Phase::Serving).await;
-        shard.finish_start().await?;
+        if id != CONTROLLER_SHARD {
+            shard.finish_start().await?;
+        }
         let net = open_net(&shard, self.open_in_broker);
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
@@ -378,8 +403,10 @@ impl ShardTask {
             admin.set_ready(true);
         }
         reached(Phase::Serving);
+        drop(starting);
 
         enter(&mut self.phases, Phase::Draining).await;
+        let _stopping = pulse.begin();
         if let Some(admin) = &admin_server {
             admin.set_ready(false);
         }

@@ -58,6 +58,16 @@ impl BrokerInfo {
         self.cores.len()
     }
 
+    /// The part of a shard's memory for requests and answers in flight: half of it, but enough for the largest request.
+    pub fn shard_request_bytes(&self) -> u64 {
+        (self.shard_memory_bytes / 2).max(self.config.socket_request_max_bytes.into())
+    }
+
+    /// The part of a shard's memory for the tail cache.
+    pub fn shard_cache_bytes(&self) -> u64 {
+        self.shard_memory_bytes.saturating_sub(self.shard_request_bytes())
+    }
+
     /// Where data lives.
     pub fn data_dir(&self) -> &PathBuf {
         &self.config.data_dir
@@ -154,7 +164,7 @@ impl Shard {
         Ok(())
     }
 
-    /// All shards have started: lets a change of their number count.
+    /// All shards have started: lets a change of their number count. Shard 0 does so before the others.
     pub async fn finish_start(self: &Rc<Self>) -> Result<(), crate::Error> {
         let finished = self.store().finish_migration().await;
         finished.map_err(|error| {
@@ -199,6 +209,9 @@ impl Shard {
         self.metrics.collect(samples);
         if let Some(net) = self.net.get() {
             net.collect(&shard, samples);
+        }
+        if let Some(store) = self.store.get() {
+            crate::metrics::storage::collect(&shard, &store.stats(), self.append_queue.len(), samples);
         }
         let mesh = self.mesh.stats();
         samples.counter("broker_mesh_calls_total", "Calls made to other shards.", &labels, mesh.calls);

@@ -1,12 +1,15 @@
 //! The real binary, as an operator and as strangers on the network meet it.
 
+mod client;
 mod harness;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use client::Client;
 use harness::{RunningBroker, broker_command};
+use protocol::messages::metadata::MetadataRequest;
 
 #[test]
 fn cores_that_the_machine_lacks_are_refused_with_one_paragraph() {
@@ -71,6 +74,24 @@ fn health_metrics_and_json_are_served_on_the_admin_port() {
         "{metrics}"
     );
     assert!(metrics.contains("\nprocess_resident_memory_bytes "), "{metrics}");
+    broker.terminate();
+}
+
+#[test]
+fn every_metric_that_the_operations_guide_names_exists() {
+    let guide = include_str!("../../docs/operations.md");
+    let broker = RunningBroker::start(&[]);
+    // Metrics by request type exist once there was a request.
+    Client::new(&broker).call(&MetadataRequest::default(), 12, |_| ());
+    let (_, metrics) = broker.http_get("/metrics");
+    let words = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let is_metric =
+        |word: &&str| ["broker_", "kafka_", "process_"].iter().any(|start| word.starts_with(start));
+    let named: Vec<&str> = words.filter(is_metric).collect();
+    assert!(named.len() > 10, "{named:?}");
+    let exists = |name: &str| metrics.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")));
+    let missing: Vec<&&str> = named.iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "{missing:?} not in\n{metrics}");
     broker.terminate();
 }
 

@@ -3,6 +3,8 @@
 mod client;
 mod harness;
 
+use std::path::Path;
+
 use client::Client;
 use harness::{RunningBroker, broker_command};
 use protocol::ErrorCode;
@@ -13,7 +15,9 @@ use protocol::messages::describe_topic_partitions::{Cursor, DescribeTopicPartiti
 use protocol::messages::find_coordinator::FindCoordinatorRequest;
 use protocol::messages::init_producer_id::InitProducerIdRequest;
 use protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use protocol::{ApiKey, Decoder, Message};
+use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use protocol::records::{BatchBuilder, BatchOptions};
+use protocol::{ApiKey, Decoder, Message, Records};
 use uuid::Uuid;
 
 fn new_topic<'a>(name: &'a str, partitions: i32) -> CreatableTopic<'a> {
@@ -78,7 +82,7 @@ fn topics_are_listed_alike_on_every_connection_and_after_kill_9() {
     assert_eq!(cluster(&mut client), cluster_before);
 
     let by_id = DeleteTopicState { topic_id: before[1].2, name: None, ..Default::default() };
-    let request = DeleteTopicsRequest { topics: vec![by_id], timeout_ms: 1000, ..Default::default() };
+    let request = DeleteTopicsRequest { topics: vec![by_id], timeout_ms: 60_000, ..Default::default() };
     let deleted = client.call(&request, 6, |r| {
         (r.responses[0].error_code, r.responses[0].name.as_deref().map(str::to_owned))
     });
@@ -265,4 +269,56 @@ fn a_data_directory_that_has_lost_its_metadata_log_is_refused() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("metadata.log") && text.contains("missing or empty"), "{text}");
     }
+}
+
+#[test]
+fn what_an_interrupted_deletion_has_left_is_removed_at_the_next_start() {
+    let broker = RunningBroker::start(&["--cores", "0"]);
+    let mut client = Client::new(&broker);
+    create(&mut client, vec![new_topic("kept", 1), new_topic("doomed", 1)]);
+    for topic in ["kept", "doomed"] {
+        produce(&mut client, topic);
+    }
+    let (code, dir) = broker.terminate_keeping_data();
+    assert_eq!(code, Some(0));
+    let topics = dir.path().join("data/topics");
+    let aside = dir.path().join("aside");
+    copy_files(&topics.join("doomed-0"), &aside);
+
+    let broker = RunningBroker::start_in(dir, &["--cores", "0"]);
+    let doomed = DeleteTopicState { name: Some("doomed".into()), ..Default::default() };
+    let request = DeleteTopicsRequest { topics: vec![doomed], timeout_ms: 60_000, ..Default::default() };
+    Client::new(&broker).call(&request, 6, |response| assert_eq!(response.responses[0].error_code, 0));
+    assert!(!topics.join("doomed-0").exists());
+    let dir = broker.kill();
+    copy_files(&aside, &topics.join("doomed-0"));
+
+    let broker = RunningBroker::start_in(dir, &["--cores", "0"]);
+    assert!(!topics.join("doomed-0").exists());
+    assert!(topics.join("kept-0").exists());
+    broker.terminate();
+}
+
+/// Copies a directory that holds only files.
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// One record into partition 0.
+fn produce(client: &mut Client, topic: &str) {
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    batch.append(1, None, Some(b"value"), &[]);
+    let records = Some(Records::Shared(vec![batch.build().unwrap()]));
+    let partition = PartitionProduceData { index: 0, records, ..Default::default() };
+    let topic =
+        TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
+    let request =
+        ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
+    client.call(&request, 9, |response| {
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    });
 }

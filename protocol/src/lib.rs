@@ -6,7 +6,8 @@
 //! - [`api`]: API keys and header versions;
 //! - [`error`]: Kafka's error codes;
 //! - [`partitioner`]: which partition a key belongs to;
-//! - [`records`]: record batches, looked into, checked and built; [`compression`]: their codecs.
+//! - [`records`]: record batches, looked into, checked and built; [`compression`]: their codecs;
+//! - [`uuid_text`](mod@uuid_text): ids as Kafka writes them.
 
 pub mod api;
 pub mod compression;
@@ -16,8 +17,10 @@ pub mod header;
 pub mod messages;
 pub mod partitioner;
 pub mod records;
+pub mod uuid_text;
 pub mod wire;
 
 pub use api::ApiKey;
 pub use error::ErrorCode;
+pub use uuid_text::{parse_uuid_text, uuid_text};
 pub use wire::{DecodeError, Decoder, EncodeError, Encoder, Message, Records, Request, TaggedFields};

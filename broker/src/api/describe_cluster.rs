@@ -10,7 +10,7 @@ use protocol::messages::describe_cluster::{
 
 use super::metadata::{CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED};
 use super::{Answer, Call};
-use crate::controller::{self, CLIENT_LISTENER};
+use crate::controller::CLIENT_LISTENER;
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
@@ -60,7 +60,7 @@ fn response<'a>(
         .collect();
     DescribeClusterResponse {
         endpoint_type: BROKERS,
-        cluster_id: Cow::Owned(controller::cluster_id_text(image.cluster_id())),
+        cluster_id: Cow::Owned(protocol::uuid_text(image.cluster_id())),
         controller_id: image.brokers().find(|broker| !broker.fenced).map_or(-1, |broker| broker.id.0),
         brokers,
         cluster_authorized_operations: match request.include_cluster_authorized_operations {

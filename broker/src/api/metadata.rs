@@ -114,7 +114,7 @@ fn response<'a>(
         // Clients send what is meant for the controller to this broker; any broker will do.
         controller_id: brokers.first().map_or(-1, |broker| broker.node_id),
         brokers,
-        cluster_id: Some(Cow::Owned(controller::cluster_id_text(image.cluster_id()))),
+        cluster_id: Some(Cow::Owned(protocol::uuid_text(image.cluster_id()))),
         topics,
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,

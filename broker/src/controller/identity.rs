@@ -12,19 +12,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use uuid::Uuid;
-
 const FILE: &str = "meta.properties";
 const VERSION: &str = "1";
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// A UUID as Kafka writes it: 22 characters of URL-safe base64 without padding.
-pub fn cluster_id_text(id: Uuid) -> String {
-    let bits = id.as_u128();
-    // 21 characters of 6 bits, and one with the last 2 bits at its front.
-    let full = (0..21).map(|position| (bits >> (122 - 6 * position)) as usize & 63);
-    full.chain([(bits as usize & 3) << 4]).map(|index| ALPHABET[index] as char).collect()
-}
 
 /// What `meta.properties` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,15 +72,6 @@ pub fn write(data_dir: &Path, identity: &Identity) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_written_as_kafka_does() {
-        assert_eq!(cluster_id_text(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(cluster_id_text(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
-        assert_eq!(cluster_id_text(Uuid::from_u128(u128::MAX)), "_____________________w");
-        let mixed = Uuid::from_u128(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
-        assert_eq!(cluster_id_text(mixed), "ASNFZ4mrze_-3LqYdlQyEA");
-    }
 
     #[test]
     fn what_is_written_is_read_again_and_nonsense_is_refused() {

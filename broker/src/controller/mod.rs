@@ -28,7 +28,6 @@ use tokio::sync::watch;
 
 pub use active::Controller;
 pub use commands::{auto_create, create_topics, delete_topics};
-pub use identity::cluster_id_text;
 pub use producer_ids::ProducerIds;
 
 use crate::placement::ShardId;

@@ -10,7 +10,7 @@ use storage::disk::DirectDisk;
 use super::active::{Controller, random_bits};
 use super::identity::{self, Identity};
 use super::log::MetadataLog;
-use super::{CLIENT_LISTENER, CONTROLLER_SHARD, ControllerError, cluster_id_text};
+use super::{CLIENT_LISTENER, CONTROLLER_SHARD, ControllerError};
 use crate::Error;
 use crate::shard::Shard;
 
@@ -20,7 +20,10 @@ const PLAINTEXT: i16 = 0;
 /// Fills the shard's image; on shard 0 starts the controller first. If that fails later on, it stops the broker.
 pub async fn load(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(), Error> {
     if shard.id == CONTROLLER_SHARD {
-        let (log, image) = open(shard, disk).await?;
+        let (log, image) = open(shard, disk.clone()).await?;
+        let cleared = crate::logs::remove_deleted(&disk, shard.broker.data_dir(), &image).await;
+        cleared
+            .map_err(|error| Error::Unsuitable(format!("deleted partitions cannot be removed: {error}")))?;
         shard.metadata.image.replace(Rc::new(image.clone()));
         let (controller, work) = Controller::new(image, log, shard);
         assert!(shard.metadata.controller.set(controller).is_ok(), "the controller is started once");
@@ -74,7 +77,7 @@ async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(MetadataLog, Metad
         )));
     }
     introduce(shard, &mut log, &mut image).await.map_err(broken)?;
-    let identity = Identity { cluster_id: cluster_id_text(image.cluster_id()), node_id: config.node_id };
+    let identity = Identity { cluster_id: protocol::uuid_text(image.cluster_id()), node_id: config.node_id };
     match known {
         Some(known) if known == identity => {}
         Some(known) => {

@@ -2,11 +2,13 @@
 //!
 //! - [`histogram`]: latencies, with a relative error of at most 1/16;
 //! - [`samples`]: values on their way to Prometheus' text format;
-//! - [`requests`]: counts and latencies by request type.
+//! - [`requests`]: counts and latencies by request type;
+//! - [`storage`]: the figures of a shard's store.
 
 pub mod histogram;
 pub mod requests;
 pub mod samples;
+pub mod storage;
 
 use std::cell::Cell;
 

@@ -2,7 +2,7 @@
 //!
 //! glommio can park with ready tasks at hand (see [`super::executor::PREEMPT_TIMER`]); a wake from outside makes it look again. The guard wakes a
 //! shard that has requests in flight or messages in its inbox and has made no turn for a while, less and less often if that changes nothing, because a request may
-//! rightly wait (a parked fetch). A shard without work is left alone, so an idle broker stays idle.
+//! rightly wait (a parked fetch). Starting and stopping are work, too. A shard without work is left alone, so an idle broker stays idle.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -84,6 +84,12 @@ impl Pulse {
     /// Asks the shard for a sign of life; [`Pulse::answers`] grows once it has given it.
     pub fn ask(&self) {
         self.waker.wake();
+    }
+
+    /// Wakes the shard by every means there is: one of them may get lost.
+    pub fn wake(&self) {
+        self.waker.wake();
+        self.inbox.knock();
     }
 
     /// How other shards make this one look into its inbox.
@@ -196,8 +202,7 @@ fn watch(pulses: &[Arc<Pulse>], stop: &AtomicBool) {
         for (pulse, watched) in pulses.iter().zip(&mut watched) {
             if watched.tick(pulse) {
                 pulse.wakes.fetch_add(1, Ordering::Relaxed);
-                pulse.waker.wake();
-                pulse.inbox.knock();
+                pulse.wake();
             }
         }
         let after: u64 = watched.iter().map(|watched| watched.turns).sum();

@@ -11,11 +11,17 @@ use std::time::{Duration, Instant};
 /// Nothing that a test waits for takes so long, unless it is broken.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The binary with free ports and everything in `dir`, which lies on a disk.
+/// As many shards as a test needs at most: on a machine with more cores the memory would have to grow with them.
+const SHARDS_MAX: usize = 2;
+
+/// The binary with free ports and everything in `dir`, which lies on a disk; on one or two of the cores that this process may use.
 pub fn broker_command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--memory", "512M"]);
     command.arg("--data-dir").arg(dir.join("data")).arg("--ready-file").arg(dir.join("ready.json"));
+    let mut cores = broker::runtime::cores::allowed().expect("the affinity mask is readable");
+    cores.truncate(SHARDS_MAX);
+    command.env("BROKER_CORES", cores.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
     command.stdout(Stdio::null());
     command
 }
@@ -43,17 +49,21 @@ impl RunningBroker {
     pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> RunningBroker {
         let ready_file = dir.path().join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
-        let mut child = broker_command(dir.path()).args(flags).spawn().expect("it starts");
+        let child = broker_command(dir.path()).args(flags).spawn().expect("it starts");
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // It is killed also if it does not become ready.
+        let mut broker = RunningBroker { child, kafka: unknown, admin: unknown, ready_file, dir: Some(dir) };
         wait_until(|| {
-            if let Some(status) = child.try_wait().expect("it can be asked") {
+            if let Some(status) = broker.child.try_wait().expect("it can be asked") {
                 panic!("the broker has ended: {status}");
             }
-            ready_file.exists()
+            broker.ready_file.exists()
         });
-        let text = std::fs::read_to_string(&ready_file).expect("readable");
+        let text = std::fs::read_to_string(&broker.ready_file).expect("readable");
         let ready: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let address = |name: &str| ready[name].as_str().expect("text").parse().expect("an address");
-        RunningBroker { child, kafka: address("kafka"), admin: address("admin"), ready_file, dir: Some(dir) }
+        (broker.kafka, broker.admin) = (address("kafka"), address("admin"));
+        broker
     }
 
     /// Sends SIGTERM and waits for the end; the exit code.

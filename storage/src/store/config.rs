@@ -128,7 +128,7 @@ pub struct RecoveryReport {
 }
 
 /// Figures of a store at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StoreStats {
     /// Partitions that are served or offline.
     pub partitions: usize,
@@ -160,4 +160,8 @@ pub struct StoreStats {
     pub cold_reads: u64,
     /// Whether data is refused because the file system is short of space.
     pub is_low_on_space: bool,
+    /// Free space of the file system when it was last looked at. Bytes.
+    pub free_bytes: u64,
+    /// Share of the journal, grown to its full size, that holds data which segments do not have yet. 0 to 1.
+    pub journal_used_ratio: f64,
 }

@@ -42,6 +42,7 @@ pub(crate) async fn run<D: Disk>(
                 tracing::error!(%error, "no space left for segments; produce is refused until there is");
                 shared.switches.low_space.set(Some(0));
                 shared.switches.flush_blocked.set(true);
+                shared.room.notify_all();
             }
             Err(error) => {
                 shared.fail(&error);

@@ -5,6 +5,7 @@ use crate::{
     error::{DiskError, StorageError},
     store::config::TopicStatus,
 };
+use protocol::{parse_uuid_text, uuid_text};
 use std::{io, path::Path};
 use uuid::Uuid;
 
@@ -73,7 +74,7 @@ pub(crate) async fn read_metadata<D: Disk>(disk: &D, directory: &Path) -> DiskRe
 }
 
 fn metadata_text(topic_id: Uuid) -> String {
-    format!("version: 0\ntopic_id: {}\n", kafka_id(topic_id))
+    format!("version: 0\ntopic_id: {}\n", uuid_text(topic_id))
 }
 
 fn parse_metadata(bytes: &[u8]) -> Option<Uuid> {
@@ -82,34 +83,7 @@ fn parse_metadata(bytes: &[u8]) -> Option<Uuid> {
     if lines.next()? != "version: 0" {
         return None;
     }
-    parse_kafka_id(lines.next()?.strip_prefix("topic_id: ")?)
-}
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// A topic id as Kafka prints it: URL-safe base64 without padding (`org.apache.kafka.common.Uuid`).
-pub(crate) fn kafka_id(id: Uuid) -> String {
-    let mut out = String::with_capacity(22);
-    let bits = id.as_u128();
-    for i in 0..22 {
-        // 128 bits in groups of six from the left; the last group has two bits and four zeros.
-        let shift = 122 - 6 * i;
-        let group = if shift >= 0 { bits >> shift } else { bits << -shift };
-        out.push(ALPHABET[(group & 0x3f) as usize] as char);
-    }
-    out
-}
-
-fn parse_kafka_id(text: &str) -> Option<Uuid> {
-    if text.len() != 22 {
-        return None;
-    }
-    let mut bits = 0u128;
-    for (i, c) in text.bytes().enumerate() {
-        let value = ALPHABET.iter().position(|a| *a == c)? as u128;
-        bits = if i < 21 { bits << 6 | value } else { bits << 2 | value >> 4 };
-    }
-    Some(Uuid::from_u128(bits))
+    parse_uuid_text(lines.next()?.strip_prefix("topic_id: ")?)
 }
 
 /// Moves a partition's directory out of the way of a new partition of the same name, durably, and removes it.
@@ -149,13 +123,15 @@ pub struct StrayReport {
 }
 
 /// Removes the directories of partitions whose topic the metadata says is gone, and what earlier deletions left behind. Directories of topics
-/// that it does not know are reported and left alone. For the whole data directory: call it once at start, before the shards' stores open.
+/// that it does not know are reported and left alone, and those with the name of a partition that is wanted are not looked at: its store does
+/// that. For the whole data directory: call it once at start, before the shards' stores open.
 ///
 /// # Errors
 /// [`StorageError::Disk`].
 pub async fn remove_gone_partitions<D: Disk>(
     disk: &D,
     data_dir: &Path,
+    is_wanted: impl Fn(&str) -> bool,
     topic_status: impl Fn(Uuid) -> TopicStatus,
 ) -> Result<StrayReport, StorageError> {
     let mut report = StrayReport::default();
@@ -168,6 +144,9 @@ pub async fn remove_gone_partitions<D: Disk>(
         let directory = topics.join(&entry.name);
         if entry.name.ends_with(DELETED_SUFFIX) && entry.name.contains('.') && is_doomed_name(&entry.name) {
             remove_doomed(disk, &directory).await?;
+            continue;
+        }
+        if is_wanted(&entry.name) {
             continue;
         }
         match read_metadata(disk, &directory).await? {
@@ -196,8 +175,7 @@ mod tests {
 
     #[test]
     fn topic_ids_are_written_as_kafka_writes_them() {
-        // org.apache.kafka.common.Uuid: METADATA_TOPIC_ID is 0, 1.
-        assert_eq!(kafka_id(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(metadata_text(Uuid::from_u128(1)), "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n");
         for id in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
             let id = Uuid::from_u128(id);
             assert_eq!(parse_metadata(metadata_text(id).as_bytes()), Some(id));

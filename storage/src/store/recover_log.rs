@@ -15,12 +15,12 @@ use crate::{
     store::{
         checkpoint::PartitionCheckpoint,
         config::TopicStatus,
-        partition_dir::{kafka_id, read_metadata, remove_directory},
+        partition_dir::{read_metadata, remove_directory},
         writer::producer_of_view,
     },
     types::{LeaderEpoch, Offset},
 };
-use protocol::records::BatchView;
+use protocol::{records::BatchView, uuid_text};
 use std::ops::ControlFlow;
 
 /// Why a partition cannot be opened.
@@ -137,7 +137,7 @@ impl<D: Disk> LogInner<D> {
                 return Ok(Vec::new());
             }
             Some(other) => {
-                let what = format!("{} belongs to topic id {}", directory.display(), kafka_id(other));
+                let what = format!("{} belongs to topic id {}", directory.display(), uuid_text(other));
                 return Err(LogFault::Damaged(what));
             }
             None => {

@@ -247,11 +247,10 @@ impl<D: Disk> ShardStore<D> {
         self.shared.has_room()
     }
 
-    /// Waits until there is room, or the store has failed or closes.
+    /// Waits until there is room, or the store takes nothing at all: then waiting is of no use.
     pub async fn wait_for_room(&self) {
         let shared = self.shared.clone();
-        let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
-        shared.room.wait_until(|| is_over() || shared.has_room()).await;
+        shared.room.wait_until(|| shared.check_writable().is_err() || shared.has_room()).await;
     }
 
     /// To be called about every second: tells the time, looks at the free space, and has old data flushed.
@@ -287,6 +286,10 @@ impl<D: Disk> ShardStore<D> {
             );
         }
         shared.switches.low_space.set(is_low.then_some(free));
+        shared.free_bytes.set(free);
+        if is_low && !was_low {
+            shared.room.notify_all();
+        }
         Ok(())
     }
 
@@ -349,6 +352,7 @@ impl<D: Disk> ShardStore<D> {
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
         let counters = &shared.counters;
+        let pressure = shared.journal.pressure();
         let mut stats = StoreStats {
             cache_bytes: shared.cache.borrow().retained_bytes(),
             pinned_bytes: shared.cache.borrow().pinned_bytes(),
@@ -361,6 +365,8 @@ impl<D: Disk> ShardStore<D> {
             cache_reads: counters.cache_reads.get(),
             cold_reads: counters.cold_reads.get(),
             is_low_on_space: shared.switches.low_space.get().is_some(),
+            free_bytes: shared.free_bytes.get(),
+            journal_used_ratio: pressure.used_bytes as f64 / pressure.capacity_bytes as f64,
             ..StoreStats::default()
         };
         for log in shared.logs.borrow().iter().flatten() {

@@ -67,6 +67,8 @@ pub(crate) struct Shared<D: Disk> {
     pub released: Cell<u64>,
     /// The clock as the shell last told it. Milliseconds.
     pub now_ms: Cell<i64>,
+    /// Free space when it was last looked at. Bytes.
+    pub free_bytes: Cell<u64>,
     /// When data began to wait for a flush. Milliseconds.
     pub dirty_since_ms: Cell<Option<i64>>,
     /// Wakes the flusher.
@@ -95,6 +97,7 @@ impl<D: Disk> Shared<D> {
             durable: Cell::new(0),
             released: Cell::new(0),
             now_ms: Cell::new(now_ms),
+            free_bytes: Cell::default(),
             dirty_since_ms: Cell::new(None),
             flush_wanted: Notify::default(),
             room: Notify::default(),

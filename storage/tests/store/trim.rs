@@ -6,7 +6,7 @@ use std::rc::Rc;
 use storage::{
     AppendError, LeaderEpoch, LogConfig, Offset, PartitionSpec, ReadError, WakeSignal,
     disk::{SimDisk, sim::Survival},
-    store::{TopicStatus, remove_gone_partitions},
+    store::{StrayReport, TopicStatus, remove_gone_partitions},
 };
 
 /// A store whose partition has 100 batches of about 1 KiB with timestamps `NOW`, `NOW` + 10, …, all in segments.
@@ -164,8 +164,12 @@ fn directories_of_gone_topics_are_removed_and_unknown_ones_left_alone() {
         let disk = SimDisk::new(6);
         let (run, _, _) = filled(&disk, small_log_config());
         run.shutdown();
-        let found =
-            futures::executor::block_on(remove_gone_partitions(&disk, DATA.as_ref(), |_| status)).unwrap();
+        let look = |is_wanted: bool| {
+            let looked = remove_gone_partitions(&disk, DATA.as_ref(), move |_| is_wanted, |_| status);
+            futures::executor::block_on(looked).unwrap()
+        };
+        assert_eq!(look(true), StrayReport::default());
+        let found = look(false);
         assert_eq!(found.removed.len(), 1 - left);
         assert_eq!(found.unknown.len(), usize::from(status == TopicStatus::Unknown));
         let files = disk.files().iter().filter(|f| f.starts_with("/data/topics")).count();

@@ -11,7 +11,9 @@ pub enum ClientError {
     #[error("no broker to start from: give --bootstrap host:port")]
     NoBootstrap,
     /// No connection could be made.
-    #[error("cannot reach {address}: {source}. Is a broker listening there? (--bootstrap, BROKER_BOOTSTRAP)")]
+    #[error(
+        "cannot reach {address}: {source}. Is a broker listening there? (--bootstrap, BOOTSTRAP_SERVERS)"
+    )]
     Connect {
         /// Where to.
         address: String,

@@ -60,7 +60,7 @@ pub struct GlobalArgs {
         long,
         short,
         global = true,
-        env = "BROKER_BOOTSTRAP",
+        env = "BOOTSTRAP_SERVERS",
         default_value = "127.0.0.1:9092",
         value_delimiter = ','
     )]

@@ -9,6 +9,7 @@ use protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use protocol::messages::delete_topics::DeleteTopicState;
 use protocol::messages::describe_configs::DescribeConfigsResource;
 use protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest};
+use protocol::uuid_text;
 use serde_json::json;
 
 use super::table::write_table;
@@ -146,7 +147,7 @@ fn list(client: &mut Client, internal: bool, json: bool, out: &mut dyn Write) ->
             .iter()
             .map(|topic| {
                 json!({
-                    "name": topic.name, "id": topic.id.to_string(), "internal": topic.is_internal,
+                    "name": topic.name, "id": uuid_text(topic.id), "internal": topic.is_internal,
                     "partitions": topic.partitions.len(), "replication_factor": replication(topic),
                 })
             })
@@ -157,7 +158,7 @@ fn list(client: &mut Client, internal: bool, json: bool, out: &mut dyn Write) ->
         .iter()
         .map(|topic| {
             let partitions = topic.partitions.len().to_string();
-            vec![topic.name.clone(), partitions, replication(topic).to_string(), topic.id.to_string()]
+            vec![topic.name.clone(), partitions, replication(topic).to_string(), uuid_text(topic.id)]
         })
         .collect();
     write_table(out, &["TOPIC", "PARTITIONS", "REPLICAS", "ID"], &rows).map_err(CtlError::stdout)
@@ -182,7 +183,7 @@ fn describe(client: &mut Client, name: &str, json: bool, out: &mut dyn Write) ->
             })
             .collect();
         let value = json!({
-            "name": topic.name, "id": topic.id.to_string(), "internal": topic.is_internal,
+            "name": topic.name, "id": uuid_text(topic.id), "internal": topic.is_internal,
             "configs": configs, "partitions": partitions,
         });
         return writeln!(out, "{value}").map_err(CtlError::stdout);
@@ -206,7 +207,13 @@ fn describe(client: &mut Client, name: &str, json: bool, out: &mut dyn Write) ->
         })
         .collect();
     let write = |out: &mut dyn Write| -> std::io::Result<()> {
-        writeln!(out, "topic {}   id {}   {} partitions", topic.name, topic.id, topic.partitions.len())?;
+        writeln!(
+            out,
+            "topic {}   id {}   {} partitions",
+            topic.name,
+            uuid_text(topic.id),
+            topic.partitions.len()
+        )?;
         for (name, value) in &configs {
             writeln!(out, "  {name} = {value}")?;
         }

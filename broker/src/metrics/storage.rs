@@ -1,0 +1,42 @@
+//! The figures of a shard's store as metrics.
+
+use storage::StoreStats;
+
+use super::Samples;
+
+/// Adds the figures of one shard; `appends_waiting` of its appends wait for room.
+pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples: &mut Samples) {
+    let labels = [("shard", shard)];
+    let gauges = [
+        ("log_partitions", "Partitions.", stats.partitions as f64),
+        ("log_offline_partitions", "Damaged partitions.", stats.offline_partitions as f64),
+        ("log_bytes", "Size of all partitions.", stats.log_bytes as f64),
+        ("cache_bytes", "Recent batches in memory.", stats.cache_bytes as f64),
+        ("cache_pinned_bytes", "Those that segments do not have yet.", stats.pinned_bytes as f64),
+        ("log_heap_bytes", "Memory of the partitions without the cache.", stats.partition_heap_bytes as f64),
+        ("log_open_files", "Open segment files.", stats.open_files as f64),
+        (
+            "journal_used_ratio",
+            "Share of the full journal that holds data which segments do not have yet.",
+            stats.journal_used_ratio,
+        ),
+        ("appends_waiting", "Appends that wait for the flusher.", appends_waiting as f64),
+        ("disk_low_space", "1 while produce is refused for want of space.", f64::from(stats.is_low_on_space)),
+        ("disk_free_bytes", "Free space of the data directory's file system.", stats.free_bytes as f64),
+    ];
+    for (name, help, value) in gauges {
+        samples.gauge(&format!("broker_{name}"), help, &labels, value);
+    }
+    let counters = [
+        ("appended_batches", "Batches appended.", stats.appended_batches),
+        ("appended_bytes", "Bytes appended.", stats.appended_bytes),
+        ("flush_rounds", "Rounds of the flusher.", stats.flush_rounds),
+        ("flushed_bytes", "Bytes written to segments.", stats.flushed_bytes),
+        ("segment_syncs", "Segment files synced.", stats.segment_syncs),
+        ("cache_reads", "Reads served from memory.", stats.cache_reads),
+        ("cold_reads", "Reads of segment files and of what was read ahead.", stats.cold_reads),
+    ];
+    for (name, help, value) in counters {
+        samples.counter(&format!("broker_{name}_total"), help, &labels, value);
+    }
+}
