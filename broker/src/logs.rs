@@ -74,7 +74,7 @@ pub async fn remove_deleted(
         let name = topic.name.to_string();
         (0..topic.indexed_partitions().count()).map(move |partition| format!("{name}-{partition}"))
     };
-    let wanted: HashSet<String> = image.topics().flat_map(names).collect();
+    let wanted: HashSet<String> = image.topics().flat_map(|topic| names(topic)).collect();
     let status = |topic_id| topic_status(image, topic_id);
     let found =
         storage::store::remove_gone_partitions(disk, data_dir, |name| wanted.contains(name), status).await?;
