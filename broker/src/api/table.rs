@@ -53,6 +53,8 @@ served! {
     InitProducerId 0..=5 by init_producer_id;
     /// Consumers find out whether their leader has lost records.
     OffsetForLeaderEpoch 2..=4 by offset_for_leader_epoch;
+    /// Of topics and of this broker.
+    DescribeConfigs 1..=4 by describe_configs;
     /// Admin clients fall back to Metadata without it.
     DescribeCluster 0..=2 by describe_cluster;
     /// Admin clients fall back to Metadata without it.

@@ -4,10 +4,12 @@
 //! - [`values`]: the types of settings, how they are written and what is allowed;
 //! - [`sources`]: `broker.toml`, `BROKER_*` variables and flags, merged in that order (flags win);
 //! - [`flags`]: the command line;
+//! - [`kafka_names`]: the settings that Kafka has too, under its names;
 //! - [`example`]: the commented file that `--print-config` writes.
 
 pub mod example;
 pub mod flags;
+pub mod kafka_names;
 pub mod settings;
 pub mod sources;
 pub mod values;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use coord::config::ConfigType;
+
 use super::values::{ByteSize, Cores, Durability, HostPort, LogFormat, Value};
 
 /// One row of the table made from [`Config`]: what loading, checking and the example file need to know.
@@ -16,6 +18,10 @@ pub struct Setting {
     pub set: fn(&mut Config, &str) -> Result<(), String>,
     /// The value in the struct as TOML.
     pub get: fn(&Config) -> String,
+    /// The value in the struct as clients are told it; none if it is absent.
+    pub text: fn(&Config) -> Option<String>,
+    /// The value's type as clients are told it.
+    pub kind: ConfigType,
 }
 
 /// Writes the struct, its defaults and the table [`SETTINGS`] from one list, so that they cannot disagree.
@@ -42,6 +48,8 @@ macro_rules! settings {
             doc: &[$($doc),+],
             set: |config, text| <$type as Value>::read(text).map(|value| config.$name = value),
             get: |config| config.$name.to_toml(),
+            text: |config| config.$name.to_text(),
+            kind: <$type as Value>::KIND,
         },)*];
     };
 }

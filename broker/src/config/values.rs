@@ -4,16 +4,22 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use coord::config::ConfigType;
+
 /// A type that a setting can have: read from text, written back as a TOML value.
 pub trait Value: Sized {
     /// Reads the value; the error says what is allowed.
     fn read(text: &str) -> Result<Self, String>;
     /// The value as it stands in a TOML file.
     fn to_toml(&self) -> String;
+    /// The value as clients are told it; none if it is absent.
+    fn to_text(&self) -> Option<String>;
+    /// The type as clients are told it.
+    const KIND: ConfigType;
 }
 
 macro_rules! integer_value {
-    ($($integer:ty),*) => {$(
+    ($($integer:ty: $kind:ident),*) => {$(
         impl Value for $integer {
             fn read(text: &str) -> Result<Self, String> {
                 text.trim().replace('_', "").parse().map_err(|_| {
@@ -23,10 +29,14 @@ macro_rules! integer_value {
             fn to_toml(&self) -> String {
                 self.to_string()
             }
+            fn to_text(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+            const KIND: ConfigType = ConfigType::$kind;
         }
     )*};
 }
-integer_value!(i32, i64, u32, u64, usize);
+integer_value!(i32: Int, i64: Long, u32: Int, u64: Long, usize: Long);
 
 impl Value for bool {
     fn read(text: &str) -> Result<Self, String> {
@@ -39,6 +49,10 @@ impl Value for bool {
     fn to_toml(&self) -> String {
         self.to_string()
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+    const KIND: ConfigType = ConfigType::Boolean;
 }
 
 impl Value for String {
@@ -48,6 +62,10 @@ impl Value for String {
     fn to_toml(&self) -> String {
         quoted(self)
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.clone())
+    }
+    const KIND: ConfigType = ConfigType::String;
 }
 
 impl Value for PathBuf {
@@ -57,6 +75,10 @@ impl Value for PathBuf {
     fn to_toml(&self) -> String {
         quoted(&self.display().to_string())
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.display().to_string())
+    }
+    const KIND: ConfigType = ConfigType::String;
 }
 
 /// An optional value is written as an empty string when it is absent.
@@ -67,6 +89,10 @@ impl<T: Value> Value for Option<T> {
     fn to_toml(&self) -> String {
         self.as_ref().map_or_else(|| "\"\"".into(), Value::to_toml)
     }
+    fn to_text(&self) -> Option<String> {
+        self.as_ref().and_then(Value::to_text)
+    }
+    const KIND: ConfigType = T::KIND;
 }
 
 fn quoted(text: &str) -> String {
@@ -96,6 +122,10 @@ impl Value for HostPort {
     fn to_toml(&self) -> String {
         quoted(&self.to_string())
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+    const KIND: ConfigType = ConfigType::String;
 }
 
 impl fmt::Display for HostPort {
@@ -134,6 +164,10 @@ impl Value for ByteSize {
     fn to_toml(&self) -> String {
         quoted(&self.to_string())
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+    const KIND: ConfigType = ConfigType::Long;
 }
 
 impl fmt::Display for ByteSize {
@@ -183,6 +217,10 @@ impl Value for Cores {
     fn to_toml(&self) -> String {
         quoted(&self.to_string())
     }
+    fn to_text(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+    const KIND: ConfigType = ConfigType::String;
 }
 
 impl fmt::Display for Cores {
@@ -219,6 +257,10 @@ macro_rules! word_value {
             fn to_toml(&self) -> String {
                 quoted(&self.to_string())
             }
+            fn to_text(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+            const KIND: ConfigType = ConfigType::String;
         }
 
         impl fmt::Display for $name {
