@@ -1,6 +1,6 @@
 //! The requests that are served: the one place that says which, in which versions, and by which handler.
 //!
-//! Versions are those of Kafka 4.1. Clients infer the broker's version from this table, so a row is complete or absent.
+//! `docs/protocol.md` lists the same for people. Versions are those of Kafka 4.1. Clients infer the broker's version from this table, so a row is complete or absent.
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
