@@ -374,6 +374,7 @@ impl ShardTask {
             append_queue: AppendQueue::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&info), id.0, info.shards())),
             is_closing: Cell::new(false),
+            is_draining: watch::Sender::new(false),
         });
         shard.mesh.attach(&shard);
         runtime::spawn(shard.mesh.run());
@@ -411,6 +412,7 @@ impl ShardTask {
             admin.set_ready(false);
         }
         accepting.stop();
+        shard.is_draining.send_replace(true);
         net.drain(Duration::from_millis(info.config.shutdown_timeout_ms)).await;
         reached(Phase::Draining);
 

@@ -12,6 +12,7 @@ use coord::metadata::MetadataImage;
 use coord::types::BrokerId;
 use storage::TopicIdPartition;
 use storage::disk::DirectDisk;
+use tokio::sync::watch;
 
 use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
@@ -104,6 +105,8 @@ pub struct Shard {
     pub fetch_sessions: RefCell<FetchSessions>,
     /// Set when the shard is being shut down.
     pub is_closing: Cell<bool>,
+    /// Becomes true when no more requests are taken: whoever waits for data answers with what there is.
+    pub is_draining: watch::Sender<bool>,
 }
 
 impl HasMesh for Shard {

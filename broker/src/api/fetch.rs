@@ -6,10 +6,11 @@
 //! Source: KIP-227 (sessions), KIP-320 and KIP-595 (epochs), KIP-516 (topic ids), `KafkaApis.handleFetchRequest`, `DelayedFetch`.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures::future::{join_all, select_all};
+use futures::future::{Either, join_all, select, select_all};
 use protocol::ErrorCode;
 use protocol::messages::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -123,7 +124,7 @@ async fn read_or_wait(
         drop(results);
         let missing = wait.min_bytes - bytes;
         if !wait_for_bytes(shard, &groups, limits.isolation, &have, missing, left).await {
-            // Time is over: one last look.
+            // No more waiting: one last look.
             bytes_before = Some(usize::MAX);
             continue;
         }
@@ -176,7 +177,7 @@ async fn read(shard: &Rc<Shard>, groups: &Groups, limits: ReadLimits, results: &
     }
 }
 
-/// Waits until the request is worth reading again; false if time is over first. `have` is what each group had when it was read.
+/// Waits until the request is worth reading again; false if time is over or the broker stops first. `have` is what each group had when it was read.
 ///
 /// With several shards each waits for an equal part of the missing bytes: when all of them are there, at least one shard has its part.
 async fn wait_for_bytes(
@@ -200,7 +201,9 @@ async fn wait_for_bytes(
         Box::pin(wait)
     });
     let waits: Vec<_> = waits.collect();
-    runtime::timeout(left, select_all(waits)).await.is_some()
+    let mut is_draining = shard.is_draining.subscribe();
+    let stopping = pin!(is_draining.wait_for(|is_draining| *is_draining));
+    matches!(runtime::timeout(left, select(select_all(waits), stopping)).await, Some(Either::Left(_)))
 }
 
 /// The limit holds for all shards together; each has kept it for itself.

@@ -212,9 +212,9 @@ impl<D: Disk> Shared<D> {
         self.room.notify_all();
         if self.needs_flush() {
             self.flush_wanted.notify_all();
-        } else {
-            self.evict();
         }
+        // Also while a flush is under way: buffers that go one by one are used again, those that go by the hundred are freed.
+        self.evict();
     }
 
     /// Drops released commits beyond the cache's bound.
