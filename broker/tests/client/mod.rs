@@ -1,5 +1,7 @@
 //! A client that speaks the protocol's messages to a broker.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -40,7 +42,17 @@ impl Client {
 
     /// Sends bytes; the next frame that comes back, or none if the connection is closed instead.
     pub fn call_raw(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.send_raw(frame);
+        self.receive_raw()
+    }
+
+    /// Sends bytes.
+    pub fn send_raw(&mut self, frame: &[u8]) {
         self.stream.write_all(frame).expect("the broker takes requests");
+    }
+
+    /// The next frame, or none if the connection is closed instead.
+    pub fn receive_raw(&mut self) -> Option<Vec<u8>> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];

@@ -102,10 +102,21 @@ pub enum SequenceCheck {
 }
 
 /// The producers of one partition. Few per partition as a rule, so a sorted vector: no memory at all while there are none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ProducerStates {
     entries: Vec<ProducerEntry>,
+    /// For each entry when [`ProducerStates::expire`] first saw it as it is; `None` if it has appended since. Records may carry any timestamp,
+    /// so expiry goes by this clock, and a restart begins it anew.
+    seen_ms: Vec<Option<i64>>,
 }
+
+impl PartialEq for ProducerStates {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for ProducerStates {}
 
 impl ProducerStates {
     /// Restores the state from entries that were stored; their order does not matter.
@@ -140,8 +151,14 @@ impl ProducerStates {
     /// Stores an entry in place of what was known about its producer.
     pub fn put(&mut self, entry: ProducerEntry) {
         match self.find(entry.producer_id) {
-            Ok(i) => self.entries[i] = entry,
-            Err(i) => self.entries.insert(i, entry),
+            Ok(i) => {
+                self.entries[i] = entry;
+                self.seen_ms[i] = None;
+            }
+            Err(i) => {
+                self.entries.insert(i, entry);
+                self.seen_ms.insert(i, None);
+            }
         }
     }
 
@@ -183,8 +200,10 @@ impl ProducerStates {
                 batches.push_back(remembered);
                 let (producer_id, producer_epoch) = (batch.producer_id, batch.producer_epoch);
                 self.entries.insert(i, ProducerEntry { producer_id, producer_epoch, batches });
+                self.seen_ms.insert(i, None);
             }
             Ok(i) => {
+                self.seen_ms[i] = None;
                 let entry = &mut self.entries[i];
                 if batch.producer_epoch != entry.producer_epoch {
                     entry.producer_epoch = batch.producer_epoch;
@@ -198,12 +217,18 @@ impl ProducerStates {
         }
     }
 
-    /// Forgets producers that have not appended since `now_ms - expiration_ms`. Answers how many.
+    /// Forgets producers that have not appended for `expiration_ms`, as far as calls of this function can tell. Answers how many.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.entries.len();
-        self.entries.retain(|e| now_ms.saturating_sub(e.last_timestamp_ms()) < expiration_ms);
+        let mut is_idle = self.seen_ms.iter_mut().map(|seen_ms| {
+            let since_ms = *seen_ms.get_or_insert(now_ms);
+            now_ms.saturating_sub(since_ms) >= expiration_ms
+        });
+        self.entries.retain(|_| !is_idle.next().expect("one for each entry"));
+        self.seen_ms
+            .retain(|seen_ms| seen_ms.is_none_or(|since_ms| now_ms.saturating_sub(since_ms) < expiration_ms));
         if self.entries.is_empty() {
-            self.entries = Vec::new();
+            *self = Self::default();
         }
         before - self.entries.len()
     }
@@ -212,7 +237,8 @@ impl ProducerStates {
     pub fn heap_bytes(&self) -> usize {
         let batches: usize =
             self.entries.iter().map(|e| e.batches.capacity() * size_of::<RememberedBatch>()).sum();
-        self.entries.capacity() * size_of::<ProducerEntry>() + batches
+        let seen = self.seen_ms.capacity() * size_of::<Option<i64>>();
+        self.entries.capacity() * size_of::<ProducerEntry>() + seen + batches
     }
 
     fn find(&self, id: ProducerId) -> Result<usize, usize> {
@@ -315,8 +341,12 @@ mod tests {
     fn producers_that_fell_silent_are_forgotten() {
         let mut log = Log::new();
         log.offer(0, 0, 1);
-        assert_eq!(log.states.expire(99, 100), 0);
-        assert_eq!(log.states.expire(100, 100), 1);
+        assert_eq!(log.states.expire(5_000, 100), 0, "the records' old timestamps do not count");
+        assert_eq!(log.states.expire(5_099, 100), 0);
+        log.offer(0, 1, 1);
+        assert_eq!(log.states.expire(5_100, 100), 0, "it has appended");
+        assert_eq!(log.states.expire(5_199, 100), 0);
+        assert_eq!(log.states.expire(5_200, 100), 1);
         assert!(log.states.is_empty());
     }
 
