@@ -173,7 +173,7 @@ fn broker_config<'a>(setting: &'a BrokerSetting, wanted: &Wanted<'_>) -> Describ
         if setting.source != ConfigSource::Default {
             synonyms.push(synonym_result(setting.name, setting.value.clone(), setting.source));
         }
-        if setting.default.is_some() || setting.source == ConfigSource::Default {
+        if setting.default.is_some() {
             synonyms.push(synonym_result(setting.name, setting.default.clone(), ConfigSource::Default));
         }
     }
@@ -378,7 +378,8 @@ mod tests {
                 assert_eq!((partitions.value.as_deref(), partitions.config_source), (Some("3"), 4));
                 let values: Vec<_> = partitions.synonyms.iter().map(|s| s.value.as_deref()).collect();
                 assert_eq!(values, [Some("3"), Some("1")]);
-                assert_eq!(config(own, "broker.rack").value, None);
+                let rack = config(own, "broker.rack");
+                assert_eq!((rack.value.as_deref(), rack.config_source, rack.synonyms.len()), (None, 5, 0));
                 assert_eq!((cluster.error_code, cluster.configs.len()), (0, 0));
             });
         }

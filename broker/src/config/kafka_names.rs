@@ -97,8 +97,9 @@ fn topic_default(
     });
     let written = config.topic_defaults.get(synonym.name).cloned();
     let is_written = written.is_some();
-    let mut row =
-        BrokerSetting::new(synonym.name, definition.kind, written.or_else(|| default.clone()), default);
+    // Hours and minutes are 32 bits in Kafka, though the milliseconds that they come to are 64.
+    let kind = if synonym.factor > 1 { ConfigType::Int } else { definition.kind };
+    let mut row = BrokerSetting::new(synonym.name, kind, written.or_else(|| default.clone()), default);
     if is_written {
         row.source = ConfigSource::StaticBroker;
     }
@@ -133,11 +134,15 @@ mod tests {
         assert_eq!(create.source, ConfigSource::Default);
         let retention = |unit: &str| {
             let row = find(&all, &format!("log.retention.{unit}"));
-            (row.value, row.default, row.source)
+            (row.value, row.default, row.source, row.kind)
         };
-        assert_eq!(retention("ms"), (None, None, ConfigSource::Default));
-        assert_eq!(retention("minutes"), (Some("5".into()), None, ConfigSource::StaticBroker));
-        assert_eq!(retention("hours"), (Some("168".into()), Some("168".into()), ConfigSource::Default));
+        let week = || Some("168".to_owned());
+        assert_eq!(retention("ms"), (None, None, ConfigSource::Default, ConfigType::Long));
+        assert_eq!(
+            retention("minutes"),
+            (Some("5".into()), None, ConfigSource::StaticBroker, ConfigType::Int)
+        );
+        assert_eq!(retention("hours"), (week(), week(), ConfigSource::Default, ConfigType::Int));
     }
 
     #[test]
