@@ -11,6 +11,7 @@ use protocol::ErrorCode;
 use protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use protocol::messages::describe_cluster::DescribeClusterRequest;
+use protocol::messages::describe_configs::{DescribeConfigsRequest, DescribeConfigsResource};
 use protocol::messages::describe_topic_partitions::{Cursor, DescribeTopicPartitionsRequest};
 use protocol::messages::find_coordinator::FindCoordinatorRequest;
 use protocol::messages::init_producer_id::InitProducerIdRequest;
@@ -217,6 +218,39 @@ fn producer_ids_are_never_given_twice_not_even_after_kill_9() {
         assert_eq!(error, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         dir = broker.kill();
     }
+}
+
+#[test]
+fn configs_of_topics_and_of_the_broker_are_described() {
+    let broker =
+        RunningBroker::start(&["--cores", "0-1", "--node-id", "3", "--set", "log.segment.bytes=2000000"]);
+    let mut client = Client::new(&broker);
+    let config = CreatableTopicConfig {
+        name: "retention.ms".into(),
+        value: Some("1000".into()),
+        ..Default::default()
+    };
+    create(&mut client, vec![CreatableTopic { configs: vec![config], ..new_topic("t", 1) }]);
+    let resource = |resource_type, name: &'static str| DescribeConfigsResource {
+        resource_type,
+        resource_name: name.into(),
+        configuration_keys: None,
+        ..Default::default()
+    };
+    let request =
+        DescribeConfigsRequest { resources: vec![resource(2, "t"), resource(4, "3")], ..Default::default() };
+    client.call(&request, 4, |response| {
+        let found = |resource: usize, name: &str| {
+            let mut configs = response.results[resource].configs.iter();
+            let config = configs.find(|config| config.name == name).unwrap_or_else(|| panic!("{name}"));
+            (config.value.as_deref().unwrap_or("").to_owned(), config.config_source, config.read_only)
+        };
+        assert_eq!(found(0, "retention.ms"), ("1000".to_owned(), 1, false));
+        assert_eq!(found(0, "segment.bytes"), ("2000000".to_owned(), 4, false));
+        assert_eq!(found(1, "log.segment.bytes"), ("2000000".to_owned(), 4, true));
+        assert_eq!(found(1, "node.id"), ("3".to_owned(), 4, true));
+        assert_eq!(found(1, "advertised.listeners").0, format!("PLAINTEXT://{}", broker.kafka));
+    });
 }
 
 #[test]
