@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::BenchError;
+use crate::executor;
 use crate::limits::{Limits, LimitsArgs};
 use crate::report::{OutputArgs, live_line};
 use crate::stats::{Collector, Interval, Point};
@@ -99,10 +100,63 @@ pub enum Event {
     Ended,
 }
 
+/// The workers of a run, one on each core, and how they are listened to.
+pub struct Crew<'a> {
+    /// On which cores, and whether they sleep.
+    pub target: &'a TargetArgs,
+    /// There are no more workers than partitions.
+    pub partitions: usize,
+    /// Seconds that do not count.
+    pub warmup_seconds: u64,
+    /// Whether to show no live line.
+    pub quiet: bool,
+    /// Whether records have a latency.
+    pub latency: bool,
+}
+
+impl Crew<'_> {
+    /// Runs `work` on each core, with what `setup` makes for it from its number, the number of workers, and its ends of both channels. Returns
+    /// what was gathered while they ran, and what each left at its end.
+    pub fn run<S, F, E>(
+        &self,
+        mut setup: impl FnMut(usize, usize, Sender<Event>, Receiver<Clock>) -> S,
+        work: fn(S) -> F,
+    ) -> Result<(Collector, Vec<E>), BenchError>
+    where
+        S: Send + 'static,
+        F: Future<Output = Result<E, BenchError>> + 'static,
+        E: Send + 'static,
+    {
+        let mut cores = self.target.cores()?;
+        cores.truncate(self.partitions);
+        let (events_in, events) = mpsc::channel();
+        let mut starters = Vec::new();
+        let mut threads = Vec::new();
+        for (number, core) in cores.iter().enumerate() {
+            let (starter, start) = mpsc::channel();
+            let setup = setup(number, cores.len(), events_in.clone(), start);
+            let ended = events_in.clone();
+            threads.push(executor::spawn(*core, self.target.spin(), move || async move {
+                let outcome = work(setup).await;
+                // A send fails only when the run was given up.
+                let _ = ended.send(Event::Ended);
+                outcome
+            })?);
+            starters.push(starter);
+        }
+        drop(events_in);
+        let collector = conduct(cores.len(), self.warmup_seconds, events, starters, self.quiet, self.latency);
+        let died = |error| BenchError::Option(format!("a worker died: {error}"));
+        let ends: Result<Vec<E>, BenchError> =
+            threads.into_iter().map(|thread| thread.join().map_err(died)?).collect();
+        Ok((collector, ends?))
+    }
+}
+
 /// Waits until all workers are ready, starts them at one moment, and gathers their seconds until the last has ended.
 ///
 /// A worker that fails before the start ends without `Ready`; then nobody is started.
-pub fn conduct(
+fn conduct(
     workers: usize,
     warmup_seconds: u64,
     events: Receiver<Event>,

@@ -11,13 +11,12 @@ mod session;
 mod tally;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::client::{Topic, connect_any, describe_topic};
 use crate::error::BenchError;
 use crate::executor;
-use crate::load::{TargetArgs, WithLimitsArgs, check_outputs, conduct};
+use crate::load::{Crew, TargetArgs, WithLimitsArgs, check_outputs};
 use crate::report::{OutputArgs, Report};
 use crate::stats::INTERVAL_NS;
 use crate::units;
@@ -130,28 +129,22 @@ pub fn run(args: &ConsumeArgs) -> Result<(), BenchError> {
 
 fn measure(args: &ConsumeArgs) -> Result<(Report, WorkerEnd), BenchError> {
     let topic = executor::run(find(args))??;
-    let mut cores = args.target.cores()?;
-    cores.truncate(topic.partitions.len());
     let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let (events_in, events) = mpsc::channel();
-    let mut starters = Vec::new();
-    let mut threads = Vec::new();
-    for (number, core) in cores.iter().enumerate() {
-        let (starter, start) = mpsc::channel();
-        let mine = topic.partitions.iter().skip(number).step_by(cores.len()).map(|info| info.index).collect();
-        let setup = WorkerSetup { args: args.clone(), partitions: mine, events: events_in.clone(), start };
-        threads.push(executor::spawn(*core, args.target.spin(), move || run::run_worker(setup))?);
-        starters.push(starter);
-    }
-    drop(events_in);
     let latency = args.from == Start::Tail;
-    let collector = conduct(cores.len(), args.warmup_seconds(), events, starters, args.output.quiet, latency);
+    let crew = Crew {
+        target: &args.target,
+        partitions: topic.partitions.len(),
+        warmup_seconds: args.warmup_seconds(),
+        quiet: args.output.quiet,
+        latency,
+    };
+    let setup = |number, workers, events, start| {
+        let mine = topic.partitions.iter().skip(number).step_by(workers).map(|info| info.index).collect();
+        WorkerSetup { args: args.clone(), partitions: mine, events, start }
+    };
+    let (collector, ends) = crew.run(setup, run::work)?;
     let mut end = WorkerEnd::default();
-    for thread in threads {
-        let ended =
-            thread.join().map_err(|error| BenchError::Option(format!("a worker died: {error}")))??;
-        end.add(ended);
-    }
+    ends.into_iter().for_each(|ended| end.add(ended));
     let warmup_ns = args.warmup_seconds() * INTERVAL_NS;
     // Reading to the end ends with its last record, not with the second in which it lay.
     let measured_ns = match (args.from, args.duration) {

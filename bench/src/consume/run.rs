@@ -83,16 +83,8 @@ struct Worker {
     restart: Cell<bool>,
 }
 
-/// Runs a worker to its end, and says so.
-pub async fn run_worker(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
-    let events = setup.events.clone();
-    let outcome = work(setup).await;
-    // A send fails only when the run was given up.
-    let _ = events.send(Event::Ended);
-    outcome
-}
-
-async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
+/// Runs a worker to its end.
+pub async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
     let WorkerSetup { args, partitions, events, start } = setup;
     let mut control = connect_any(&args.target.bootstrap).await?;
     let topic = find_topic(&mut control, &args.target.topic).await?;

@@ -20,7 +20,6 @@ mod worker;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use protocol::compression::Compression;
@@ -28,7 +27,7 @@ use protocol::compression::Compression;
 use crate::client::{Topic, connect_any, ensure_topic};
 use crate::error::BenchError;
 use crate::executor;
-use crate::load::{TargetArgs, WithLimitsArgs, check_outputs, conduct};
+use crate::load::{Crew, TargetArgs, WithLimitsArgs, check_outputs};
 use crate::report::{OutputArgs, Report};
 use crate::stats::INTERVAL_NS;
 use crate::units::{self, Rate};
@@ -171,26 +170,19 @@ pub fn run(args: &ProduceArgs) -> Result<(), BenchError> {
 /// Makes the load and returns what came of it.
 fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
     let topic = executor::run(prepare(args))??;
-    let mut cores = args.target.cores()?;
-    cores.truncate(topic.partitions.len());
     let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let (events_in, events) = mpsc::channel();
-    let mut starters = Vec::new();
-    let mut threads = Vec::new();
-    for (number, core) in cores.iter().enumerate() {
-        let (starter, start) = mpsc::channel();
-        let setup = WorkerSetup::new(args, &topic, number, cores.len(), events_in.clone(), start);
-        threads.push(executor::spawn(*core, args.target.spin(), move || run::run_worker(setup))?);
-        starters.push(starter);
-    }
-    drop(events_in);
-    let collector = conduct(cores.len(), args.warmup_seconds(), events, starters, args.output.quiet, true);
+    let crew = Crew {
+        target: &args.target,
+        partitions: topic.partitions.len(),
+        warmup_seconds: args.warmup_seconds(),
+        quiet: args.output.quiet,
+        latency: true,
+    };
+    let setup =
+        |number, workers, events, start| WorkerSetup::new(args, &topic, number, workers, events, start);
+    let (collector, ends) = crew.run(setup, run::work)?;
     let mut end = WorkerEnd::default();
-    for thread in threads {
-        let ended =
-            thread.join().map_err(|error| BenchError::Option(format!("a worker died: {error}")))??;
-        end.add(&ended);
-    }
+    ends.iter().for_each(|ended| end.add(ended));
     let measured_ns = end.last_completion_ns.max(args.end_ns()) - args.warmup_seconds() * INTERVAL_NS;
     let mut report =
         Report::new("produce", started_unix_ms, &collector, measured_ns as f64 / INTERVAL_NS as f64, true);

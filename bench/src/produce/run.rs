@@ -133,16 +133,8 @@ impl Lanes {
     }
 }
 
-/// Runs a worker to its end, and says so.
-pub async fn run_worker(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
-    let events = setup.events.clone();
-    let outcome = work(setup).await;
-    // A send fails only when the run was given up.
-    let _ = events.send(Event::Ended);
-    outcome
-}
-
-async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
+/// Runs a worker to its end.
+pub async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
     let WorkerSetup { args, topic, shares, keys, part, events, start } = setup;
     let lanes =
         Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
