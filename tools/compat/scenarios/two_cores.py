@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 
-from broker import Broker, Report
+from broker import Broker, Report, environment
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOPIC = "cores"
@@ -82,7 +82,7 @@ def main(data):
     cores = os.cpu_count()
     wanted = f"0-{max(7, cores)}"
     refused = subprocess.run([os.environ["BROKER_BIN"], "--cores", wanted, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", os.path.join(both.folder, "refused")],
-                             capture_output=True, text=True, timeout=30)
+                             env=environment(), capture_output=True, text=True, timeout=30)
     words = refused.stdout + refused.stderr
     report.check(refused.returncode != 0 and "cores" in words and wanted in words and "panicked" not in words and len(words) < 1500,
                  f"--cores {wanted} is refused: {words.strip()!r}")

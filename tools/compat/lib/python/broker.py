@@ -4,6 +4,7 @@ BROKER_BIN      the binary (lib/broker.sh builds it)
 BROKER_COMMAND  another way to start one, with {port}, {admin} and {data} in it, for a peer to compare with
 BROKER_ARGS     more arguments for the binary
 BROKER_TMP      where data goes (a real disk)
+BROKER_KEEP     when set, data and log of a broker stay there at the end, and the name is printed
 """
 
 import atexit
@@ -20,7 +21,7 @@ import time
 import ports
 import ready
 
-OUR_VARIABLES = {"BROKER_BIN", "BROKER_COMMAND", "BROKER_ARGS", "BROKER_TMP", "BROKER_READY_SECONDS"}
+OUR_VARIABLES = {"BROKER_BIN", "BROKER_COMMAND", "BROKER_ARGS", "BROKER_TMP", "BROKER_KEEP", "BROKER_READY_SECONDS"}
 START_SECONDS = 120
 STOP_SECONDS = 60
 
@@ -30,6 +31,11 @@ def quiet(client, config):
     logger = logging.getLogger("quiet")
     logger.setLevel(logging.CRITICAL + 1)
     return client(config, logger=logger)
+
+
+def environment():
+    """For a broker, which takes variables named BROKER_* for settings: without the ones above."""
+    return {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
 
 
 class Broker:
@@ -52,10 +58,8 @@ class Broker:
     def start(self):
         """Seconds from exec to the first answer."""
         started = time.monotonic()
-        # The broker takes variables named BROKER_* for settings.
-        env = {name: value for name, value in os.environ.items() if name not in OUR_VARIABLES}
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while not ready.answers(self.bootstrap):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended with {self.process.returncode} while it started:\n{self.last_words()}")
@@ -103,7 +107,10 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if os.environ.get("BROKER_KEEP"):
+            print(f"kept: {self.folder}", flush=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Report:
