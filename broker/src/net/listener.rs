@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -16,6 +16,11 @@ use crate::config::HostPort;
 
 /// How long to wait when the process has no file descriptor left for a new connection.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
+
+/// The kernel closes the sockets of a killed process's io_uring a few milliseconds after the process is gone; who restarts a broker at once
+/// finds its port in use for that long. This is how long a port may take to become free.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Sockets bound to one address, one per shard, that do not listen yet.
 #[derive(Debug)]
@@ -29,12 +34,25 @@ pub struct Listeners {
 pub fn bind(address: &HostPort, shards: usize) -> io::Result<Listeners> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in (address.host.as_str(), address.port).to_socket_addrs()? {
-        match bind_all(candidate, shards) {
+        match patiently(PORT_PATIENCE, || bind_all(candidate, shards)) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => last_error = error,
         }
     }
     Err(last_error)
+}
+
+/// Repeats what finds its address in use, for a while.
+fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn bind_all(address: SocketAddr, shards: usize) -> io::Result<Listeners> {
@@ -127,5 +145,39 @@ async fn accept_all(net: Rc<Net>, listener: Rc<TcpListener>) {
         let stream = accepted.bind_to_executor();
         let (Ok(peer), Ok(())) = (peer, socket::set_up(&stream)) else { continue };
         crate::runtime::spawn(serve(net.clone(), stream, peer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_use() -> io::Error {
+        io::Error::from(io::ErrorKind::AddrInUse)
+    }
+
+    #[test]
+    fn a_port_that_the_kernel_has_not_let_go_of_yet_is_waited_for() {
+        let mut refusals = 3;
+        let outcome = patiently(Duration::from_secs(3600), || match refusals {
+            0 => Ok("bound"),
+            _ => {
+                refusals -= 1;
+                Err(in_use())
+            }
+        });
+        assert_eq!(outcome.ok(), Some("bound"));
+    }
+
+    #[test]
+    fn a_port_that_stays_in_use_and_any_other_problem_are_reported() {
+        let stays = patiently(Duration::ZERO, || Err::<(), _>(in_use()));
+        assert_eq!(stays.map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
+        let mut attempts = 0;
+        let other = patiently(Duration::from_secs(3600), || {
+            attempts += 1;
+            Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied))
+        });
+        assert_eq!((other.map_err(|e| e.kind()), attempts), (Err(io::ErrorKind::PermissionDenied), 1));
     }
 }
