@@ -6,7 +6,7 @@ use super::{
     entry::{Appended, CommitSeq, EntryHeader, FileSeq, JournalEvent, Pressure},
     format::{COMMIT_HEADER_BYTES, ENTRY_HEADER_BYTES, Identity},
     maintain,
-    ring::{Ring, UsedFile, max_payload_bytes},
+    ring::{RetiredFile, Ring, UsedFile, max_payload_bytes},
     scan::{self, Scan},
     signal::{Durable, Progress, Signal},
     writer,
@@ -90,9 +90,15 @@ impl<D: Disk> Journal<D> {
         let last = scan.last();
         let next_file_seq = FileSeq(scan.max_file_seq().0 + 1);
 
-        let mut used = Vec::new();
+        let (mut used, mut empty) = (Vec::new(), Vec::new());
         for file in scan.files() {
             let opened = maintain::open_ring_file(&disk, file.seq, file.path.clone(), file.bytes).await?;
+            if file.last == CommitSeq::NONE && !file.is_damaged {
+                // It was ready when the broker was killed. Kept until the files before it are released, it would be missed now, and the
+                // ring would grow with every crash.
+                empty.push(RetiredFile { file: Rc::new(opened), is_damaged: false });
+                continue;
+            }
             // A leftover of a write that nobody has synced is never taken for a place: appends go to other files.
             used.push(UsedFile {
                 file: Rc::new(opened),
@@ -110,7 +116,7 @@ impl<D: Disk> Journal<D> {
         for file in unsynced.drain(..) {
             file.file.sync_data().await?;
         }
-        let mut ring = Ring::new(used, Vec::new(), next_file_seq);
+        let mut ring = Ring::new(used, empty, next_file_seq);
         ring.release(scan.released());
         let inner = Rc::new(Inner {
             disk,

@@ -132,6 +132,27 @@ fn a_ring_that_is_released_in_time_goes_round_and_round_without_growing() {
 }
 
 #[test]
+fn a_ring_does_not_grow_with_the_number_of_crashes() {
+    let (mut disk, model) = (SimDisk::new(13), model());
+    for crash in 0..20 {
+        let shared = model.clone();
+        with_journal(&disk, config(), &model, move |journal, _| async move {
+            // As a recovery does when all is in segments.
+            release(&journal, &shared, journal.durable_end());
+            for i in 0..3 {
+                let entry = batch_of(partition(0), 3 * crash + i);
+                let appended = append_or_flush(&journal, &shared, entry, Durability::Sync, &[1; 100]).await;
+                journal.durable(appended.expect("room").commit).await.expect("a healthy disk");
+            }
+        })
+        .expect("promises kept");
+        disk = disk.crash(Survival::Nothing, 1);
+        let files = journal_files(&disk);
+        assert_eq!(files.len(), 2, "after crash {crash}: {files:?}");
+    }
+}
+
+#[test]
 fn thousands_of_waiters_are_woken_in_one_go_and_some_may_have_left() {
     let (disk, model) = (SimDisk::new(6), model());
     let shared = model.clone();
