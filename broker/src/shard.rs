@@ -159,7 +159,8 @@ impl Shard {
     pub async fn start(self: &Rc<Self>) -> Result<(), crate::Error> {
         let disk = DirectDisk::new(self.broker.data_dir(), FREE_BUFFER_BYTES)
             .await
-            .map_err(|error| crate::Error::Unsuitable(error.to_string()))?;
+            .map_err(|error| crate::Error::Unsuitable(error.to_string()))?
+            .observed_by(self.pulse.disk_observer());
         controller::start::load(self, disk.clone()).await?;
         let store = logs::open(self, disk).await?;
         assert!(self.store.set(store).is_ok(), "the logs are opened once");
@@ -247,7 +248,7 @@ impl Shard {
         );
         samples.gauge(
             "broker_requests_in_flight",
-            "Requests in progress.",
+            "Requests, calls between shards and disk operations in progress.",
             &labels,
             self.pulse.in_flight() as f64,
         );

@@ -1,10 +1,10 @@
 //! The real disk, in a glommio executor, in the temporary directory.
 
 use glommio::LocalExecutorBuilder;
-use std::{future::Future, path::PathBuf};
+use std::{cell::Cell, future::Future, path::PathBuf, rc::Rc};
 use storage::{
     LeaderEpoch, Offset, PartitionId, TopicIdPartition,
-    disk::{BLOCK, DirectDisk, Disk, DiskFile, OpenMode, zero_fill},
+    disk::{BLOCK, DirectDisk, Disk, DiskFile, DiskObserver, OpenMode, zero_fill},
     journal::{CommitSeq, Durability, EntryHeader, EntryKind, Journal, JournalConfig, JournalEvent},
     record_log::RecordLog,
 };
@@ -28,6 +28,46 @@ fn header(offset: i64) -> EntryHeader {
         last_offset: Offset(offset),
         leader_epoch: LeaderEpoch(0),
     }
+}
+
+/// Counts operations in progress, and those that have ended.
+#[derive(Debug, Default)]
+struct Counter {
+    in_progress: Cell<usize>,
+    ended: Cell<usize>,
+}
+
+impl DiskObserver for Counter {
+    fn begun(&self) {
+        self.in_progress.set(self.in_progress.get() + 1);
+    }
+
+    fn ended(&self) {
+        self.in_progress.set(self.in_progress.get() - 1);
+        self.ended.set(self.ended.get() + 1);
+    }
+}
+
+#[test]
+fn an_observer_is_told_of_the_beginning_and_end_of_every_operation() {
+    on_disk(|disk, dir| async move {
+        let counter = Rc::new(Counter::default());
+        let disk = disk.observed_by(counter.clone());
+        let file = disk.open(&dir.join("file"), OpenMode::CREATE_NEW).await.expect("created");
+        let buffer = disk.alloc(BLOCK).freeze();
+        let mut write = Box::pin(file.write_at(0, &buffer, BLOCK));
+        assert!(futures::poll!(&mut write).is_pending());
+        assert_eq!((counter.in_progress.get(), counter.ended.get()), (1, 1), "opened, and writing");
+        write.await.expect("written");
+        file.sync_data().await.expect("synced");
+        file.read_at(0, BLOCK).await.expect("read");
+        file.truncate(0).await.expect("truncated");
+        assert!(disk.open(&dir.join("none"), OpenMode::READ).await.is_err());
+        file.close().await.expect("closed");
+        disk.list(&dir).await.expect("listed");
+        disk.sync_dir(&dir).await.expect("synced");
+        assert_eq!((counter.in_progress.get(), counter.ended.get()), (0, 9));
+    });
 }
 
 #[test]

@@ -17,9 +17,10 @@ use crate::config::HostPort;
 /// How long to wait when the process has no file descriptor left for a new connection.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(100);
 
-/// The kernel closes the sockets of a killed process's io_uring a few milliseconds after the process is gone; who restarts a broker at once
-/// finds its port in use for that long. This is how long a port may take to become free.
-const PORT_PATIENCE: Duration = Duration::from_secs(2);
+/// The kernel closes the sockets of a killed process's io_uring some time after the process is gone: mostly within 10 ms, on a busy machine
+/// once after more than 2 s. Who restarts a broker at once finds its port in use for that long.
+const PORT_PATIENCE: Duration = Duration::from_secs(10);
+const PORT_NOTICE: Duration = Duration::from_millis(500);
 const PORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Sockets bound to one address, one per shard, that do not listen yet.
@@ -34,7 +35,8 @@ pub struct Listeners {
 pub fn bind(address: &HostPort, shards: usize) -> io::Result<Listeners> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in (address.host.as_str(), address.port).to_socket_addrs()? {
-        match patiently(PORT_PATIENCE, || bind_all(candidate, shards)) {
+        let refused = || tracing::info!(address = %candidate, "in use; waiting for it to become free");
+        match patiently(PORT_PATIENCE, refused, || bind_all(candidate, shards)) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => last_error = error,
         }
@@ -42,12 +44,20 @@ pub fn bind(address: &HostPort, shards: usize) -> io::Result<Listeners> {
     Err(last_error)
 }
 
-/// Repeats what finds its address in use, for a while.
-fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let deadline = Instant::now() + patience;
+/// Repeats what finds its address in use, for a while; tells once if that takes noticeably long.
+fn patiently<T>(
+    patience: Duration,
+    tell: impl FnOnce(),
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    let began = Instant::now();
+    let mut tell = Some(tell);
     loop {
         match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < patience => {
+                if let Some(tell) = tell.take_if(|_| began.elapsed() > PORT_NOTICE) {
+                    tell();
+                }
                 std::thread::sleep(PORT_PAUSE);
             }
             outcome => return outcome,
@@ -159,25 +169,33 @@ mod tests {
     #[test]
     fn a_port_that_the_kernel_has_not_let_go_of_yet_is_waited_for() {
         let mut refusals = 3;
-        let outcome = patiently(Duration::from_secs(3600), || match refusals {
-            0 => Ok("bound"),
-            _ => {
-                refusals -= 1;
-                Err(in_use())
-            }
-        });
+        let outcome = patiently(
+            Duration::from_secs(3600),
+            || (),
+            || match refusals {
+                0 => Ok("bound"),
+                _ => {
+                    refusals -= 1;
+                    Err(in_use())
+                }
+            },
+        );
         assert_eq!(outcome.ok(), Some("bound"));
     }
 
     #[test]
     fn a_port_that_stays_in_use_and_any_other_problem_are_reported() {
-        let stays = patiently(Duration::ZERO, || Err::<(), _>(in_use()));
+        let stays = patiently(Duration::ZERO, || (), || Err::<(), _>(in_use()));
         assert_eq!(stays.map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         let mut attempts = 0;
-        let other = patiently(Duration::from_secs(3600), || {
-            attempts += 1;
-            Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied))
-        });
+        let other = patiently(
+            Duration::from_secs(3600),
+            || (),
+            || {
+                attempts += 1;
+                Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied))
+            },
+        );
         assert_eq!((other.map_err(|e| e.kind()), attempts), (Err(io::ErrorKind::PermissionDenied), 1));
     }
 }

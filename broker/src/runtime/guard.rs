@@ -2,11 +2,16 @@
 //!
 //! glommio can park with ready tasks at hand (see [`super::executor::PREEMPT_TIMER`]); a wake from outside makes it look again. The guard wakes a
 //! shard that has requests in flight or messages in its inbox and has made no turn for a while, less and less often if that changes nothing, because a request may
-//! rightly wait (a parked fetch). Starting and stopping are work, too. A shard without work is left alone, so an idle broker stays idle.
+//! rightly wait (a parked fetch). Starting and stopping are work, too, and so are disk operations, whoever waits for them: recovery, the journal,
+//! the flusher. A shard without work is left alone, so an idle broker stays idle.
+//!
+//! A wake is a message to a task, and counts for nothing if glommio parks before it runs that task; then the shard has no task left that could be
+//! woken. So the guard interrupts the shard's wait with a signal, too (see [`super::nudge`]).
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
@@ -14,8 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use storage::disk::DiskObserver;
 
 use super::inbox::InboxSignal;
+use super::nudge::{self, NudgedThread};
 
 /// How often the guard looks while some shard makes turns or has work in flight.
 const TICK: Duration = Duration::from_millis(5);
@@ -34,6 +41,7 @@ pub struct Pulse {
     rescues: AtomicU64,
     answers: AtomicU64,
     inbox: InboxSignal,
+    thread: NudgedThread,
 }
 
 /// Work in flight on this shard; dropping it ends it.
@@ -54,6 +62,7 @@ impl Default for Pulse {
             rescues: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             inbox: InboxSignal::new().expect("a pair of sockets at the start of the process"),
+            thread: NudgedThread::default(),
         }
     }
 }
@@ -71,8 +80,14 @@ impl Pulse {
         InFlight { pulse: self.clone(), _home: PhantomData }
     }
 
+    /// What a disk tells its operations to, so that they count as work in flight. For the shard's own disk.
+    pub fn disk_observer(self: &Arc<Self>) -> Rc<dyn DiskObserver> {
+        Rc::new(DiskPulse(self.clone()))
+    }
+
     /// The task that the guard wakes. Spawn it once on the shard.
     pub async fn run(self: Arc<Self>) {
+        self.thread.is_this();
         poll_fn::<(), _>(|cx| {
             self.waker.register(cx.waker());
             self.answers.fetch_add(1, Ordering::Relaxed);
@@ -90,6 +105,7 @@ impl Pulse {
     pub fn wake(&self) {
         self.waker.wake();
         self.inbox.knock();
+        self.thread.nudge();
     }
 
     /// How other shards make this one look into its inbox.
@@ -111,7 +127,7 @@ impl Pulse {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Requests in flight.
+    /// Requests, calls and disk operations in flight.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -124,6 +140,21 @@ impl Pulse {
     /// How often work went on right after the guard had woken the shard: an upper bound of glommio's lost wakes.
     pub fn guard_rescues(&self) -> u64 {
         self.rescues.load(Ordering::Relaxed)
+    }
+}
+
+/// A disk operation is work in flight, and its end is a turn.
+#[derive(Debug)]
+struct DiskPulse(Arc<Pulse>);
+
+impl DiskObserver for DiskPulse {
+    fn begun(&self) {
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn ended(&self) {
+        self.0.turn();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -143,6 +174,7 @@ pub struct Guard {
 impl Guard {
     /// Starts to watch over the shards.
     pub fn start(pulses: Vec<Arc<Pulse>>) -> std::io::Result<Guard> {
+        nudge::install()?;
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("liveness-guard".into()).spawn({
             let stop = stop.clone();

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod inbox;
 pub mod limits;
 pub mod memory;
+mod nudge;
 pub mod probe;
 #[cfg(test)]
 mod tests;

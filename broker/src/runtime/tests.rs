@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use storage::disk::{BLOCK, DirectDisk, Disk, DiskFile, OpenMode};
+
 use super::guard::{Guard, Pulse};
 use super::{CoalescingWaker, ExecutorOptions, spawn_executor, yield_now};
 
@@ -59,6 +61,36 @@ fn the_guard_revives_a_shard_that_sleeps_with_work_at_hand() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     executor.join().expect("an orderly end");
     println!("with it: {} wakes, {} of them rescues", pulse.guard_wakes(), pulse.guard_rescues());
+}
+
+#[test]
+fn the_guard_revives_a_shard_that_sleeps_during_disk_operations() {
+    // Hazard: glommio parks with the completion of a read at hand; a recovery that nobody waited for stood still for ever.
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().to_owned();
+    let pulse: Arc<Pulse> = Arc::default();
+    let _guard = Guard::start(vec![pulse.clone()]).expect("a thread");
+    let options = ExecutorOptions { preempt_timer: Duration::from_micros(50), ..Default::default() };
+    let executor = spawn_executor(options, {
+        let pulse = pulse.clone();
+        move || async move {
+            super::spawn(pulse.clone().run());
+            let disk =
+                DirectDisk::new(&path, 1 << 20).await.expect("a disk").observed_by(pulse.disk_observer());
+            let file = disk.open(&path.join("file"), OpenMode::CREATE_NEW).await.expect("created");
+            let block = disk.alloc(BLOCK).freeze();
+            for at in 0..200 {
+                file.write_at(at * BLOCK as u64, &block, BLOCK).await.expect("written");
+                file.read_at(at * BLOCK as u64, BLOCK).await.expect("read");
+            }
+            file.close().await.expect("closed");
+        }
+    });
+    executor.expect("an executor").join().expect("an orderly end");
+    println!("{} wakes, {} of them rescues", pulse.guard_wakes(), pulse.guard_rescues());
+    assert_eq!(pulse.in_flight(), 0, "nothing is in progress any more");
+    // 400 reads and writes, and the two around them; the probe's operations are not told of.
+    assert_eq!(pulse.turns(), 402);
 }
 
 #[test]

@@ -10,12 +10,44 @@ use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, 
 use crate::error::DiskError;
 use bytes::Bytes;
 use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
-use std::{io, os::fd::AsRawFd, path::Path, rc::Rc};
+use std::{fmt, io, os::fd::AsRawFd, path::Path, rc::Rc};
+
+/// Told of every operation of a [`DirectDisk`]: an executor that sleeps while one is in progress can be found out and woken from outside.
+pub trait DiskObserver: fmt::Debug {
+    /// An operation begins.
+    fn begun(&self);
+    /// An operation's result, or its abandonment, has been taken note of.
+    fn ended(&self);
+}
+
+#[derive(Clone, Debug, Default)]
+struct Observed(Option<Rc<dyn DiskObserver>>);
+
+/// An operation in progress.
+struct Operation(Observed);
+
+impl Observed {
+    fn begin(&self) -> Operation {
+        if let Some(observer) = &self.0 {
+            observer.begun();
+        }
+        Operation(self.clone())
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if let Some(observer) = &self.0.0 {
+            observer.ended();
+        }
+    }
+}
 
 /// The disk of one glommio executor. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DirectDisk {
     pool: BufferPool,
+    observed: Observed,
 }
 
 impl DirectDisk {
@@ -25,7 +57,12 @@ impl DirectDisk {
     /// `max_free_buffer_bytes` bounds the unused I/O buffers that are kept for the next user.
     pub async fn new(data_dir: &Path, max_free_buffer_bytes: usize) -> DiskResult<Self> {
         settle_poll_probe(data_dir).await?;
-        Ok(Self { pool: BufferPool::new(max_free_buffer_bytes) })
+        Ok(Self { pool: BufferPool::new(max_free_buffer_bytes), observed: Observed::default() })
+    }
+
+    /// The same disk, whose operations `observer` is told of from now on.
+    pub fn observed_by(self, observer: Rc<dyn DiskObserver>) -> Self {
+        Self { observed: Observed(Some(observer)), ..self }
     }
 
     /// The pool that buffers come from.
@@ -76,6 +113,7 @@ impl Disk for DirectDisk {
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> DiskResult<DirectFile> {
+        let _operation = self.observed.begin();
         let mut options = OpenOptions::new();
         options.read(true).write(mode.write).create(mode.create && !mode.exclusive);
         options.create_new(mode.create && mode.exclusive).mode(0o644);
@@ -83,10 +121,12 @@ impl Disk for DirectDisk {
             options.custom_flags(libc::O_DSYNC);
         }
         let file = options.dma_open(path).await.map_err(|error| disk_error("open", path, error))?;
-        Ok(DirectFile { file: Rc::new(file), path: path.into(), pool: self.pool.clone() })
+        let (pool, observed) = (self.pool.clone(), self.observed.clone());
+        Ok(DirectFile { file: Rc::new(file), path: path.into(), pool, observed })
     }
 
     async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>> {
+        let _operation = self.observed.begin();
         blocking("list", dir, |dir| {
             let mut entries = Vec::new();
             for entry in std::fs::read_dir(dir)? {
@@ -103,6 +143,7 @@ impl Disk for DirectDisk {
     }
 
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         blocking("create directory", dir, |dir| {
             let mut missing: Vec<&Path> = Vec::new();
             let mut at = Some(dir);
@@ -122,23 +163,28 @@ impl Disk for DirectDisk {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         let to = to.to_owned();
         blocking("rename", from, move |from| std::fs::rename(from, to)).await
     }
 
     async fn remove(&self, path: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         blocking("remove", path, |path| std::fs::remove_file(path)).await
     }
 
     async fn remove_dir(&self, dir: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         blocking("remove directory", dir, |dir| std::fs::remove_dir(dir)).await
     }
 
     async fn sync_dir(&self, dir: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         blocking("sync directory", dir, |dir| std::fs::File::open(dir)?.sync_all()).await
     }
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {
+        let _operation = self.observed.begin();
         blocking("stat the file system of", path, sys::available_bytes).await
     }
 }
@@ -149,6 +195,7 @@ pub struct DirectFile {
     file: Rc<DmaFile>,
     path: Rc<Path>,
     pool: BufferPool,
+    observed: Observed,
 }
 
 impl DirectFile {
@@ -159,6 +206,7 @@ impl DirectFile {
 
 impl DiskFile for DirectFile {
     async fn write_at(&self, pos: u64, buf: &FrozenBuf, len: usize) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         assert!(
             pos.is_multiple_of(BLOCK as u64) && len.is_multiple_of(BLOCK),
             "unaligned write of {len} at {pos}"
@@ -175,6 +223,7 @@ impl DiskFile for DirectFile {
     }
 
     async fn read_at(&self, pos: u64, len: usize) -> DiskResult<Bytes> {
+        let _operation = self.observed.begin();
         let start = pos - pos % BLOCK as u64;
         let skip = (pos - start) as usize;
         let aligned = (skip + len).next_multiple_of(BLOCK);
@@ -189,14 +238,17 @@ impl DiskFile for DirectFile {
     }
 
     async fn sync_data(&self) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         self.file.fdatasync().await.map_err(self.fail("sync"))
     }
 
     async fn preallocate(&self, len: u64) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         self.file.pre_allocate(len, false).await.map_err(self.fail("preallocate"))
     }
 
     async fn truncate(&self, len: u64) -> DiskResult<()> {
+        let _operation = self.observed.begin();
         self.file.truncate(len).await.map_err(self.fail("truncate"))
     }
 
@@ -205,7 +257,8 @@ impl DiskFile for DirectFile {
     }
 
     async fn close(self) -> DiskResult<()> {
-        let Self { file, path, .. } = self;
+        let Self { file, path, observed, .. } = self;
+        let _operation = observed.begin();
         file.close_rc().await.map(|_| ()).map_err(|error| disk_error("close", &path, error))
     }
 }

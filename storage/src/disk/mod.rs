@@ -14,7 +14,7 @@ mod pool;
 pub mod sim;
 mod sys;
 
-pub use direct::{DirectDisk, DirectFile};
+pub use direct::{DirectDisk, DirectFile, DiskObserver};
 pub use pool::{BufferPool, FrozenBuf, IoBuf};
 pub use sim::{SimDisk, SimFile};
 
