@@ -20,8 +20,10 @@ pub struct ExecutorOptions {
 }
 
 /// The executor-wide preemption timer. glommio takes "preempted before anything ran" for "nothing to run" and parks although work is
-/// ready; with a timer of 5 µs that happens within seconds, at 500 µs and above it was never seen. Its cost at 1 ms is about 2 %.
-pub const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// ready. With a timer of 5 µs that happens within seconds; with 1 ms it happens several times a minute where other processes compete for
+/// the core, because whoever is descheduled for longer than the timer finds it expired. A shard's tasks are short and yield by themselves,
+/// so they need no shorter one than what makes this rare.
+pub const PREEMPT_TIMER: Duration = Duration::from_millis(10);
 
 /// Pinned three times per executor, and ours are pools of their own: the smallest that glommio takes is enough.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
