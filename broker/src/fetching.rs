@@ -1,6 +1,7 @@
 //! Reads of one fetch request on the shard that owns the logs, and the wait for more.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -8,9 +9,14 @@ use protocol::ErrorCode;
 use storage::{LeaderEpoch, LogOffsets, Offset, TopicIdPartition, WakeSignal};
 use tokio::sync::oneshot;
 
+use crate::budget::Permit;
 use crate::logs::ShardLog;
 use crate::partitions::check_leader_epoch;
+use crate::runtime;
 use crate::shard::Shard;
+
+/// How long a read waits for memory.
+pub const BUDGET_WAIT: Duration = Duration::from_secs(1);
 
 /// What a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +115,29 @@ pub struct ReadLimits {
     pub isolation: Isolation,
 }
 
+/// What a shard has read, and the memory that it takes: to be held until the last slice is sent.
+#[derive(Debug)]
+pub struct ShardReads {
+    /// In the order of the partitions asked for.
+    pub results: Vec<ReadResult>,
+    /// Taken from the budget of the shard that has read.
+    pub permit: Option<Permit>,
+}
+
 /// Reads the partitions in order. The first that has data yields at least one whole batch, however large it is.
-pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> Vec<ReadResult> {
+///
+/// What is read is charged to the shard's memory budget first. If the budget stays short for [`BUDGET_WAIT`] the answer is empty rather than
+/// late: two requests that each hold memory of one shard and wait for another's would wait for each other.
+pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> ShardReads {
+    let wanted = available_bytes(&shard, &reads, limits);
+    let permit = match wanted {
+        0 => None,
+        _ => runtime::timeout(BUDGET_WAIT, shard.budget.acquire(wanted)).await,
+    };
+    let has_memory = permit.is_some();
     let mut results = Vec::with_capacity(reads.len());
-    let mut left = limits.max_bytes;
-    let mut is_first = true;
+    let mut left = if has_memory { limits.max_bytes } else { 0 };
+    let mut is_first = has_memory;
     for read in &reads {
         let max_bytes = read.max_bytes.min(left);
         let result = match read_one(&shard, read, limits.isolation, max_bytes, is_first).await {
@@ -124,7 +148,22 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
         left = left.saturating_sub(result.bytes);
         results.push(result);
     }
-    results
+    ShardReads { results, permit }
+}
+
+/// What the partitions would yield now, at most the limit; at least 1 if there is anything.
+fn available_bytes(shard: &Shard, reads: &[PartitionRead], limits: ReadLimits) -> usize {
+    let enough = limits.max_bytes.max(1);
+    let mut available = 0;
+    for read in reads {
+        let Some(log) = shard.log(&read.id) else { continue };
+        let end = limits.isolation.end(&log.offsets());
+        available += log.available_bytes(Offset(read.fetch_offset), end, read.max_bytes.max(1));
+        if available >= enough {
+            return enough;
+        }
+    }
+    available
 }
 
 async fn read_one(

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::{Either, join_all, select, select_all};
 use protocol::ErrorCode;
 use protocol::messages::fetch::{
@@ -19,17 +20,23 @@ use protocol::wire::Records;
 use tokio::sync::oneshot;
 
 use super::{Answer, Call};
+use crate::budget::Permit;
 use crate::fetch_session::{
     FetchPartition, FetchPlan, FinishedFetch, PartitionNews, SessionRequest, TopicRef,
 };
 use crate::fetching::{self, Isolation, PartitionRead, ReadLimits, ReadResult};
 use crate::logs;
+use crate::net::DispatchOutcome;
 use crate::partitions::{self, TopicName};
 use crate::placement::ShardId;
 use crate::runtime;
 use crate::shard::Shard;
 
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+/// An answer takes at most this fraction of a shard's memory for requests …
+const MEMORY_FRACTION_PER_ANSWER: u64 = 64;
+/// … but may always have so much.
+const MEMORY_PER_ANSWER_MIN: usize = 1 << 20;
 
 /// Reads, waits if there is too little, and answers.
 pub async fn handle(call: Call) -> Answer {
@@ -42,8 +49,10 @@ pub async fn handle(call: Call) -> Answer {
         Ok(plan) => plan,
         Err(error) => return call.respond(&FetchResponse { error_code: error.code(), ..Default::default() }),
     };
+    // Reading takes memory until the client has taken the answer, so only the front of the connection's queue reads.
+    runtime::wait_for_next_poll().await;
     let limits = ReadLimits {
-        max_bytes: (request.max_bytes.max(0) as usize).min(shard.config().fetch_max_bytes as usize),
+        max_bytes: (request.max_bytes.max(0) as usize).min(max_response_bytes(shard)),
         isolation: Isolation::from_wire(request.isolation_level),
     };
     let wait = FetchWait {
@@ -51,11 +60,42 @@ pub async fn handle(call: Call) -> Answer {
         deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
 
-    let mut results = read_or_wait(shard, &plan, limits, wait).await;
+    let (mut results, memory) = read_or_wait(shard, &plan, limits, wait).await;
     apply_total_limit(&mut results, limits.max_bytes);
     let news: Vec<_> = results.iter().map(news_of).collect();
     let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
-    call.respond(&response(plan, results, finished))
+    let mut answer = call.respond(&response(plan, results, finished))?;
+    if let DispatchOutcome::Respond(segments) = &mut answer {
+        hold(segments, memory);
+    }
+    Ok(answer)
+}
+
+/// Most bytes of one answer: the configured limit, and no more than a fraction of the shard's memory, so that a few clients that do not take
+/// their answers leave enough for others.
+fn max_response_bytes(shard: &Shard) -> usize {
+    let share = shard.budget.total_bytes() / MEMORY_FRACTION_PER_ANSWER;
+    let share = usize::try_from(share).unwrap_or(usize::MAX).max(MEMORY_PER_ANSWER_MIN);
+    share.min(shard.config().fetch_max_bytes as usize)
+}
+
+/// Gives back the memory of an answer when its last segment has been sent.
+fn hold(segments: &mut [Bytes], memory: Vec<Permit>) {
+    struct Held {
+        bytes: Bytes,
+        _memory: Vec<Permit>,
+    }
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    if let Some(last) = segments.last_mut()
+        && !memory.is_empty()
+    {
+        let bytes = std::mem::take(last);
+        *last = Bytes::from_owner(Held { bytes, _memory: memory });
+    }
 }
 
 fn session_request(request: &FetchRequest<'_>, uses_topic_ids: bool) -> SessionRequest {
@@ -103,25 +143,25 @@ async fn read_or_wait(
     plan: &FetchPlan,
     limits: ReadLimits,
     wait: FetchWait,
-) -> Vec<ReadResult> {
+) -> (Vec<ReadResult>, Vec<Permit>) {
     let mut bytes_before = None;
     loop {
         let (mut results, groups) = route(shard, plan);
-        read(shard, &groups, limits, &mut results).await;
+        let memory = read(shard, &groups, limits, &mut results).await;
         let bytes: usize = results.iter().map(|result| result.bytes).sum();
         let is_enough = bytes >= wait.min_bytes || results.iter().any(ReadResult::is_urgent);
         // Woken for more, but no further whole batch fits the limits: this is what there is.
         let is_stuck = bytes_before.is_some_and(|before| bytes <= before);
         let left = wait.deadline.saturating_duration_since(Instant::now());
         if is_enough || is_stuck || left.is_zero() || groups.is_empty() {
-            return results;
+            return (results, memory);
         }
         let have: Vec<usize> = groups
             .iter()
             .map(|(_, group)| group.iter().map(|(place, _)| results[*place].bytes).sum())
             .collect();
         // Nothing of the cache is held while waiting.
-        drop(results);
+        drop((results, memory));
         let missing = wait.min_bytes - bytes;
         if !wait_for_bytes(shard, &groups, limits.isolation, &have, missing, left).await {
             // No more waiting: one last look.
@@ -164,17 +204,25 @@ fn route(shard: &Rc<Shard>, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
     (results, partitions::by_owner(shard.count(), reads))
 }
 
-async fn read(shard: &Rc<Shard>, groups: &Groups, limits: ReadLimits, results: &mut [ReadResult]) {
+async fn read(
+    shard: &Rc<Shard>,
+    groups: &Groups,
+    limits: ReadLimits,
+    results: &mut [ReadResult],
+) -> Vec<Permit> {
     let calls = groups.iter().map(|(owner, group)| {
         let reads: Vec<_> = group.iter().map(|(_, read)| *read).collect();
         shard.mesh.call(*owner, move |shard| fetching::read_all(shard.clone(), reads, limits))
     });
     let answers = join_all(calls.collect::<Vec<_>>()).await;
+    let mut memory = Vec::new();
     for ((_, group), answer) in groups.iter().zip(answers) {
-        for ((place, _), result) in group.iter().zip(answer) {
+        for ((place, _), result) in group.iter().zip(answer.results) {
             results[*place] = result;
         }
+        memory.extend(answer.permit);
     }
+    memory
 }
 
 /// Waits until the request is worth reading again; false if time is over or the broker stops first. `have` is what each group had when it was read.
@@ -272,7 +320,6 @@ fn partition_data(partition_index: i32, result: ReadResult) -> PartitionData<'st
 mod tests {
     use super::*;
     use crate::api::table;
-    use bytes::Bytes;
     use protocol::{ApiKey, frame::encode_response};
 
     fn result(slices: &[usize]) -> ReadResult {
