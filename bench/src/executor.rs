@@ -8,9 +8,9 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use crate::error::BenchError;
 use crate::sys;
 
-/// How often the executor looks for I/O while tasks run. With a short one glommio 0.9 can park although work is ready: always
-/// below some microseconds, and at 1 ms whenever another process takes the core for so long.
-const PREEMPT_TIMER: Duration = Duration::from_millis(10);
+/// How often the executor looks for I/O while tasks run, and while it spins: a longer one adds itself to the latencies of `--spin`. With a
+/// short one glommio 0.9 can park although work is ready, which the heartbeat below makes an outlier.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// glommio can park although a task is ready, also with this timer; what is ready then runs at the next beat. So a lost wake shows as
 /// an outlier of at most this, and not as a run that never ends.
 const HEARTBEAT: Duration = Duration::from_millis(5);
