@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | tables of topic and broker configs: names, types, defaults, ranges, documentation; parsing and resolution |
 //! | [`metadata`] | the metadata image (brokers, topics, partitions, configs), its records, and the functions that decide on changes |
+//! | [`group`] | the group coordinator: consumer groups, classic and KIP-848, and committed offsets |
 //! | [`types`] | identifiers that must not be swapped |
 //! | [`error`] | why a command was refused, with Kafka's error code for each reason |
 //!
@@ -13,6 +14,7 @@
 
 pub mod config;
 pub mod error;
+pub mod group;
 pub mod metadata;
 pub mod types;
 

@@ -1,0 +1,5 @@
+//! The classic protocol.
+
+/// A group of the classic protocol.
+#[derive(Debug)]
+pub struct ClassicGroup {}
