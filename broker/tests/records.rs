@@ -369,3 +369,28 @@ fn a_thousand_requests_sent_at_once_are_answered_in_order() {
         assert_eq!(values, expected, "partition {partition} is in the order of sending");
     }
 }
+
+#[test]
+fn a_compacted_topic_refuses_records_without_a_key_and_names_them() {
+    let broker = RunningBroker::start(&[]);
+    let mut client = Client::new(&broker);
+    create_topic(&mut client, 1, &[("cleanup.policy", "compact")]);
+    let mut mixed = BatchBuilder::new(BatchOptions::default());
+    for key in [Some(&b"k"[..]), None, Some(b""), None] {
+        mixed.append(1_000, key, Some(b"v"), &[]);
+    }
+    let mixed = [(0, mixed.build().expect("small").to_vec())];
+    let (code, refused, message) = client.call(&produce_request(-1, &mixed), PRODUCE_VERSION, |response| {
+        let row = &response.responses[0].partition_responses[0];
+        let refused: Vec<_> = row.record_errors.iter().map(|error| error.batch_index).collect();
+        let message = row.record_errors[0].batch_index_error_message.as_deref().map(str::to_owned);
+        (ErrorCode(row.error_code), refused, message)
+    });
+    assert_eq!((code, refused), (ErrorCode::INVALID_RECORD, vec![1, 3]));
+    assert!(message.unwrap().contains("Compacted topic cannot accept message without key"));
+
+    let mut keyed = BatchBuilder::new(BatchOptions::default());
+    keyed.append(1_000, Some(b"k"), None, &[]);
+    let keyed = [(0, keyed.build().expect("small").to_vec())];
+    assert_eq!(produce(&mut client, &keyed), [(0, ErrorCode::NONE, 0)]);
+}

@@ -111,7 +111,7 @@ fn what_cannot_be_created_is_refused_one_by_one() {
             new_topic("bad name", 1),
             new_topic("zero", 0),
             CreatableTopic { replication_factor: 3, ..new_topic("three", 1) },
-            with_config("compacted", "cleanup.policy", "compact"),
+            with_config("tiered", "remote.storage.enable", "true"),
             with_config("unknown", "no.such.config", "1"),
             with_config("kept", "retention.ms", "1000"),
         ],

@@ -97,7 +97,7 @@ mod tests {
             ("log.retention.hours", "soon"),
             ("log.retention.hours", "9223372036854775807"),
             ("log.segment.bytes", "10"),
-            ("log.cleanup.policy", "compact"),
+            ("log.cleanup.policy", "shred"),
             ("log.nonsense", "1"),
         ] {
             assert!(read(&[(name, value)]).unwrap_err().starts_with(name));

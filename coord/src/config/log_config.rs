@@ -27,6 +27,11 @@ pub fn log_config(topic_configs: &BTreeMap<String, String>, defaults: &TopicDefa
         index_interval_bytes: values.number("index.interval.bytes", fallback.index_interval_bytes),
         cleanup_delete: has_policy("delete"),
         cleanup_compact: has_policy("compact"),
+        min_cleanable_dirty_ratio: values
+            .number("min.cleanable.dirty.ratio", fallback.min_cleanable_dirty_ratio),
+        min_compaction_lag_ms: values.number("min.compaction.lag.ms", fallback.min_compaction_lag_ms),
+        max_compaction_lag_ms: values.number("max.compaction.lag.ms", fallback.max_compaction_lag_ms),
+        delete_retention_ms: values.number("delete.retention.ms", fallback.delete_retention_ms),
         retention_ms: values.number("retention.ms", fallback.retention_ms),
         retention_bytes: values.number("retention.bytes", fallback.retention_bytes),
         max_message_bytes: values.number("max.message.bytes", fallback.max_message_bytes),
@@ -88,6 +93,10 @@ mod tests {
             ("message.timestamp.after.max.ms", "7"),
             ("compression.type", "zstd"),
             ("cleanup.policy", "compact,delete"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+            ("min.compaction.lag.ms", "11"),
+            ("max.compaction.lag.ms", "12"),
+            ("delete.retention.ms", "13"),
         ];
         let set = set.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let expected = LogConfig {
@@ -99,6 +108,10 @@ mod tests {
             timestamp_after_max_ms: 7,
             compression: TopicCompression::Zstd,
             cleanup_compact: true,
+            min_cleanable_dirty_ratio: 0.1,
+            min_compaction_lag_ms: 11,
+            max_compaction_lag_ms: 12,
+            delete_retention_ms: 13,
             ..LogConfig::default()
         };
         assert_eq!(log_config(&set, &TopicDefaults::default()), expected);

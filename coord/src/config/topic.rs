@@ -11,14 +11,10 @@ const WEEK_MS: &str = "604800000";
 const LONG_MAX: &str = "9223372036854775807";
 const HOUR_IN_MS: i64 = 3_600_000;
 
-const NO_COMPACTION: &str =
-    "compaction is not available in this version of the broker, only cleanup.policy=delete is";
 const NO_TIERED_STORAGE: &str = "tiered storage is not available in this broker";
 const NO_THROTTLES: &str = "replication throttles are not available in this version of the broker";
 const NO_LEVELS: &str =
     "compression levels cannot be chosen in this version of the broker, leave the default";
-const ONLY_FOR_COMPACTION: &str =
-    "concerns compacted topics only, which this version of the broker refuses to create";
 const ALWAYS_SYNCED: &str = "records are written through the journal and synced before they are acknowledged \
      with `durability = \"sync\"`, which is stricter than any value";
 
@@ -35,7 +31,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::ListOf(&["compact", "delete"]),
         importance: Medium,
         synonyms: &[server("log.cleanup.policy")],
-        support: Support::Only(&[], NO_COMPACTION),
+        support: Support::Works,
         documentation: "What happens to old segments. \"delete\" removes them when they exceed the retention time or size; \
              \"compact\" keeps the latest record of each key. Both may be given.",
     },
@@ -87,7 +83,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::AtLeast(0),
         importance: Medium,
         synonyms: &[server("log.cleaner.delete.retention.ms")],
-        support: Support::Satisfied(ONLY_FOR_COMPACTION),
+        support: Support::Works,
         documentation: "How long a compacted topic keeps the markers of deleted keys, so that a consumer which reads the topic \
              from its start sees every deletion.",
     },
@@ -181,7 +177,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::AtLeast(1),
         importance: Medium,
         synonyms: &[server("log.cleaner.max.compaction.lag.ms")],
-        support: Support::Satisfied(ONLY_FOR_COMPACTION),
+        support: Support::Works,
         documentation: "The longest time that a record of a compacted topic may wait for compaction.",
     },
     ConfigDefinition {
@@ -233,7 +229,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::Fraction(0.0, 1.0),
         importance: Medium,
         synonyms: &[server("log.cleaner.min.cleanable.ratio")],
-        support: Support::Satisfied(ONLY_FOR_COMPACTION),
+        support: Support::Works,
         documentation: "The share of a compacted log that must be new before it is compacted again.",
     },
     ConfigDefinition {
@@ -243,7 +239,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::AtLeast(0),
         importance: Medium,
         synonyms: &[server("log.cleaner.min.compaction.lag.ms")],
-        support: Support::Satisfied(ONLY_FOR_COMPACTION),
+        support: Support::Works,
         documentation: "The time during which a record of a compacted topic is left alone.",
     },
     ConfigDefinition {
@@ -397,6 +393,20 @@ pub fn validate_topic_configs(configs: &BTreeMap<String, String>) -> Result<(), 
             .and_then(|()| definition.check_supported(value))
             .map_err(CoordError::InvalidConfig)?;
     }
+    check_compaction_lags(configs)
+}
+
+/// The shortest compaction lag must not be longer than the longest.
+fn check_compaction_lags(configs: &BTreeMap<String, String>) -> Result<(), CoordError> {
+    let lag = |name| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());
+    let min = lag("min.compaction.lag.ms").unwrap_or(0);
+    let max = lag("max.compaction.lag.ms").unwrap_or(i64::MAX);
+    if min > max {
+        let problem = format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        );
+        return Err(CoordError::InvalidConfig(problem));
+    }
     Ok(())
 }
 
@@ -444,8 +454,6 @@ mod tests {
     #[test]
     fn what_does_not_work_yet_is_refused_with_the_reason_and_its_default_is_accepted() {
         for (name, value) in [
-            ("cleanup.policy", "compact"),
-            ("cleanup.policy", "compact, delete"),
             ("remote.storage.enable", "true"),
             ("local.retention.ms", "1000"),
             ("compression.zstd.level", "19"),
@@ -460,6 +468,23 @@ mod tests {
             let padded = BTreeMap::from([(definition.name.to_owned(), format!(" {} ", definition.default))]);
             assert_eq!(validate_topic_configs(&padded), Ok(()), "{}", definition.name);
         }
+    }
+
+    #[test]
+    fn compaction_is_accepted_unless_its_lags_contradict_each_other() {
+        let configs = |pairs: &[(&str, &str)]| {
+            validate_topic_configs(&pairs.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect())
+        };
+        for policy in ["compact", "delete", "compact,delete", "delete, compact"] {
+            assert_eq!(configs(&[("cleanup.policy", policy)]), Ok(()), "{policy}");
+        }
+        assert_eq!(
+            configs(&[("min.compaction.lag.ms", "2"), ("max.compaction.lag.ms", "1")])
+                .unwrap_err()
+                .to_string(),
+            "conflict topic config setting min.compaction.lag.ms (2) > max.compaction.lag.ms (1)"
+        );
+        assert_eq!(configs(&[("min.compaction.lag.ms", "2"), ("max.compaction.lag.ms", "2")]), Ok(()));
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub struct LogConfig {
     pub cleanup_delete: bool,
     /// `cleanup.policy` holds `compact`.
     pub cleanup_compact: bool,
+    /// `min.cleanable.dirty.ratio`: the share of the log that must be dirty before it is compacted. 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: a record younger than this is not compacted. Milliseconds.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a record older than this makes the log due for compaction, whatever its ratio. Milliseconds.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: for how long a compacted log keeps tombstones and transaction markers. Milliseconds.
+    pub delete_retention_ms: i64,
     /// `retention.ms`; negative means for ever. Milliseconds.
     pub retention_ms: i64,
     /// `retention.bytes` of one partition; negative means no limit. Bytes.
@@ -71,6 +79,10 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             cleanup_delete: true,
             cleanup_compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             retention_ms: 7 * 24 * 3_600_000,
             retention_bytes: -1,
             max_message_bytes: 1_048_588,
