@@ -17,4 +17,6 @@ pub mod values;
 pub use flags::Flags;
 pub use settings::Config;
 pub use sources::{ConfigError, load};
-pub use values::{ByteSize, Cores, Durability, HostPort, LogFormat};
+pub use values::{
+    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols,
+};

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use coord::config::ConfigType;
 
-use super::values::{ByteSize, Cores, Durability, HostPort, LogFormat, Value};
+use super::values::{
+    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols, Value,
+};
 
 /// One row of the table made from [`Config`]: what loading, checking and the example file need to know.
 #[derive(Debug)]
@@ -122,6 +124,49 @@ settings! {
     max_incremental_fetch_session_cache_slots: u32 = 1_000;
     /// An idle producer's sequence numbers are forgotten after so long (Kafka: `producer.id.expiration.ms`).
     producer_id_expiration_ms: u64 = 86_400_000;
+
+    /// The protocols that groups may use; "classic" is always one of them (Kafka: `group.coordinator.rebalance.protocols`).
+    group_coordinator_rebalance_protocols: RebalanceProtocols = RebalanceProtocols::default();
+    /// How long an empty group waits for more members before its first rebalance (Kafka: `group.initial.rebalance.delay.ms`).
+    group_initial_rebalance_delay_ms: i32 = 3_000;
+    /// The shortest session time-out that a member of a classic group may ask for (Kafka: `group.min.session.timeout.ms`).
+    group_min_session_timeout_ms: i32 = 6_000;
+    /// The longest session time-out that a member of a classic group may ask for (Kafka: `group.max.session.timeout.ms`).
+    group_max_session_timeout_ms: i32 = 1_800_000;
+    /// Most members of one classic group (Kafka: `group.max.size`).
+    group_max_size: i32 = i32::MAX;
+    /// Session time-out of members of consumer groups (Kafka: `group.consumer.session.timeout.ms`).
+    group_consumer_session_timeout_ms: i32 = 45_000;
+    /// The least session time-out that a consumer group may be given (Kafka: `group.consumer.min.session.timeout.ms`).
+    group_consumer_min_session_timeout_ms: i32 = 45_000;
+    /// The greatest session time-out that a consumer group may be given (Kafka: `group.consumer.max.session.timeout.ms`).
+    group_consumer_max_session_timeout_ms: i32 = 60_000;
+    /// How often members of consumer groups send heartbeats (Kafka: `group.consumer.heartbeat.interval.ms`).
+    group_consumer_heartbeat_interval_ms: i32 = 5_000;
+    /// The least heartbeat interval that a consumer group may be given (Kafka: `group.consumer.min.heartbeat.interval.ms`).
+    group_consumer_min_heartbeat_interval_ms: i32 = 5_000;
+    /// The greatest heartbeat interval that a consumer group may be given (Kafka: `group.consumer.max.heartbeat.interval.ms`).
+    group_consumer_max_heartbeat_interval_ms: i32 = 15_000;
+    /// Most members of one consumer group (Kafka: `group.consumer.max.size`).
+    group_consumer_max_size: i32 = i32::MAX;
+    /// Assignors of consumer groups, the default first: "uniform", "range" (Kafka: `group.consumer.assignors`).
+    group_consumer_assignors: Assignors = Assignors::default();
+    /// Which groups may change their protocol while they have members (Kafka: `group.consumer.migration.policy`).
+    group_consumer_migration_policy: GroupMigration = GroupMigration::Bidirectional;
+    /// How often regular expressions of subscriptions are resolved again (Kafka: `group.consumer.regex.refresh.interval.ms`).
+    group_consumer_regex_refresh_interval_ms: i32 = 600_000;
+    /// The longest text that a committed offset may carry, in bytes (Kafka: `offset.metadata.max.bytes`).
+    offset_metadata_max_bytes: i32 = 4_096;
+    /// Offsets of a group without members, or of topics that it has left, are kept for so long (Kafka: `offsets.retention.minutes`).
+    offsets_retention_minutes: i32 = 10_080;
+    /// How often expired offsets are looked for (Kafka: `offsets.retention.check.interval.ms`).
+    offsets_retention_check_interval_ms: i64 = 600_000;
+    /// Partitions of the topic of offsets when it is created; never change them afterwards (Kafka: `offsets.topic.num.partitions`).
+    offsets_topic_num_partitions: i32 = 50;
+    /// Replicas of the topic of offsets when it is created (Kafka: `offsets.topic.replication.factor`).
+    offsets_topic_replication_factor: i16 = 1;
+    /// Size of a segment of the topic of offsets when it is created (Kafka: `offsets.topic.segment.bytes`).
+    offsets_topic_segment_bytes: i32 = 104_857_600;
 }
 
 /// Kafka's broker-side names of topic defaults; they go to [`Config::topic_defaults`].
@@ -175,10 +220,83 @@ impl Config {
                 return Err(format!("{name} = {} is too small", (setting.get)(self)));
             }
         }
+        self.check_groups()?;
         if self.advertise.as_ref().is_some_and(|address| address.port == 0) {
             return Err("advertise has port 0, which no client can reach: give the real port".into());
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Kafka's `GroupCoordinatorConfig` checks the same.
+    fn check_groups(&self) -> Result<(), String> {
+        let positive: [(&str, i64); 14] = [
+            ("group_min_session_timeout_ms", self.group_min_session_timeout_ms.into()),
+            ("group_max_session_timeout_ms", self.group_max_session_timeout_ms.into()),
+            ("group_max_size", self.group_max_size.into()),
+            ("group_consumer_min_session_timeout_ms", self.group_consumer_min_session_timeout_ms.into()),
+            ("group_consumer_session_timeout_ms", self.group_consumer_session_timeout_ms.into()),
+            ("group_consumer_min_heartbeat_interval_ms", self.group_consumer_min_heartbeat_interval_ms.into()),
+            ("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms.into()),
+            ("group_consumer_max_size", self.group_consumer_max_size.into()),
+            (
+                "group_consumer_regex_refresh_interval_ms",
+                // Kafka's least value is 10 s.
+                i64::from(self.group_consumer_regex_refresh_interval_ms) - 9_999,
+            ),
+            ("offsets_retention_minutes", self.offsets_retention_minutes.into()),
+            ("offsets_retention_check_interval_ms", self.offsets_retention_check_interval_ms),
+            ("offsets_topic_num_partitions", self.offsets_topic_num_partitions.into()),
+            ("offsets_topic_replication_factor", self.offsets_topic_replication_factor.into()),
+            ("offsets_topic_segment_bytes", i64::from(self.offsets_topic_segment_bytes) - ((1 << 20) - 1)),
+        ];
+        for (name, value) in positive {
+            if value <= 0 {
+                let setting = SETTINGS.iter().find(|setting| setting.name == name).expect("named above");
+                return Err(format!("{name} = {} is too small", (setting.get)(self)));
+            }
+        }
+        for (name, value) in [
+            ("group_initial_rebalance_delay_ms", self.group_initial_rebalance_delay_ms),
+            ("offset_metadata_max_bytes", self.offset_metadata_max_bytes),
+        ] {
+            if value < 0 {
+                return Err(format!("{name} = {value} is too small"));
+            }
+        }
+        let ordered = [
+            (
+                ("group_min_session_timeout_ms", self.group_min_session_timeout_ms),
+                ("group_max_session_timeout_ms", self.group_max_session_timeout_ms),
+            ),
+            (
+                ("group_consumer_min_session_timeout_ms", self.group_consumer_min_session_timeout_ms),
+                ("group_consumer_session_timeout_ms", self.group_consumer_session_timeout_ms),
+            ),
+            (
+                ("group_consumer_session_timeout_ms", self.group_consumer_session_timeout_ms),
+                ("group_consumer_max_session_timeout_ms", self.group_consumer_max_session_timeout_ms),
+            ),
+            (
+                ("group_consumer_min_heartbeat_interval_ms", self.group_consumer_min_heartbeat_interval_ms),
+                ("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms),
+            ),
+            (
+                ("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms),
+                ("group_consumer_max_heartbeat_interval_ms", self.group_consumer_max_heartbeat_interval_ms),
+            ),
+            (
+                ("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms),
+                ("group_consumer_session_timeout_ms", self.group_consumer_session_timeout_ms),
+            ),
+        ];
+        match ordered.iter().find(|((_, low), (_, high))| low > high) {
+            Some(((low, least), (high, most))) => {
+                Err(format!("{low} = {least} must not be greater than {high} = {most}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -200,5 +318,18 @@ mod tests {
             (setting.set)(&mut config, &text).unwrap_or_else(|allowed| panic!("{}: {allowed}", setting.name));
             assert_eq!(config, defaults, "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn limits_of_groups_that_contradict_each_other_are_refused_by_name() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let config = Config { group_min_session_timeout_ms: 10, group_max_session_timeout_ms: 5, ..Config::default() };
+        assert_eq!(
+            config.check(),
+            Err("group_min_session_timeout_ms = 10 must not be greater than group_max_session_timeout_ms = 5"
+                .to_owned())
+        );
+        let config = Config { offsets_topic_segment_bytes: 1000, ..Config::default() };
+        assert_eq!(config.check(), Err("offsets_topic_segment_bytes = 1000 is too small".to_owned()));
     }
 }

@@ -36,7 +36,7 @@ macro_rules! integer_value {
         }
     )*};
 }
-integer_value!(i32: Int, i64: Long, u32: Int, u64: Long, usize: Long);
+integer_value!(i16: Short, i32: Int, i64: Long, u32: Int, u64: Long, usize: Long);
 
 impl Value for bool {
     fn read(text: &str) -> Result<Self, String> {
@@ -240,6 +240,56 @@ impl fmt::Display for Cores {
     }
 }
 
+/// A setting that lists some of a few words, in an order that may matter.
+macro_rules! words_value {
+    ($(#[$doc:meta])* $name:ident of $words:expr, by default $default:expr, at least $least:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(pub Vec<String>);
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name($default.map(str::to_owned).to_vec())
+            }
+        }
+
+        impl Value for $name {
+            fn read(text: &str) -> Result<Self, String> {
+                // An array in TOML arrives as it is written there.
+                let text = text.trim().trim_start_matches('[').trim_end_matches(']');
+                let words = text.split(',').map(|word| word.trim().trim_matches(['"', '\'']).to_owned());
+                let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
+                let known: &[&str] = &$words;
+                let least: &[&str] = &$least;
+                let is_known = |word: &String| known.contains(&word.as_str());
+                let has = |word: &&str| words.iter().any(|given| given == word);
+                if words.is_empty() || !words.iter().all(is_known) || !least.iter().all(has) {
+                    let must = if least.is_empty() { String::new() } else { format!(", with {}", least.join(", ")) };
+                    return Err(format!("a list of some of: {}{must}", known.join(", ")));
+                }
+                Ok($name(words))
+            }
+            fn to_toml(&self) -> String {
+                quoted(&self.0.join(","))
+            }
+            fn to_text(&self) -> Option<String> {
+                Some(self.0.join(","))
+            }
+            const KIND: ConfigType = ConfigType::List;
+        }
+    };
+}
+
+words_value! {
+    /// Server-side assignors of consumer groups.
+    Assignors of ["uniform", "range"], by default ["uniform", "range"], at least []
+}
+
+words_value! {
+    /// Protocols of groups.
+    RebalanceProtocols of ["classic", "consumer"], by default ["classic", "consumer"], at least ["classic"]
+}
+
 /// A setting that is one of a few words.
 macro_rules! word_value {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
@@ -285,6 +335,20 @@ word_value! {
         Sync = "sync",
         /// The data is handed to the device and synced a little later.
         Write = "write",
+    }
+}
+
+word_value! {
+    /// Which groups may change their protocol while they have members.
+    GroupMigration {
+        /// Both ways.
+        Bidirectional = "bidirectional",
+        /// From classic to consumer only.
+        Upgrade = "upgrade",
+        /// From consumer to classic only.
+        Downgrade = "downgrade",
+        /// Neither way.
+        Disabled = "disabled",
     }
 }
 
