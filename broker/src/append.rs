@@ -10,7 +10,6 @@ use protocol::records::Origin;
 use protocol::records::{self, BatchError, BatchView, RecordError, ValidatedBatch, ValidationLimits};
 use storage::log::config::{TimestampType, TopicCompression};
 use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, TopicIdPartition};
-use tokio::sync::oneshot;
 
 use crate::append_queue::AppendQueue;
 use crate::logs::{ShardLog, now_ms};
@@ -92,12 +91,9 @@ pub fn append_all(
     appends: Vec<PartitionAppend>,
     rules: AppendRules,
 ) -> impl Future<Output = Vec<AppendResult>> + use<> {
-    let (begun, begin) = oneshot::channel();
-    AppendQueue::run(shard, move |shard| {
-        // Whoever asked may be gone; the batches are appended all the same.
-        let _ = begun.send(append_now(shard, &appends, rules));
-    });
-    async move { begin.await.expect("every job runs").await }
+    // Whoever asked may be gone; the batches are appended all the same.
+    let begun = AppendQueue::call(shard, move |shard| append_now(shard, &appends, rules));
+    async move { begun.await.await }
 }
 
 /// Appends all batches now; the future answers when they are durable.

@@ -7,6 +7,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use futures::future::Either;
+use tokio::sync::oneshot;
+
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -30,6 +33,19 @@ impl AppendQueue {
         if waiting.len() == 1 {
             runtime::spawn(drain(Rc::clone(shard)));
         }
+    }
+
+    /// As [`AppendQueue::run`], and answers with what the job returns. The job runs whether or not the answer is awaited.
+    pub fn call<R: 'static, F>(shard: &Rc<Shard>, job: F) -> impl Future<Output = R> + use<R, F>
+    where
+        F: FnOnce(&Rc<Shard>) -> R + 'static,
+    {
+        if shard.append_queue.is_empty() && shard.store().has_room() {
+            return Either::Left(std::future::ready(job(shard)));
+        }
+        let (answer, answered) = oneshot::channel();
+        AppendQueue::run(shard, move |shard| drop(answer.send(job(shard))));
+        Either::Right(async move { answered.await.expect("every job runs") })
     }
 
     /// Appends that wait.

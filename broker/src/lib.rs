@@ -4,6 +4,7 @@
 //! - [`shard`]: one core's share of it, the state that all handlers use;
 //! - [`api`]: the handlers, one file per request type;
 //! - [`controller`]: who changes the metadata, and how every shard hears of it;
+//! - [`groups`]: the coordinators of consumer groups;
 //! - [`net`]: listeners, connections, frames;
 //! - [`mesh`]: calls between shards; [`placement`]: which shard owns a partition;
 //! - [`budget`]: memory of requests in flight;
@@ -21,6 +22,7 @@ pub mod controller;
 mod error;
 pub mod fetch_session;
 pub mod fetching;
+pub mod groups;
 pub mod logging;
 pub mod logs;
 pub mod mesh;

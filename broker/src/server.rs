@@ -20,6 +20,7 @@ use crate::budget::Budget;
 use crate::config::{Config, Cores, Durability, HostPort};
 use crate::controller::{CONTROLLER_SHARD, ShardMetadata};
 use crate::fetch_session::{FetchSessions, SessionLimits};
+use crate::groups::{self, Groups};
 use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
@@ -373,6 +374,7 @@ impl ShardTask {
             store: OnceCell::new(),
             append_queue: AppendQueue::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&info), id.0, info.shards())),
+            groups: Groups::new(groups::config::group_config(&info.config)),
             is_closing: Cell::new(false),
             is_draining: watch::Sender::new(false),
         });
@@ -396,6 +398,7 @@ impl ShardTask {
         if id != CONTROLLER_SHARD {
             shard.finish_start().await?;
         }
+        groups::follow::serve(&shard);
         let net = open_net(&shard, self.open_in_broker);
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
@@ -413,6 +416,7 @@ impl ShardTask {
         }
         accepting.stop();
         shard.is_draining.send_replace(true);
+        shard.groups.waiting.close();
         net.drain(Duration::from_millis(info.config.shutdown_timeout_ms)).await;
         reached(Phase::Draining);
 

@@ -19,6 +19,7 @@ use crate::budget::Budget;
 use crate::config::{Config, HostPort};
 use crate::controller::{self, ShardMetadata};
 use crate::fetch_session::FetchSessions;
+use crate::groups::{self, Groups};
 use crate::logs::{self, ShardLog, Store};
 use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
@@ -103,6 +104,8 @@ pub struct Shard {
     pub append_queue: AppendQueue,
     /// Fetch sessions of this shard's connections.
     pub fetch_sessions: RefCell<FetchSessions>,
+    /// Coordinators of groups.
+    pub groups: Groups,
     /// Set when the shard is being shut down.
     pub is_closing: Cell<bool>,
     /// Becomes true when no more requests are taken: whoever waits for data answers with what there is.
@@ -164,6 +167,7 @@ impl Shard {
         controller::start::load(self, disk.clone()).await?;
         let store = logs::open(self, disk).await?;
         assert!(self.store.set(store).is_ok(), "the logs are opened once");
+        groups::follow::open(self);
         runtime::spawn(logs::maintain(Rc::clone(self)));
         Ok(())
     }
@@ -179,6 +183,7 @@ impl Shard {
     /// Makes everything durable and marks the data clean; no client is connected any more, but other shards may still call.
     pub async fn shutdown(self: &Rc<Self>) -> Result<(), crate::Error> {
         self.is_closing.set(true);
+        self.groups.timer.wake();
         let closed = self.store().shutdown().await;
         closed.map_err(|error| {
             crate::Error::Unsuitable(format!(
@@ -217,6 +222,7 @@ impl Shard {
         if let Some(store) = self.store.get() {
             crate::metrics::storage::collect(&shard, &store.stats(), self.append_queue.len(), samples);
         }
+        self.groups.collect(&shard, samples);
         let mesh = self.mesh.stats();
         samples.counter("broker_mesh_calls_total", "Calls made to other shards.", &labels, mesh.calls);
         samples.counter(

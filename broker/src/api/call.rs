@@ -44,6 +44,11 @@ impl Call {
         }
     }
 
+    /// The request without its header, to outlive the call or to go to another shard.
+    pub fn body(&self) -> Bytes {
+        self.frame.slice(self.body_at..)
+    }
+
     /// A part of the request (a slice that [`Call::decode`] gave) that outlives it and may go to another shard.
     pub fn share(&self, part: &[u8]) -> Bytes {
         self.frame.slice_ref(part)

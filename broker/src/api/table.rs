@@ -41,8 +41,24 @@ served! {
     ListOffsets 1..=10 by list_offsets;
     /// Auto-creation, topic ids and names; 13 brings the top-level error.
     Metadata 0..=13 by metadata;
-    /// Answers COORDINATOR_NOT_AVAILABLE until there are groups. librdkafka takes version 0 as the sign that a broker knows LZ4.
+    /// 10 (topic ids) is of Kafka 4.2.
+    OffsetCommit 2..=9 by offset_commit;
+    /// Several groups from 8.
+    OffsetFetch 1..=9 by offset_fetch;
+    /// Several keys from 4. librdkafka takes version 0 as the sign that a broker knows LZ4.
     FindCoordinator 0..=6 by find_coordinator;
+    /// Static members from 5.
+    JoinGroup 0..=9 by join_group;
+    /// Of classic groups.
+    Heartbeat 0..=4 by heartbeat;
+    /// Several members from 3.
+    LeaveGroup 0..=5 by leave_group;
+    /// Of classic groups.
+    SyncGroup 0..=5 by sync_group;
+    /// Classic groups.
+    DescribeGroups 0..=6 by describe_groups;
+    /// Groups of all types.
+    ListGroups 0..=5 by list_groups;
     /// Any version is answered, see the handler.
     ApiVersions 0..=4 by api_versions;
     /// 0 and 1 were removed in Kafka 4.0.
@@ -55,6 +71,10 @@ served! {
     OffsetForLeaderEpoch 2..=4 by offset_for_leader_epoch;
     /// Of topics and of this broker.
     DescribeConfigs 1..=4 by describe_configs;
+    /// Groups without members.
+    DeleteGroups 0..=2 by delete_groups;
+    /// KIP-496.
+    OffsetDelete 0..=0 by offset_delete;
     /// Admin clients fall back to Metadata without it.
     DescribeCluster 0..=2 by describe_cluster;
     /// Admin clients fall back to Metadata without it.

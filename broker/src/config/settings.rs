@@ -237,7 +237,10 @@ impl Config {
             ("group_max_size", self.group_max_size.into()),
             ("group_consumer_min_session_timeout_ms", self.group_consumer_min_session_timeout_ms.into()),
             ("group_consumer_session_timeout_ms", self.group_consumer_session_timeout_ms.into()),
-            ("group_consumer_min_heartbeat_interval_ms", self.group_consumer_min_heartbeat_interval_ms.into()),
+            (
+                "group_consumer_min_heartbeat_interval_ms",
+                self.group_consumer_min_heartbeat_interval_ms.into(),
+            ),
             ("group_consumer_heartbeat_interval_ms", self.group_consumer_heartbeat_interval_ms.into()),
             ("group_consumer_max_size", self.group_consumer_max_size.into()),
             (
@@ -323,11 +326,14 @@ mod tests {
     #[test]
     fn limits_of_groups_that_contradict_each_other_are_refused_by_name() {
         assert_eq!(Config::default().check(), Ok(()));
-        let config = Config { group_min_session_timeout_ms: 10, group_max_session_timeout_ms: 5, ..Config::default() };
+        let config =
+            Config { group_min_session_timeout_ms: 10, group_max_session_timeout_ms: 5, ..Config::default() };
         assert_eq!(
             config.check(),
-            Err("group_min_session_timeout_ms = 10 must not be greater than group_max_session_timeout_ms = 5"
-                .to_owned())
+            Err(
+                "group_min_session_timeout_ms = 10 must not be greater than group_max_session_timeout_ms = 5"
+                    .to_owned()
+            )
         );
         let config = Config { offsets_topic_segment_bytes: 1000, ..Config::default() };
         assert_eq!(config.check(), Err("offsets_topic_segment_bytes = 1000 is too small".to_owned()));

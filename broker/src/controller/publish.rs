@@ -10,8 +10,8 @@ use coord::metadata::MetadataRecord;
 use futures::future::join_all;
 
 use super::ControllerError;
-use crate::logs;
 use crate::shard::Shard;
+use crate::{groups, logs};
 
 /// Has every shard take the records; returns when all have.
 pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) -> Result<(), ControllerError> {
@@ -35,6 +35,7 @@ async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), Cont
     let mut image = shard.image();
     Rc::make_mut(&mut image).replay_all(records).map_err(|error| failed(&error))?;
     logs::add(shard, &image, records).await.map_err(|error| failed(&error))?;
-    shard.metadata.image.replace(image);
+    let before = shard.metadata.image.replace(Rc::clone(&image));
+    groups::follow::follow(shard, &before, &image, records);
     logs::remove(shard, records).await.map_err(|error| failed(&error))
 }

@@ -7,6 +7,8 @@ pub enum ConfigType {
     Boolean,
     /// Any text.
     String,
+    /// 16 bits, signed.
+    Short,
     /// 32 bits, signed.
     Int,
     /// 64 bits, signed.
@@ -24,6 +26,7 @@ impl ConfigType {
             ConfigType::Boolean => 1,
             ConfigType::String => 2,
             ConfigType::Int => 3,
+            ConfigType::Short => 4,
             ConfigType::Long => 5,
             ConfigType::Double => 6,
             ConfigType::List => 7,
@@ -36,6 +39,7 @@ impl ConfigType {
             ConfigType::Boolean => "BOOLEAN",
             ConfigType::String => "STRING",
             ConfigType::Int => "INT",
+            ConfigType::Short => "SHORT",
             ConfigType::Long => "LONG",
             ConfigType::Double => "DOUBLE",
             ConfigType::List => "LIST",
@@ -144,6 +148,10 @@ impl ConfigDefinition {
                     Err(self.invalid(value, "Expected value to be either true or false"))
                 }
             }
+            ConfigType::Short => match trimmed.parse::<i16>() {
+                Ok(number) => self.check_number(value, i64::from(number)),
+                Err(_) => Err(self.not_a_number(value)),
+            },
             ConfigType::Int => match trimmed.parse::<i32>() {
                 Ok(number) => self.check_number(value, i64::from(number)),
                 Err(_) => Err(self.not_a_number(value)),

@@ -1,0 +1,188 @@
+//! OffsetCommit (key 8): how far a group has read.
+//!
+//! Partitions that do not exist are refused here, one by one; what is left goes to the group's coordinator and is answered when it is durable.
+//! Source: `KafkaApis.handleOffsetCommitRequest`, `GroupCoordinatorService.commitOffsets`.
+
+use coord::group::GroupReply;
+use coord::metadata::MetadataImage;
+use coord::types::PartitionId;
+use protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use protocol::{Encoder, ErrorCode, Message};
+
+use super::{Answer, Call, Refusal};
+use crate::groups::{self, GroupRequest, Patience};
+
+/// Asks the group's coordinator.
+pub async fn handle(call: Call) -> Answer {
+    let request: OffsetCommitRequest<'_> = call.decode()?;
+    let image = call.shard.image();
+    if request.topics.iter().all(|topic| topic.partitions.iter().all(|row| exists(&image, topic, row))) {
+        let response = commit(&call, &request, GroupRequest::of(&call)).await?;
+        return call.respond(&response);
+    }
+    let (known, refused) = split(&image, &request);
+    drop(image);
+    let mut response = OffsetCommitResponse { topics: refused, ..Default::default() };
+    // As in Kafka, a request that is empty from the start does reach the group.
+    if !known.topics.is_empty() {
+        let body = encoded(&known, call.version)?;
+        merge(&mut response, commit(&call, &known, GroupRequest::of(&call).with_body(body)).await?);
+    }
+    call.respond(&response)
+}
+
+async fn commit(
+    call: &Call,
+    request: &OffsetCommitRequest<'_>,
+    submitted: GroupRequest,
+) -> Result<OffsetCommitResponse<'static>, Refusal> {
+    let commit = groups::submit(
+        call,
+        &request.group_id,
+        Patience::None,
+        submitted,
+        |coordinator, context, request| coordinator.offset_commit(context, &request.decode()),
+    );
+    match commit.await {
+        Ok(GroupReply::OffsetCommit(response)) => Ok(response),
+        Ok(other) => Err(groups::requests::mismatch(call, &other)),
+        Err(error) => Ok(failed(request, error)),
+    }
+}
+
+fn exists(
+    image: &MetadataImage,
+    topic: &OffsetCommitRequestTopic<'_>,
+    row: &OffsetCommitRequestPartition<'_>,
+) -> bool {
+    image.topic(&topic.name).is_some_and(|topic| topic.partition(PartitionId(row.partition_index)).is_some())
+}
+
+/// The request without partitions that do not exist, and the refusal of those.
+fn split<'a>(
+    image: &MetadataImage,
+    request: &OffsetCommitRequest<'a>,
+) -> (OffsetCommitRequest<'a>, Vec<OffsetCommitResponseTopic<'static>>) {
+    let mut known = OffsetCommitRequest { topics: Vec::new(), ..request.clone() };
+    let mut refused = Vec::new();
+    for topic in &request.topics {
+        let (have, have_not): (Vec<_>, Vec<_>) =
+            topic.partitions.iter().cloned().partition(|row| exists(image, topic, row));
+        if !have.is_empty() {
+            known.topics.push(OffsetCommitRequestTopic { partitions: have, ..topic.clone() });
+        }
+        if !have_not.is_empty() {
+            let indexes = have_not.iter().map(|row| row.partition_index);
+            refused.push(topic_error(&topic.name, indexes, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+        }
+    }
+    (known, refused)
+}
+
+fn encoded(request: &OffsetCommitRequest<'_>, version: i16) -> Result<bytes::Bytes, Refusal> {
+    let mut encoder = Encoder::new();
+    let encoded = request.encode(&mut encoder, version);
+    encoded.map_err(|error| Refusal::malformed("OffsetCommit", error))?;
+    Ok(encoder.finish_contiguous())
+}
+
+/// The whole request has failed: each partition says so.
+fn failed(request: &OffsetCommitRequest<'_>, error: ErrorCode) -> OffsetCommitResponse<'static> {
+    let topics = request
+        .topics
+        .iter()
+        .map(|topic| topic_error(&topic.name, topic.partitions.iter().map(|row| row.partition_index), error));
+    OffsetCommitResponse { topics: topics.collect(), ..Default::default() }
+}
+
+fn topic_error(
+    name: &str,
+    partitions: impl Iterator<Item = i32>,
+    error: ErrorCode,
+) -> OffsetCommitResponseTopic<'static> {
+    let row = |partition_index| OffsetCommitResponsePartition {
+        partition_index,
+        error_code: error.code(),
+        ..Default::default()
+    };
+    OffsetCommitResponseTopic {
+        name: name.to_owned().into(),
+        partitions: partitions.map(row).collect(),
+        ..Default::default()
+    }
+}
+
+/// Adds the coordinator's answer to the refusals, each topic once.
+fn merge(response: &mut OffsetCommitResponse<'static>, answer: OffsetCommitResponse<'static>) {
+    for topic in answer.topics {
+        match response.topics.iter_mut().find(|row| row.name == topic.name) {
+            Some(row) => row.partitions.extend(topic.partitions),
+            None => response.topics.push(topic),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_do_not_exist_are_refused_and_the_others_are_not() {
+        let mut image = MetadataImage::default();
+        let partition = coord::metadata::PartitionImage {
+            replicas: [coord::types::BrokerId(1)].into(),
+            in_sync_replicas: [coord::types::BrokerId(1)].into(),
+            leader: coord::types::BrokerId(1),
+            leader_epoch: coord::types::LeaderEpoch(0),
+            partition_epoch: 0,
+        };
+        let topic = coord::metadata::MetadataRecord::Topic {
+            topic_id: uuid::Uuid::from_u128(1),
+            name: "t".into(),
+            configs: vec![],
+            partitions: vec![partition.clone(), partition],
+        };
+        image.replay(&topic).unwrap();
+        let rows = |indexes: &[i32]| {
+            let row =
+                |&partition_index| OffsetCommitRequestPartition { partition_index, ..Default::default() };
+            indexes.iter().map(row).collect::<Vec<_>>()
+        };
+        let request = OffsetCommitRequest {
+            group_id: "g".into(),
+            topics: vec![
+                OffsetCommitRequestTopic {
+                    name: "t".into(),
+                    partitions: rows(&[1, 2, -1, 0]),
+                    ..Default::default()
+                },
+                OffsetCommitRequestTopic {
+                    name: "gone".into(),
+                    partitions: rows(&[0]),
+                    ..Default::default()
+                },
+            ],
+            ..Default::default()
+        };
+        let (known, topics) = split(&image, &request);
+        assert_eq!(known.topics.len(), 1);
+        assert_eq!(known.topics[0].partitions, rows(&[1, 0]));
+        let mut response = OffsetCommitResponse { topics, ..Default::default() };
+        merge(&mut response, failed(&known, ErrorCode::NONE));
+        let of = |topic: &OffsetCommitResponseTopic<'_>| {
+            let rows = topic.partitions.iter().map(|row| (row.partition_index, row.error_code));
+            (topic.name.to_string(), rows.collect::<Vec<_>>())
+        };
+        let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.code();
+        assert_eq!(
+            response.topics.iter().map(of).collect::<Vec<_>>(),
+            [
+                ("t".to_owned(), vec![(2, unknown), (-1, unknown), (1, 0), (0, 0)]),
+                ("gone".to_owned(), vec![(0, unknown)])
+            ]
+        );
+    }
+}
