@@ -1,5 +1,7 @@
 //! A group of either protocol.
 
+use protocol::ErrorCode;
+
 use super::classic::ClassicGroup;
 use super::consumer::ConsumerGroup;
 
@@ -16,8 +18,8 @@ impl GroupType {
     /// Kafka's name of the type in ListGroups.
     pub fn name(self) -> &'static str {
         match self {
-            GroupType::Classic => "Classic",
-            GroupType::Consumer => "Consumer",
+            GroupType::Classic => "classic",
+            GroupType::Consumer => "consumer",
         }
     }
 }
@@ -37,6 +39,46 @@ impl Group {
         match self {
             Group::Classic(_) => GroupType::Classic,
             Group::Consumer(_) => GroupType::Consumer,
+        }
+    }
+
+    /// Kafka's name of the group's state.
+    pub fn state_name(&self) -> &'static str {
+        match self {
+            Group::Classic(group) => group.state().name(),
+            Group::Consumer(group) => group.state().name(),
+        }
+    }
+
+    /// Kind of protocol of the members; empty if the group only holds offsets.
+    pub fn protocol_type(&self) -> &str {
+        match self {
+            Group::Classic(group) => group.protocol_type().unwrap_or_default(),
+            Group::Consumer(_) => "consumer",
+        }
+    }
+
+    /// Whether the group has no members.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
+        }
+    }
+
+    /// Whether a member has subscribed to the topic, as far as that is known.
+    pub(super) fn is_subscribed_to_topic(&self, topic: &str) -> bool {
+        match self {
+            Group::Classic(group) => group.is_subscribed_to_topic(topic),
+            Group::Consumer(group) => group.is_subscribed_to(topic),
+        }
+    }
+
+    /// Whether offsets may be deleted, topic by topic.
+    pub(super) fn validate_offset_delete(&self) -> Result<(), ErrorCode> {
+        match self {
+            Group::Classic(group) => group.validate_offset_delete(),
+            Group::Consumer(_) => Ok(()),
         }
     }
 }

@@ -101,7 +101,7 @@ macro_rules! group_records {
 
 group_records! {
     /// A committed offset.
-    0 | 1 => OffsetCommit(OffsetCommitKey, OffsetCommitValue) writes 1, |value| if value.expire_timestamp >= 0 { 1 } else { 3 };
+    0 | 1 => OffsetCommit(OffsetCommitKey, OffsetCommitValue) writes 1, |value| if value.expire_timestamp >= 0 { 1 } else { 4 };
     /// A classic group: its generation and members.
     2 => GroupMetadata(GroupMetadataKey, GroupMetadataValue) writes 2, |_| 3;
     /// A consumer group: its epoch.

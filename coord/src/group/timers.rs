@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub enum Timer {
     /// Expired offsets are looked for.
     OffsetExpiry,
+    /// Offsets of deleted topics remain to be removed.
+    DeletedTopics,
     /// A classic group's session with a member (or with one that was given an id and has not come back with it).
     ClassicSession(Rc<str>, Rc<str>),
     /// A classic group waits for its members to rejoin.
