@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use protocol::frame;
@@ -71,16 +72,27 @@ impl Connection {
 
     /// The version in which `M` is spoken here, or `None` if the broker does not serve it.
     pub fn version<'m, M: Message<'m>>(&self) -> Option<i16> {
+        self.version_in::<M>(M::VERSIONS)
+    }
+
+    fn version_in<'m, M: Message<'m>>(&self, ours: RangeInclusive<i16>) -> Option<i16> {
         let (min, max) = *self.versions.get(&M::KEY)?;
-        let version = max.min(*M::VERSIONS.end());
-        (version >= min && version >= *M::VERSIONS.start()).then_some(version)
+        let version = max.min(*ours.end());
+        (version >= min && version >= *ours.start()).then_some(version)
     }
 
     /// Makes a request and waits for its answer.
     pub fn call<'m, 's, M: Request<'m>>(&'s mut self, request: &M) -> Result<M::Response<'s>, ClientError> {
-        let version = self
-            .version::<M>()
-            .ok_or_else(|| ClientError::Unsupported { address: self.address.clone(), api: M::NAME })?;
+        self.call_in(request, M::VERSIONS)
+    }
+
+    /// Makes a request in one of the versions whose fields `request` uses, and waits for its answer.
+    pub fn call_in<'m, 's, M: Request<'m>>(
+        &'s mut self,
+        request: &M,
+        versions: RangeInclusive<i16>,
+    ) -> Result<M::Response<'s>, ClientError> {
+        let version = self.version_in::<M>(versions).ok_or_else(|| self.unsupported::<M>())?;
         self.send(request, version)?;
         self.receive()?;
         let (correlation_id, response) = frame::decode_response::<M::Response<'s>>(&self.answer, version)
@@ -93,9 +105,7 @@ impl Connection {
 
     /// Makes a request that the broker does not answer (produce with acks=0).
     pub fn tell<'m, M: Request<'m>>(&mut self, request: &M) -> Result<(), ClientError> {
-        let version = self
-            .version::<M>()
-            .ok_or_else(|| ClientError::Unsupported { address: self.address.clone(), api: M::NAME })?;
+        let version = self.version::<M>().ok_or_else(|| self.unsupported::<M>())?;
         self.send(request, version)
     }
 
@@ -138,6 +148,10 @@ impl Connection {
             _ => source,
         };
         ClientError::Connection { address: self.address.clone(), source }
+    }
+
+    fn unsupported<'m, M: Message<'m>>(&self) -> ClientError {
+        ClientError::Unsupported { address: self.address.clone(), api: M::NAME.trim_end_matches("Request") }
     }
 
     fn nonsense(&self, reason: impl ToString) -> ClientError {

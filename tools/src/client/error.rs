@@ -37,7 +37,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The broker serves no version of a request that we know.
-    #[error("{address} does not serve {api}")]
+    #[error("{address} does not serve {api} in a version that brokerctl speaks")]
     Unsupported {
         /// Who.
         address: String,
@@ -51,10 +51,30 @@ pub enum ClientError {
         id: i32,
     },
     /// The topic does not exist.
-    #[error("there is no topic '{name}'")]
+    #[error("there is no topic '{name}'{}", did_you_mean(.nearest.as_deref()))]
     NoSuchTopic {
         /// Its name.
         name: String,
+        /// A topic with almost this name.
+        nearest: Option<String>,
+    },
+    /// The topic has no such partition.
+    #[error("topic '{topic}' has no partition {partition}: it has {count}, numbered from 0")]
+    NoSuchPartition {
+        /// The topic.
+        topic: String,
+        /// The number asked for.
+        partition: i32,
+        /// How many there are.
+        count: usize,
+    },
+    /// The group does not exist.
+    #[error("there is no group '{name}'{}", did_you_mean(.nearest.as_deref()))]
+    NoSuchGroup {
+        /// Its id.
+        name: String,
+        /// A group with almost this name.
+        nearest: Option<String>,
     },
     /// The broker refused.
     #[error("{what}: {}", code_text(*.code, .message.as_deref()))]
@@ -68,10 +88,44 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// The error code, if a broker has given one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ClientError::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether trying again may help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ClientError::Connect { .. }
+            | ClientError::Connection { .. }
+            | ClientError::UnknownBroker { .. } => true,
+            ClientError::Refused { code, .. } => code.is_retriable(),
+            _ => false,
+        }
+    }
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_default()
+}
+
+/// The one of `known` that looks most like `name`, if any looks like it.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let distance = |known: &'a str| (strsim::damerau_levenshtein(name, known), known);
+    let (distance, best) = known.into_iter().map(distance).min()?;
+    (distance <= 1 + name.len() / 4).then(|| best.to_owned())
+}
+
 /// An error code with the broker's words, or with Kafka's own if it had none.
 pub fn code_text(code: ErrorCode, message: Option<&str>) -> String {
     match message {
-        Some(message) if !message.is_empty() => format!("{message} ({})", code.name()),
+        Some(message) if !message.is_empty() => {
+            format!("{} ({})", message.trim_end_matches('.'), code.name())
+        }
         _ => format!("{} ({})", code.message().trim_end_matches('.'), code.name()),
     }
 }
@@ -83,4 +137,18 @@ pub fn check(what: impl FnOnce() -> String, code: i16, message: Option<&str>) ->
         return Ok(());
     }
     Err(ClientError::Refused { what: what(), code, message: message.map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_one_that_looks_alike() {
+        let known = ["orders", "payments", "orders-eu"];
+        assert_eq!(nearest("ordres", known).as_deref(), Some("orders"));
+        assert_eq!(nearest("order", known).as_deref(), Some("orders"));
+        assert_eq!(nearest("greetings", known), None);
+        assert_eq!(nearest("x", []), None);
+    }
 }

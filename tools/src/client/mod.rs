@@ -1,17 +1,41 @@
 //! A small blocking Kafka client for command-line tools: one connection per broker, one request at a time on each.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `connection` | one socket: versions, requests, answers |
+//! | `topics` | metadata and offsets of topics |
+//! | `groups`, `group_offsets` | groups at their coordinators; what they have committed |
+//! | `member` | membership in a group (KIP-848) |
+//! | `configs` | configuration of topics, brokers and groups |
+//! | `storage` | log folders, deletion of records |
+//! | `error` | why a request failed |
 
+mod configs;
 mod connection;
 mod error;
+mod group_offsets;
+mod groups;
+mod member;
+mod storage;
 mod topics;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use protocol::messages::MetadataRequest;
+use protocol::messages::{MetadataRequest, MetadataResponse};
 
+pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ResourceKind};
 pub use connection::Connection;
-pub use error::{ClientError, code_text};
-pub use topics::{OffsetSpec, Partition, Topic};
+pub use error::{ClientError, check, code_text, nearest};
+pub use group_offsets::Committed;
+pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use member::{Heartbeat, Member};
+pub use storage::{LogDir, ReplicaSize};
+pub use topics::{OffsetSpec, Partition, Topic, TopicPartition};
+
+/// Between two tries of a request whose error passes.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections to a cluster's brokers, made when they are needed.
 pub struct Client {
@@ -19,17 +43,30 @@ pub struct Client {
     timeout: Duration,
     connections: BTreeMap<String, Connection>,
     brokers: BTreeMap<i32, String>,
+    /// The coordinators of groups, as far as they have been asked for.
+    coordinators: BTreeMap<String, i32>,
 }
 
 impl Client {
     /// A client that starts from `bootstrap` (`host:port` each) and gives every request `timeout`.
     pub fn new(bootstrap: Vec<String>, timeout: Duration) -> Client {
-        Client { bootstrap, timeout, connections: BTreeMap::new(), brokers: BTreeMap::new() }
+        Client {
+            bootstrap,
+            timeout,
+            connections: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
+        }
     }
 
     /// The time that each request is given.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The same for a request's own field, in ms.
+    pub fn timeout_ms(&self) -> i32 {
+        i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
     /// A connection to any broker: one that is open, or the first bootstrap address that answers.
@@ -69,21 +106,43 @@ impl Client {
         Ok(self.connections.get_mut(&address).expect("just found or made"))
     }
 
+    /// The brokers of the cluster: their ids, and where they listen.
+    pub fn brokers(&mut self) -> Result<BTreeMap<i32, String>, ClientError> {
+        self.refresh_brokers()?;
+        Ok(self.brokers.clone())
+    }
+
     /// Forgets the connections, for example after one broke.
     pub fn reset(&mut self) {
         self.connections.clear();
         self.brokers.clear();
+        self.coordinators.clear();
     }
 
     fn refresh_brokers(&mut self) -> Result<(), ClientError> {
         let response =
             self.any()?.call(&MetadataRequest { topics: Some(Vec::new()), ..Default::default() })?;
-        let brokers: BTreeMap<i32, String> = response
-            .brokers
-            .iter()
-            .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
-            .collect();
-        self.brokers = brokers;
+        self.brokers = broker_addresses(&response);
         Ok(())
     }
+
+    /// Repeats `attempt` until it succeeds, fails for good, or the time of a request is over.
+    pub fn persist<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Client) -> Result<T, ClientError>,
+        is_passing: impl Fn(&ClientError) -> bool,
+    ) -> Result<T, ClientError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match attempt(self) {
+                Err(error) if is_passing(&error) && Instant::now() < deadline => sleep(RETRY_PAUSE),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+fn broker_addresses(response: &MetadataResponse<'_>) -> BTreeMap<i32, String> {
+    let address = |host: &str, port: i32| format!("{host}:{port}");
+    response.brokers.iter().map(|broker| (broker.node_id, address(&broker.host, broker.port))).collect()
 }

@@ -1,15 +1,38 @@
 //! Topics, their leaders and offsets, as every subcommand needs them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use protocol::error::ErrorCode;
 use protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use protocol::messages::metadata::MetadataRequestTopic;
+use protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
 use protocol::messages::{ListOffsetsRequest, MetadataRequest};
 use uuid::Uuid;
 
-use super::Client;
-use super::error::{ClientError, check};
+use super::error::{ClientError, check, nearest};
+use super::{Client, broker_addresses};
+
+/// One partition of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: impl Into<String>, partition: i32) -> TopicPartition {
+        TopicPartition { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
 
 /// A partition as metadata shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +62,57 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
 }
 
+impl Topic {
+    /// The partition with this number.
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.iter().find(|partition| partition.index == index)
+    }
+
+    /// All its partitions.
+    pub fn all(&self) -> impl Iterator<Item = TopicPartition> {
+        self.partitions.iter().map(|partition| TopicPartition::new(&self.name, partition.index))
+    }
+
+    /// Those that are `asked` for, all if none is.
+    ///
+    /// # Errors
+    /// [`ClientError::NoSuchPartition`].
+    pub fn choose(&self, asked: &[i32]) -> Result<Vec<TopicPartition>, ClientError> {
+        match asked.iter().find(|index| self.partition(**index).is_none()) {
+            Some(index) => Err(ClientError::NoSuchPartition {
+                topic: self.name.clone(),
+                partition: *index,
+                count: self.partitions.len(),
+            }),
+            None if asked.is_empty() => Ok(self.all().collect()),
+            None => Ok(asked.iter().map(|index| TopicPartition::new(&self.name, *index)).collect()),
+        }
+    }
+}
+
+impl From<&MetadataResponseTopic<'_>> for Topic {
+    fn from(topic: &MetadataResponseTopic<'_>) -> Topic {
+        let mut partitions: Vec<Partition> = topic
+            .partitions
+            .iter()
+            .map(|partition| Partition {
+                index: partition.partition_index,
+                leader: partition.leader_id,
+                leader_epoch: partition.leader_epoch,
+                replicas: partition.replica_nodes.clone(),
+                in_sync_replicas: partition.isr_nodes.clone(),
+            })
+            .collect();
+        partitions.sort_unstable_by_key(|partition| partition.index);
+        Topic {
+            name: topic.name.as_deref().unwrap_or_default().to_owned(),
+            id: topic.topic_id,
+            is_internal: topic.is_internal,
+            partitions,
+        }
+    }
+}
+
 /// A position that only the broker can turn into an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetSpec {
@@ -64,104 +138,118 @@ impl OffsetSpec {
 impl Client {
     /// All topics, by name.
     pub fn topics(&mut self) -> Result<Vec<Topic>, ClientError> {
-        self.metadata(None)
+        let topics = self.metadata(None, false)?;
+        Ok(topics.into_values().filter_map(Result::ok).collect())
     }
 
     /// One topic. With `create`, a broker that allows it makes the topic.
     pub fn topic(&mut self, name: &str, create: bool) -> Result<Topic, ClientError> {
-        self.metadata(Some((name, create)))?
-            .pop()
-            .ok_or_else(|| ClientError::NoSuchTopic { name: name.to_owned() })
+        match self.metadata(Some(&[name]), create)?.remove(name) {
+            Some(Ok(topic)) => Ok(topic),
+            Some(Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)) | None => Err(self.no_such_topic(name)),
+            Some(Err(code)) => {
+                Err(ClientError::Refused { what: format!("topic '{name}'"), code, message: None })
+            }
+        }
     }
 
-    fn metadata(&mut self, one: Option<(&str, bool)>) -> Result<Vec<Topic>, ClientError> {
+    /// Those of these topics that exist.
+    pub fn topics_named(&mut self, names: &[&str]) -> Result<BTreeMap<String, Topic>, ClientError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let topics = self.metadata(Some(names), false)?;
+        Ok(topics.into_iter().filter_map(|(name, topic)| Some((name, topic.ok()?))).collect())
+    }
+
+    /// Says that there is no such topic, with the name that was probably meant.
+    pub fn no_such_topic(&mut self, name: &str) -> ClientError {
+        let topics = self.topics().unwrap_or_default();
+        let nearest = nearest(name, topics.iter().map(|topic| topic.name.as_str()));
+        ClientError::NoSuchTopic { name: name.to_owned(), nearest }
+    }
+
+    fn metadata(
+        &mut self,
+        names: Option<&[&str]>,
+        create: bool,
+    ) -> Result<BTreeMap<String, Result<Topic, ErrorCode>>, ClientError> {
         let request = MetadataRequest {
-            topics: one.map(|(name, _)| {
-                vec![MetadataRequestTopic { name: Some(name.into()), ..Default::default() }]
-            }),
-            allow_auto_topic_creation: one.is_some_and(|(_, create)| create),
+            topics: names.map(|names| names.iter().map(|name| asked_metadata(name)).collect()),
+            allow_auto_topic_creation: create,
             ..Default::default()
         };
         let response = self.any()?.call(&request)?;
-        let brokers: BTreeMap<i32, String> = response
-            .brokers
+        let brokers = broker_addresses(&response);
+        let topics = response
+            .topics
             .iter()
-            .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
+            .map(|answer| {
+                let topic = Topic::from(answer);
+                // Some partitions may have a leader although the topic as a whole has not yet one for each.
+                let code = match ErrorCode(answer.error_code) {
+                    ErrorCode::LEADER_NOT_AVAILABLE if !topic.partitions.is_empty() => ErrorCode::NONE,
+                    code => code,
+                };
+                (topic.name.clone(), if code.is_none() { Ok(topic) } else { Err(code) })
+            })
             .collect();
-        let mut topics = Vec::new();
-        for topic in &response.topics {
-            let name = topic.name.as_deref().unwrap_or_default();
-            match ErrorCode(topic.error_code) {
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
-                    return Err(ClientError::NoSuchTopic { name: name.to_owned() });
-                }
-                code if one.is_some() => check(|| format!("topic {name}"), code.code(), None)?,
-                _ => {}
-            }
-            let mut partitions: Vec<Partition> = topic
-                .partitions
-                .iter()
-                .map(|partition| Partition {
-                    index: partition.partition_index,
-                    leader: partition.leader_id,
-                    leader_epoch: partition.leader_epoch,
-                    replicas: partition.replica_nodes.clone(),
-                    in_sync_replicas: partition.isr_nodes.clone(),
-                })
-                .collect();
-            partitions.sort_unstable_by_key(|partition| partition.index);
-            topics.push(Topic {
-                name: name.to_owned(),
-                id: topic.topic_id,
-                is_internal: topic.is_internal,
-                partitions,
-            });
-        }
-        topics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         self.brokers = brokers;
         Ok(topics)
     }
 
-    /// The offset of each of `partitions` at `spec`, asked of their leaders. A timestamp later than every record gives -1.
-    pub fn offsets(
+    /// The offset of each of `partitions` at `spec`, asked of the leaders that `topics` tells; partitions without leader are left
+    /// out. A timestamp later than every record gives -1.
+    pub fn offsets<'a>(
         &mut self,
-        topic: &Topic,
-        partitions: &[i32],
+        topics: impl IntoIterator<Item = &'a Topic>,
+        partitions: &[TopicPartition],
         spec: OffsetSpec,
-    ) -> Result<BTreeMap<i32, i64>, ClientError> {
-        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for partition in topic.partitions.iter().filter(|partition| partitions.contains(&partition.index)) {
-            by_leader.entry(partition.leader).or_default().push(partition.index);
+    ) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
+        let mut by_leader: BTreeMap<i32, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
+        for topic in topics {
+            for wanted in partitions.iter().filter(|wanted| wanted.topic == topic.name) {
+                if let Some(leader) = topic.partition(wanted.partition).map(|partition| partition.leader)
+                    && leader >= 0
+                {
+                    let of_leader = by_leader.entry(leader).or_default();
+                    of_leader.entry(&topic.name).or_default().push(wanted.partition);
+                }
+            }
         }
         let mut offsets = BTreeMap::new();
-        for (leader, indexes) in by_leader {
-            let asked = indexes
-                .iter()
-                .map(|index| ListOffsetsPartition {
-                    partition_index: *index,
-                    timestamp: spec.wire(),
-                    ..Default::default()
-                })
-                .collect();
+        for (leader, asked) in by_leader {
             let request = ListOffsetsRequest {
                 replica_id: -1,
-                topics: vec![ListOffsetsTopic {
-                    name: topic.name.as_str().into(),
-                    partitions: asked,
-                    ..Default::default()
-                }],
+                topics: asked.into_iter().map(|(name, indexes)| asked_topic(name, &indexes, spec)).collect(),
                 ..Default::default()
             };
             let response = self.broker(leader)?.call(&request)?;
-            for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
-                check(
-                    || format!("offsets of {}-{}", topic.name, answer.partition_index),
-                    answer.error_code,
-                    None,
-                )?;
-                offsets.insert(answer.partition_index, answer.offset);
+            for topic in &response.topics {
+                for answer in &topic.partitions {
+                    let partition = TopicPartition::new(topic.name.as_ref(), answer.partition_index);
+                    check(|| format!("offsets of {partition}"), answer.error_code, None)?;
+                    offsets.insert(partition, answer.offset);
+                }
             }
         }
         Ok(offsets)
+    }
+}
+
+fn asked_metadata(name: &str) -> MetadataRequestTopic<'_> {
+    MetadataRequestTopic { name: Some(name.into()), ..Default::default() }
+}
+
+fn asked_topic<'a>(name: &'a str, indexes: &[i32], spec: OffsetSpec) -> ListOffsetsTopic<'a> {
+    let asked = |index: &i32| ListOffsetsPartition {
+        partition_index: *index,
+        timestamp: spec.wire(),
+        ..Default::default()
+    };
+    ListOffsetsTopic {
+        name: name.into(),
+        partitions: indexes.iter().map(asked).collect(),
+        ..Default::default()
     }
 }

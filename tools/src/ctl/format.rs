@@ -1,16 +1,21 @@
-//! The verbs of `consume --format`, as kcat has them.
+//! The verbs of `consume --format`: kcat's, and some more.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use protocol::records::Record;
 
+use super::time::utc_text;
+
 /// What the verbs mean, for `--help`.
 pub const VERBS: &str = "\
 Format verbs:
-  %t topic      %p partition   %o offset    %T timestamp (ms)
-  %k key        %K its length (-1: null)    %h headers as name=value,…
-  %s value      %S its length (-1: null)    %% percent sign
-  \\n \\r \\t \\0 \\\\ \\xHH as in C";
+  %t topic      %p partition   %o offset    %T timestamp (ms)    %D timestamp (date and time in UTC)
+  %k key        %K its length in bytes (-1: null)
+  %s value      %S its length in bytes (-1: null)    %R the same as 4 bytes, big-endian
+  %h headers as name=value,…   %H{name} the value of one header  %% percent sign
+  \\n \\r \\t \\0 \\\\ \\xHH as in C
+%k and %s are written as --key-type and --value-type say; null as --null says.";
 
 /// One piece of a format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +25,36 @@ enum Piece {
     Partition,
     Offset,
     Timestamp,
+    Date,
     Key,
     KeyLength,
     Value,
     ValueLength,
+    BinaryValueLength,
     Headers,
+    Header(String),
 }
 
 /// A parsed format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format(Vec<Piece>);
+
+/// A record with its key and value as they are to be shown.
+#[derive(Debug, Clone)]
+pub struct Shown<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition's number.
+    pub partition: i32,
+    /// The record as it is.
+    pub record: &'a Record<'a>,
+    /// The key as text; `None`: null.
+    pub key: Option<Cow<'a, [u8]>>,
+    /// The value as text; `None`: null.
+    pub value: Option<Cow<'a, [u8]>>,
+    /// What stands for null.
+    pub null: &'a [u8],
+}
 
 impl Format {
     /// Parses a format; the error names the verb or escape that does not exist.
@@ -44,6 +69,7 @@ impl Format {
                         plain.push(b'%');
                         continue;
                     }
+                    Some('H') => Piece::Header(header_name(&mut chars)?),
                     Some(verb) => verb_piece(verb).ok_or_else(|| format!("there is no verb %{verb}"))?,
                     None => return Err("the format ends in the middle of a verb".to_owned()),
                 },
@@ -68,24 +94,21 @@ impl Format {
     }
 
     /// Writes one record.
-    pub fn write(
-        &self,
-        topic: &str,
-        partition: i32,
-        record: &Record<'_>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
+    pub fn write(&self, shown: &Shown<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let record = shown.record;
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.write_all(text)?,
-                Piece::Topic => out.write_all(topic.as_bytes())?,
-                Piece::Partition => write!(out, "{partition}")?,
+                Piece::Topic => out.write_all(shown.topic.as_bytes())?,
+                Piece::Partition => write!(out, "{}", shown.partition)?,
                 Piece::Offset => write!(out, "{}", record.offset)?,
                 Piece::Timestamp => write!(out, "{}", record.timestamp)?,
-                Piece::Key => out.write_all(record.key.unwrap_or_default())?,
+                Piece::Date => out.write_all(utc_text(record.timestamp).as_bytes())?,
+                Piece::Key => out.write_all(shown.key.as_deref().unwrap_or(shown.null))?,
                 Piece::KeyLength => write!(out, "{}", length(record.key))?,
-                Piece::Value => out.write_all(record.value.unwrap_or_default())?,
+                Piece::Value => out.write_all(shown.value.as_deref().unwrap_or(shown.null))?,
                 Piece::ValueLength => write!(out, "{}", length(record.value))?,
+                Piece::BinaryValueLength => out.write_all(&(length(record.value) as i32).to_be_bytes())?,
                 Piece::Headers => {
                     for (number, header) in record.headers.clone().enumerate() {
                         if number > 0 {
@@ -94,6 +117,13 @@ impl Format {
                         out.write_all(header.key)?;
                         out.write_all(b"=")?;
                         out.write_all(header.value.unwrap_or(b"NULL"))?;
+                    }
+                }
+                Piece::Header(name) => {
+                    let wanted = record.headers.clone().filter(|header| header.key == name.as_bytes());
+                    // As Kafka's Headers.lastHeader: a later header of the same name takes the earlier one's place.
+                    if let Some(header) = wanted.last() {
+                        out.write_all(header.value.unwrap_or(shown.null))?;
                     }
                 }
             }
@@ -108,13 +138,24 @@ fn verb_piece(verb: char) -> Option<Piece> {
         'p' => Piece::Partition,
         'o' => Piece::Offset,
         'T' => Piece::Timestamp,
+        'D' => Piece::Date,
         'k' => Piece::Key,
         'K' => Piece::KeyLength,
         's' => Piece::Value,
         'S' => Piece::ValueLength,
+        'R' => Piece::BinaryValueLength,
         'h' => Piece::Headers,
         _ => return None,
     })
+}
+
+/// The name in `%H{name}`, whose first two characters have been read.
+fn header_name(chars: &mut std::str::Chars<'_>) -> Result<String, String> {
+    let rest = chars.as_str();
+    let name = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+    let (name, rest) = name.ok_or("%H needs the header's name: %H{name}")?;
+    *chars = rest.chars();
+    Ok(name.to_owned())
 }
 
 /// The byte of the escape whose backslash has been read.
@@ -133,6 +174,14 @@ fn escape(chars: &mut std::str::Chars<'_>) -> Result<u8, String> {
         }
         Some(other) => Err(format!("there is no escape \\{other}")),
         None => Err("the text ends in the middle of an escape".to_owned()),
+    }
+}
+
+/// Reads an option that is one byte, such as a delimiter.
+pub fn one_byte(text: &str) -> Result<u8, String> {
+    match unescape(text)?[..] {
+        [byte] => Ok(byte),
+        _ => Err(format!("'{text}' is not one byte")),
     }
 }
 
@@ -168,7 +217,15 @@ mod tests {
         let record = RecordIter::new(&batch, batch.payload()).next().expect("one").expect("sound");
         let mut out = Vec::new();
         let format = Format::parse(format).expect("valid");
-        format.write("orders", 3, &record, &mut out).expect("a vector takes everything");
+        let shown = Shown {
+            topic: "orders",
+            partition: 3,
+            record: &record,
+            key: record.key.map(Cow::from),
+            value: record.value.map(Cow::from),
+            null: b"~",
+        };
+        format.write(&shown, &mut out).expect("a vector takes everything");
         String::from_utf8(out).expect("text")
     }
 
@@ -179,8 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn a_single_header_a_date_and_a_binary_length_can_be_asked_for() {
+        assert_eq!(show("%H{a}|%H{b}|%H{c}|%D", None, None), "1|~||1970-01-01T00:00:01.234Z");
+        assert_eq!(show("%R", None, Some(b"AB")), "\0\0\0\u{2}");
+    }
+
+    #[test]
     fn null_and_empty_differ_in_their_length() {
-        assert_eq!(show("%k:%K %s:%S", None, None), ":-1 :-1");
+        assert_eq!(show("%k:%K %s:%S", None, None), "~:-1 ~:-1");
         assert_eq!(show("%k:%K %s:%S", Some(b""), Some(b"")), ":0 :0");
     }
 
@@ -194,7 +257,7 @@ mod tests {
     fn unknown_verbs_and_escapes_are_refused_by_name() {
         assert_eq!(Format::parse("%q"), Err("there is no verb %q".to_owned()));
         assert_eq!(Format::parse("\\q"), Err("there is no escape \\q".to_owned()));
-        for bad in ["%", "\\", "\\x4", "\\xzz", "\\x+1"] {
+        for bad in ["%H", "%H{x", "%", "\\", "\\x4", "\\xzz", "\\x+1"] {
             assert!(Format::parse(bad).is_err(), "{bad} was accepted");
         }
     }

@@ -1,20 +1,31 @@
-//! `brokerctl`: topics, and records in and out, from a shell.
+//! `brokerctl`: topics, groups, configuration and the cluster, and records in and out, from a shell.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `topic` | `topic create`, `list`, `describe`, `delete` |
-//! | `produce` | lines to records |
-//! | `consume` | records to lines |
-//! | `format` | the verbs of `consume --format` |
-//! | `table` | tables for people |
+//! | `topic/`, `group/`, `config`, `records`, `cluster` | the subcommands of these names |
+//! | `produce/` | lines to records |
+//! | `consume/` | records to lines, alone or in a group |
+//! | `format`, `encoding` | the verbs of `consume --format`; bytes as text |
+//! | `time` | points in time as people write them |
+//! | `table`, `progress` | tables and progress for people |
+//! | `man` | manual pages |
+//! | `error` | exit codes, and what to do about a failure |
 //!
 //! `log dump` is [`crate::log_dump`].
 
+mod cluster;
+mod config;
 mod consume;
+mod encoding;
 mod error;
 mod format;
+mod group;
+mod man;
 mod produce;
+mod progress;
+mod records;
 mod table;
+mod time;
 mod topic;
 
 #[cfg(test)]
@@ -39,10 +50,10 @@ Exit codes:
   1  the broker refused, or the data is not as it should be
   2  the command line is wrong
   3  no broker could be reached, or the connection broke
-  4  the topic or partition does not exist
+  4  the topic, partition, group or setting does not exist
   5  a file or the terminal could not be read or written";
 
-/// Operates a broker from a shell: topics, and records in and out.
+/// Operates a broker from a shell: topics, groups, configuration, and records in and out.
 #[derive(Debug, Parser)]
 #[command(name = "brokerctl", version, max_term_width = 110, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -81,9 +92,20 @@ impl GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create, list, describe and delete topics
+    /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List and describe groups with their lag, move and delete what they have committed
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Show and change the configuration of topics, brokers and groups
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Delete old records before their time
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
+    /// Show brokers, the controller, features and log folders
+    Cluster,
     /// Write lines as records
     Produce(produce::ProduceArgs),
     /// Read records, by default from the oldest to what is there now
@@ -91,6 +113,8 @@ enum Command {
     /// Look into a broker's files, without a broker
     #[command(subcommand)]
     Log(LogCommand),
+    /// Print manual pages, or write them to a folder: 'brokerctl man | man -l -'
+    Man(man::ManArgs),
     /// Print a completion script: 'brokerctl completions bash > /etc/bash_completion.d/brokerctl'
     Completions {
         /// The shell to complete for
@@ -119,6 +143,9 @@ pub fn main() -> ExitCode {
             // What was read before the failure is shown all the same.
             let _ = out.flush();
             eprintln!("brokerctl: {error}");
+            if let Some(advice) = error.advice() {
+                eprintln!("  hint: {advice}");
+            }
             ExitCode::from(error.exit_code())
         }
     }
@@ -130,6 +157,11 @@ pub fn run(cli: &Cli, input: &mut dyn io::BufRead, out: &mut dyn Write) -> Resul
         Command::Topic(command) => topic::run(command, &cli.global, out),
         Command::Produce(args) => produce::run(args, &cli.global, input, out),
         Command::Consume(args) => consume::run(args, &cli.global, out),
+        Command::Group(command) => group::run(command, &cli.global, out),
+        Command::Config(command) => config::run(command, &cli.global, out),
+        Command::Records(command) => records::run(command, &cli.global, out),
+        Command::Cluster => cluster::run(&cli.global, out),
+        Command::Man(args) => man::run(args, Cli::command(), out),
         Command::Log(LogCommand::Dump(args)) => {
             // The dump writes to standard output itself.
             let json = args.json || cli.global.json;

@@ -130,6 +130,75 @@ fn failures_have_their_own_exit_codes() {
 }
 
 #[test]
+fn an_unknown_topic_is_answered_with_the_one_that_was_probably_meant() {
+    let broker = FakeBroker::start().with_topic("orders", 1).with_topic("payments", 1);
+    let (code, message) = brokerctl(&broker, "consume ordres", "").expect_err("misspelt");
+    assert_eq!((code, message.as_str()), (4, "there is no topic 'ordres'; did you mean 'orders'?"));
+    let (_, message) = brokerctl(&broker, "topic delete greetings", "").expect_err("not there");
+    assert_eq!(message, "there is no topic 'greetings'");
+}
+
+#[test]
+fn several_topics_are_read_together() {
+    let broker = FakeBroker::start().with_topic("a", 1).with_topic("b", 2);
+    brokerctl(&broker, "produce a", "one\n").expect("written");
+    brokerctl(&broker, "produce b --partition 1", "two\n").expect("written");
+    assert_eq!(
+        brokerctl(&broker, r"consume a b --format %t-%p:%s\n", "").expect("read"),
+        "a-0:one\nb-1:two\n"
+    );
+    assert_eq!(brokerctl(&broker, "consume a b --partition 0", "").expect_err("ambiguous").0, 2);
+}
+
+#[test]
+fn json_that_was_read_can_be_written_again() {
+    let broker = FakeBroker::start().with_topic("a", 2).with_topic("b", 2);
+    brokerctl(&broker, "produce a -K : -H h=1 --null NULL --partition 1", "k:v\nk:NULL\n").expect("written");
+    let saved = brokerctl(&broker, "--json consume a", "").expect("read");
+    brokerctl(&broker, "produce b --json-input", &saved).expect("written");
+    let copied = brokerctl(&broker, "--json consume b", "").expect("read");
+    assert_eq!(copied, saved.replace("\"topic\":\"a\"", "\"topic\":\"b\""));
+    let (code, message) = brokerctl(&broker, "produce b --json-input", "{}\n{\n").expect_err("no JSON");
+    assert!(code == 1 && message.starts_with("record 2 of the input: "), "{message}");
+}
+
+#[test]
+fn numbers_and_other_delimiters_go_in_and_out() {
+    let broker = FakeBroker::start().with_topic("t", 1);
+    brokerctl(&broker, r"produce t --delimiter ; --value-type int64", "1;-2").expect("written");
+    assert_eq!(brokerctl(&broker, "consume t --value-type int64", "").expect("read"), "1\n-2\n");
+    assert_eq!(
+        brokerctl(&broker, "consume t --value-type hex --count 1", "").expect("read"),
+        "0000000000000001\n"
+    );
+    let (code, message) = brokerctl(&broker, "consume t --value-type int32", "").expect_err("of 8 bytes");
+    assert!(
+        code == 1 && message.contains("t-0 at offset 0") && message.contains("--value-type hex"),
+        "{message}"
+    );
+}
+
+#[test]
+fn reading_can_stop_at_an_offset() {
+    let broker = FakeBroker::start().with_topic("t", 1);
+    brokerctl(&broker, "produce t", "a\nb\nc\n").expect("written");
+    assert_eq!(brokerctl(&broker, "consume t --until 2", "").expect("read"), "a\nb\n");
+    assert_eq!(brokerctl(&broker, "consume t --until 99", "").expect("read"), "a\nb\nc\n");
+}
+
+#[test]
+fn manual_pages_describe_every_subcommand() {
+    let broker = FakeBroker::start();
+    let page = brokerctl(&broker, "man group reset", "").expect("printed");
+    assert!(page.contains(".TH brokerctl-group-reset 1") && page.contains("shift"), "{page}");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    brokerctl(&broker, &format!("man --dir {}", dir.path().display()), "").expect("written");
+    for page in ["brokerctl.1", "brokerctl-topic-alter.1", "brokerctl-config-set.1", "brokerctl-consume.1"] {
+        assert!(dir.path().join(page).exists(), "{page}");
+    }
+}
+
+#[test]
 fn completions_name_the_subcommands() {
     let broker = FakeBroker::start();
     let script = brokerctl(&broker, "completions bash", "").expect("printed");
