@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::table::write_table;
+use super::table::{wrapped, write_table};
 use super::{CtlError, GlobalArgs};
 use crate::client::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ResourceKind, nearest};
 
@@ -17,6 +17,9 @@ Examples:
   brokerctl config set topic orders retention.ms=3600000 cleanup.policy+=compact
   brokerctl config set broker all log.retention.ms=86400000
   brokerctl config unset topic orders retention.ms";
+
+/// Characters in a line of a setting's explanation.
+const DOCUMENTATION_WIDTH: usize = 100;
 
 /// How the defaults of all brokers are named on the command line.
 const ALL_BROKERS: &str = "all";
@@ -183,14 +186,14 @@ fn json_entry(entry: &ConfigEntry) -> serde_json::Value {
 
 fn write_verbose(entry: &ConfigEntry, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "{} = {}", entry.name, value_text(entry))?;
-    let default = entry.default_value().map(|value| format!(", default {value}")).unwrap_or_default();
     let fixed = if entry.is_read_only { ", fixed while the broker runs" } else { "" };
-    writeln!(out, "  {}, from {}{default}{fixed}", entry.kind, entry.source)?;
+    writeln!(out, "  {}, from {}{fixed}", entry.kind, entry.source)?;
+    // Below the resource's own value: what would hold without it, down to the default.
     for (name, value, source) in entry.synonyms.iter().skip(usize::from(entry.is_set())) {
         writeln!(out, "  else {name} = {} ({source})", value.as_deref().unwrap_or("(none)"))?;
     }
-    if let Some(documentation) = entry.documentation.as_deref().filter(|text| !text.is_empty()) {
-        writeln!(out, "  {documentation}")?;
+    for line in wrapped(entry.documentation.as_deref().unwrap_or_default(), DOCUMENTATION_WIDTH) {
+        writeln!(out, "  {line}")?;
     }
     writeln!(out)
 }

@@ -48,12 +48,8 @@ pub fn run(command: &RecordsCommand, global: &GlobalArgs, out: &mut dyn Write) -
     for (partition, offset) in before {
         let (start, end) = (start.get(&partition).copied(), end.get(&partition).copied());
         let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
-        if offset > end {
-            return Err(CtlError::Usage(format!(
-                "{partition} ends at offset {end}: records before {offset} cannot be deleted yet"
-            )));
-        }
-        plan.insert(partition, offset.max(start));
+        // A partition that ends before has only records to delete.
+        plan.insert(partition, offset.clamp(start, end.max(start)));
     }
     let starts = match args.execute {
         true => client.delete_records(&topic, &plan)?,

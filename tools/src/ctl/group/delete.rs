@@ -8,6 +8,7 @@ use serde_json::json;
 use super::TopicChoice;
 use crate::client::{Client, ClientError, TopicPartition};
 use crate::ctl::CtlError;
+use crate::ctl::table::count_text;
 
 /// Options of `group delete`.
 #[derive(Debug, Args)]
@@ -64,5 +65,5 @@ fn delete_offsets(client: &mut Client, group: &str, topics: &[TopicChoice]) -> R
         return Ok("has committed nothing there".to_owned());
     }
     client.delete_offsets(group, &partitions)?;
-    Ok(format!("deleted what it has committed for {} partitions", partitions.len()))
+    Ok(format!("deleted what it has committed for {}", count_text(partitions.len(), "partition")))
 }

@@ -11,7 +11,7 @@ use super::TopicChoice;
 use super::plan::{Known, Step, Target, parse_offsets, step};
 use crate::client::{Client, ClientError, GroupDescription, OffsetSpec, Topic, TopicPartition};
 use crate::ctl::CtlError;
-use crate::ctl::table::{cell, write_table};
+use crate::ctl::table::{cell, count_text, write_table};
 use crate::ctl::time::moment;
 
 const EXAMPLES: &str = "\
@@ -28,7 +28,6 @@ Examples:
 /// Options of `group reset`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[group(id = "target", required = true, multiple = false, args = ["to_earliest", "to_latest", "to_offset", "shift_by", "to_datetime", "from_file"])]
 pub struct ResetArgs {
     /// The group
     group: String,
@@ -38,6 +37,23 @@ pub struct ResetArgs {
     /// All topics for which the group has committed something
     #[arg(long, conflicts_with = "from_file")]
     all_topics: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Only show what would be done (as without --execute)
+    #[arg(long, conflicts_with = "execute")]
+    dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    execute: bool,
+    /// Print the new offsets as lines of topic,partition,offset, for --from-file
+    #[arg(long)]
+    export: bool,
+}
+
+/// Where to; one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct TargetArgs {
     /// To the first record that is there
     #[arg(long)]
     to_earliest: bool,
@@ -56,15 +72,6 @@ pub struct ResetArgs {
     /// To the offsets in this file: lines of topic,partition,offset
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// Only show what would be done (as without --execute)
-    #[arg(long, conflicts_with = "execute")]
-    dry_run: bool,
-    /// Do it
-    #[arg(long)]
-    execute: bool,
-    /// Print the new offsets as lines of topic,partition,offset, for --from-file
-    #[arg(long)]
-    export: bool,
 }
 
 /// A reset, partition by partition.
@@ -109,10 +116,10 @@ fn active_text(group: &GroupDescription) -> String {
     let clients: BTreeSet<String> =
         group.members.iter().map(|member| format!("{} at {}", member.client_id, member.host)).collect();
     format!(
-        "group '{}' has {} members ({}): they would go on where they are and commit that. Stop them first; one that has died \
+        "group '{}' has {} ({}): they would go on where they are and commit that. Stop them first; one that has died \
          is forgotten after its session's time-out. 'brokerctl group describe {}' shows who is there",
         group.id,
-        group.members.len(),
+        count_text(group.members.len(), "member"),
         clients.into_iter().collect::<Vec<_>>().join(", "),
         group.id
     )
@@ -129,7 +136,8 @@ fn write_outcome(
     match group {
         None => writeln!(out, "There is no group '{}' yet: it would be made.", args.group)?,
         Some(group) if !group.members.is_empty() => {
-            writeln!(out, "The group has {} members: stop them before --execute.", group.members.len())?;
+            let members = count_text(group.members.len(), "member");
+            writeln!(out, "The group has {members}: stop them before --execute.")?;
         }
         Some(_) => {}
     }
@@ -138,7 +146,7 @@ fn write_outcome(
 
 fn plan(client: &mut Client, args: &ResetArgs) -> Result<Plan, CtlError> {
     let committed = client.committed(&args.group)?;
-    let from_file = args.from_file.as_ref().map(|path| read_offsets(path, &args.group)).transpose()?;
+    let from_file = args.target.from_file.as_ref().map(|path| read_offsets(path, &args.group)).transpose()?;
     let (topics, partitions) = match &from_file {
         Some(offsets) => with_topics(client, offsets.keys().cloned().collect())?,
         None if args.all_topics => with_topics(client, committed.keys().cloned().collect())?,
@@ -146,7 +154,7 @@ fn plan(client: &mut Client, args: &ResetArgs) -> Result<Plan, CtlError> {
     };
     let start = client.offsets(&topics, &partitions, OffsetSpec::Earliest)?;
     let end = client.offsets(&topics, &partitions, OffsetSpec::Latest)?;
-    let at_time = match args.to_datetime {
+    let at_time = match args.target.to_datetime {
         Some(at) => client.offsets(&topics, &partitions, OffsetSpec::Timestamp(at))?,
         None => BTreeMap::new(),
     };
@@ -159,14 +167,15 @@ fn plan(client: &mut Client, args: &ResetArgs) -> Result<Plan, CtlError> {
         };
         let committed = committed.get(&partition).map(|committed| committed.offset);
         let known = Known { committed, start: *start, end: *end };
-        let target = match (&from_file, args.to_offset, args.shift_by, args.to_datetime) {
+        let target = match (&from_file, args.target.to_offset, args.target.shift_by, args.target.to_datetime)
+        {
             (Some(offsets), ..) => Target::Offset(offsets[&partition]),
             (_, Some(offset), ..) => Target::Offset(offset),
             (_, _, Some(by), _) => Target::Shift(by),
             (_, _, _, Some(_)) => {
                 Target::Time(at_time.get(&partition).copied().filter(|offset| *offset >= 0))
             }
-            _ if args.to_earliest => Target::Offset(*start),
+            _ if args.target.to_earliest => Target::Offset(*start),
             _ => Target::Offset(*end),
         };
         steps.insert(partition, (known, step(target, known)));

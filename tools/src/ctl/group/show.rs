@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Committed, GroupDescription, GroupMember, OffsetSpec, TopicPartition};
 use crate::ctl::CtlError;
-use crate::ctl::table::{cell, list_text, write_table};
+use crate::ctl::table::{cell, count_text, list_text, write_table};
 
 /// Options of `group list`.
 #[derive(Debug, Args)]
@@ -172,10 +172,10 @@ impl Report {
         if let Some((epoch, assignment)) = group.epochs {
             write!(out, "   epoch {epoch} (assignment {assignment})")?;
         }
-        let members = group.members.len();
-        writeln!(out, "   coordinator {}   {members} members   lag {}", group.coordinator, self.total_lag())?;
+        let members = count_text(group.members.len(), "member");
+        writeln!(out, "   coordinator {}   {members}   lag {}", group.coordinator, self.total_lag())?;
         self.write_partitions(out)?;
-        if members > 0 {
+        if !group.members.is_empty() {
             writeln!(out)?;
             self.write_members(out)?;
         }
@@ -282,7 +282,7 @@ mod tests {
         let mut out = Vec::new();
         report().write(false, &mut out).expect("a vector takes everything");
         let text = String::from_utf8(out).expect("text");
-        assert!(text.starts_with("group g   consumer   Reconciling   assignor uniform   epoch 4 (assignment 4)   coordinator 1   1 members   lag 9\n"), "{text}");
+        assert!(text.starts_with("group g   consumer   Reconciling   assignor uniform   epoch 4 (assignment 4)   coordinator 1   1 member   lag 9\n"), "{text}");
         assert!(text.contains("t:0,1 (to become t:0)"), "{text}");
         assert_eq!(report().json()["partitions"][1]["member"], "m-1");
     }

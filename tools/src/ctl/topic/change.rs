@@ -17,10 +17,20 @@ use crate::ctl::CtlError;
 
 /// Options of `topic alter`.
 #[derive(Debug, Args)]
-#[group(id = "change", required = true, multiple = true, args = ["partitions", "set", "unset"])]
 pub struct AlterArgs {
     /// Its name
     name: String,
+    #[command(flatten)]
+    changes: ChangeArgs,
+    /// Only check whether it could be done
+    #[arg(long)]
+    check: bool,
+}
+
+/// What to change; at least one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct ChangeArgs {
     /// How many partitions it is to have; more than now, and keys will go to other partitions than before
     #[arg(long, short, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
@@ -30,21 +40,18 @@ pub struct AlterArgs {
     /// Go back to the broker's value of a configuration entry (may be repeated)
     #[arg(long, short, value_name = "NAME")]
     unset: Vec<String>,
-    /// Only check whether it could be done
-    #[arg(long)]
-    check: bool,
 }
 
 /// Runs `topic alter`.
 pub fn alter(client: &mut Client, args: &AlterArgs, json: bool, out: &mut dyn Write) -> Result<(), CtlError> {
     let topic = client.topic(&args.name, false)?;
     let resource = ConfigResource { kind: ResourceKind::Topic, name: args.name.clone() };
-    let set = args.set.iter().map(|(name, value)| ConfigChange {
+    let set = args.changes.set.iter().map(|(name, value)| ConfigChange {
         name: name.clone(),
         operation: ConfigOperation::Set,
         value: value.clone(),
     });
-    let unset = args.unset.iter().map(|name| ConfigChange {
+    let unset = args.changes.unset.iter().map(|name| ConfigChange {
         name: name.clone(),
         operation: ConfigOperation::Unset,
         value: String::new(),
@@ -56,22 +63,22 @@ pub fn alter(client: &mut Client, args: &AlterArgs, json: bool, out: &mut dyn Wr
         if !changes.is_empty() {
             client.alter_configs(&resource, &changes, *validate_only)?;
         }
-        if let Some(count) = args.partitions {
+        if let Some(count) = args.changes.partitions {
             create_partitions(client, &args.name, count, *validate_only)?;
         }
     }
     if json {
         let value = json!({
-            "name": args.name, "altered": !args.check, "partitions": args.partitions.unwrap_or(topic.partitions.len() as i32),
+            "name": args.name, "altered": !args.check, "partitions": args.changes.partitions.unwrap_or(topic.partitions.len() as i32),
         });
         return writeln!(out, "{value}").map_err(CtlError::stdout);
     }
     let mut done = Vec::new();
-    if let Some(count) = args.partitions {
-        done.push(format!("{} partitions instead of {}", count, topic.partitions.len()));
+    if let Some(count) = args.changes.partitions {
+        done.push(format!("{count} partitions instead of {}", topic.partitions.len()));
     }
-    done.extend(args.set.iter().map(|(name, value)| format!("{name}={value}")));
-    done.extend(args.unset.iter().map(|name| format!("{name} as the broker has it")));
+    done.extend(args.changes.set.iter().map(|(name, value)| format!("{name}={value}")));
+    done.extend(args.changes.unset.iter().map(|name| format!("{name} as the broker has it")));
     let verb = if args.check { "could have" } else { "has now" };
     writeln!(out, "{}: {verb} {}", args.name, done.join(", ")).map_err(CtlError::stdout)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{Client, ConfigResource, OffsetSpec, ResourceKind, Topic, TopicPartition};
 use crate::ctl::CtlError;
-use crate::ctl::table::{bytes_text, cell, list_text, write_table};
+use crate::ctl::table::{bytes_text, cell, count_text, list_text, write_table};
 
 /// Runs `topic list`.
 pub fn list(client: &mut Client, internal: bool, json: bool, out: &mut dyn Write) -> Result<(), CtlError> {
@@ -129,11 +129,11 @@ impl Description {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         write!(
             out,
-            "topic {}   id {}   {} partitions   {} records",
+            "topic {}   id {}   {}   {}",
             self.topic.name,
             uuid_text(self.topic.id),
-            self.topic.partitions.len(),
-            self.records()
+            count_text(self.topic.partitions.len(), "partition"),
+            count_text(usize::try_from(self.records()).unwrap_or_default(), "record"),
         )?;
         if !self.sizes.is_empty() {
             write!(out, "   {}", bytes_text(self.sizes.values().sum()))?;
