@@ -1,5 +1,6 @@
 //! Pinned glommio executors, and the one place that knows their options.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
@@ -8,14 +9,24 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use crate::error::BenchError;
 use crate::sys;
 
-/// How often the executor looks for I/O while tasks run, and while it spins: a longer one adds itself to the latencies of `--spin`. With a
-/// short one glommio 0.9 can park although work is ready, which the heartbeat below makes an outlier.
+/// How often the executor looks for I/O while tasks run. With a short one glommio 0.9 can park although work is ready, which the heartbeat
+/// below makes an outlier.
 const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// glommio can park although a task is ready, also with this timer; what is ready then runs at the next beat. So a lost wake shows as
 /// an outlier of at most this, and not as a run that never ends.
 const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Memory that is registered with the kernel; sockets do not use it.
 const IO_MEMORY_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static SPINS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether tasks of this executor look again and again instead of waiting to be woken: what they wait for most (an answer, the moment of the
+/// next record) then costs no trip through the executor's ring, which takes longer than the wake-up that spinning is to save.
+pub fn spins() -> bool {
+    SPINS.get()
+}
 
 /// Chooses the cores of a run: those that were asked for, or the last that this process may use.
 pub fn choose_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, BenchError> {
@@ -36,7 +47,7 @@ pub fn choose_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, BenchError> {
 /// that takes the wake-up out of the latencies, and the whole core.
 pub fn spawn<F, T>(
     core: usize,
-    spin: Duration,
+    spin: bool,
     task: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<T>, BenchError>
 where
@@ -44,10 +55,11 @@ where
     T: Send + 'static,
 {
     let with_heartbeat = move || {
+        SPINS.set(spin);
         beat();
         task()
     };
-    builder(Placement::Fixed(core)).spin_before_park(spin).spawn(with_heartbeat).map_err(refused)
+    builder(Placement::Fixed(core)).spawn(with_heartbeat).map_err(refused)
 }
 
 /// Runs `task` on an executor of this thread, for what precedes a run.

@@ -45,11 +45,6 @@ impl TargetArgs {
         crate::executor::choose_cores(asked.as_deref())
     }
 
-    /// How long an idle executor spins before it sleeps.
-    pub fn spin(&self) -> Duration {
-        if self.spin { Duration::from_secs(3600) } else { Duration::ZERO }
-    }
-
     /// The options as a report shows them.
     pub fn settings(&self) -> BTreeMap<&'static str, String> {
         let cores = self.cores.clone().unwrap_or_else(|| "last".to_owned());
@@ -136,7 +131,7 @@ impl Crew<'_> {
             let (starter, start) = mpsc::channel();
             let setup = setup(number, cores.len(), events_in.clone(), start);
             let ended = events_in.clone();
-            threads.push(executor::spawn(*core, self.target.spin(), move || async move {
+            threads.push(executor::spawn(*core, self.target.spin, move || async move {
                 let outcome = work(setup).await;
                 // A send fails only when the run was given up.
                 let _ = ended.send(Event::Ended);

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::timer::Timer;
+
+use crate::executor;
 
 /// Remembers that something happened until the one task that waits for it has seen it.
 #[derive(Debug, Default)]
@@ -28,6 +30,17 @@ impl Signal {
     pub async fn wait(&self, limit: Option<Duration>) {
         match limit {
             None => self.raised().await,
+            Some(limit) if executor::spins() => {
+                let until = Instant::now() + limit;
+                poll_fn(|cx| {
+                    if self.raised.take() || Instant::now() >= until {
+                        return Poll::Ready(());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await
+            }
             Some(limit) => {
                 let mut raised = pin!(self.raised());
                 let mut timer = pin!(Timer::new(limit));

@@ -1,6 +1,7 @@
-//! The two things that need the operating system directly: pinning a thread to a core and memory for direct I/O.
+//! What needs the operating system directly: pinning a thread to a core, memory for direct I/O, and looking at a socket without waiting.
 
 use std::io;
+use std::os::fd::RawFd;
 
 /// Alignment of memory, position and length that direct I/O asks for.
 pub const DIRECT_ALIGN: usize = 4096;
@@ -28,6 +29,13 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
         }
         Ok((0..libc::CPU_SETSIZE as usize).filter(|core| libc::CPU_ISSET(*core, &set)).collect())
     }
+}
+
+/// Takes what a socket has received, without waiting and without the executor; [`io::ErrorKind::WouldBlock`] when that is nothing.
+pub fn receive_now(socket: RawFd, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of a slice that is ours for the call; a descriptor that is none is an error.
+    let received = unsafe { libc::recv(socket, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
 /// Zeroed memory whose first byte lies on a [`DIRECT_ALIGN`] boundary.

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::ToSocketAddrs;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use futures::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 
 use crate::error::BenchError;
+use crate::{executor, sys};
 
 /// The largest answer that we take; a fetch asks for far less.
 const MAX_RESPONSE_BYTES: usize = 512 << 20;
@@ -86,6 +88,15 @@ impl Connection {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        if executor::spins() {
+            return match sys::receive_now(self.stream.borrow().as_raw_fd(), into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                received => Poll::Ready(received),
+            };
+        }
         Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, into)
     }
 }
