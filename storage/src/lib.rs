@@ -8,12 +8,14 @@
 //! | [`journal`] | the ring of preallocated files that makes appends of all partitions durable |
 //! | [`record_log`] | a small durable log of opaque records with snapshots |
 //! | [`log`] | one partition: segments, indexes, producer state, epochs; append and read |
+//! | [`cleaner`] | log compaction |
 //! | [`cache`] | the tail cache over the journal's commit buffers |
 //! | [`store`] | one shard: its partitions over its journal; flusher, recovery, retention |
 //! | [`data_dir`] | lock and format of the data directory |
 //! | [`wake`] | waiting within an executor |
 
 pub mod cache;
+pub mod cleaner;
 pub mod data_dir;
 pub mod disk;
 pub mod error;

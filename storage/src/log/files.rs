@@ -9,8 +9,8 @@ use crate::{
 use ahash::AHashMap;
 use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc};
 
-/// A segment of a log of this shard.
-pub(crate) type SegmentKey = (LogIndex, Offset);
+/// A segment's file: log, base offset, revision. A file that was opened before compaction put another in its place is not taken for that.
+pub(crate) type SegmentKey = (LogIndex, Offset, u64);
 
 struct Entry<F> {
     used_at: u64,
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_file_is_closed_first() {
         let cache = FileCache::new(2, 1000);
-        let key = |log| (log, Offset(0));
+        let key = |log| (log, Offset(0), 0);
         for log in 0..2 {
             cache.put_file(key(log), Rc::new(log));
         }

@@ -5,6 +5,7 @@
 //! a floor look-up always lands on a batch boundary at or before the wanted one.
 
 use crate::types::Offset;
+use protocol::records::BatchView;
 
 /// Bytes of one entry in the offset index file.
 pub const OFFSET_ENTRY_BYTES: usize = 8;
@@ -50,6 +51,18 @@ pub struct IndexedBatch {
     pub size: u32,
     /// Largest timestamp of its records, -1 if none. Milliseconds.
     pub max_timestamp: i64,
+}
+
+impl IndexedBatch {
+    /// A batch that stands at `position`. One that compaction has emptied has no timestamp that a look-up could find.
+    pub fn of(position: u64, batch: &BatchView<'_>) -> Self {
+        Self {
+            base_offset: Offset(batch.base_offset()),
+            position,
+            size: batch.size() as u32,
+            max_timestamp: if batch.record_count() > 0 { batch.max_timestamp() } else { -1 },
+        }
+    }
 }
 
 impl SegmentIndex {

@@ -13,7 +13,6 @@ use crate::{
     types::Offset,
 };
 use bytes::Bytes;
-use protocol::records::BatchView;
 use std::{ops::ControlFlow, rc::Rc};
 
 impl<D: Disk> LogInner<D> {
@@ -38,20 +37,21 @@ impl<D: Disk> LogInner<D> {
                 return Ok((position, bytes));
             }
             tracing::warn!(path = %self.segment_file(base, "index").display(), "the index is wrong and is rebuilt");
-            self.discard_index(base).await?;
+            self.discard_index(segment).await?;
             is_second_try = true;
         }
     }
 
     /// Removes the index files of a segment and forgets what was loaded from them.
-    async fn discard_index(&self, base_offset: Offset) -> Result<(), ReadError> {
+    async fn discard_index(&self, segment: &SegmentMeta) -> Result<(), ReadError> {
+        let base_offset = segment.base_offset;
         for suffix in ["index", "timeindex"] {
             match self.shared.disk.remove(&self.segment_file(base_offset, suffix)).await {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }
         }
-        self.shared.files.remove((self.index, base_offset));
+        self.shared.files.remove(self.segment_key(segment));
         let state = &mut *self.state.borrow_mut();
         if let Some(active) = state.segments.last().filter(|s| s.base_offset == base_offset) {
             state.active_index = SegmentIndex::starting_at(active.size);
@@ -90,29 +90,31 @@ impl<D: Disk> LogInner<D> {
                 }
             }
         }
-        let key = (self.index, segment.base_offset);
+        // The segment may have been the active one when the caller looked, and have grown since.
+        let closed = self.closed_segment(segment);
+        let segment = closed.as_ref().unwrap_or(segment);
+        let key = self.segment_key(segment);
         if let Some(index) = self.shared.files.index(key) {
             return Ok(look_up(&index));
         }
-        // The segment may have been the active one when the caller looked, and have grown since.
-        let closed = self.closed_segment(segment.base_offset);
-        let segment = closed.as_ref().unwrap_or(segment);
         let index = Rc::new(self.load_index(segment, segment.size).await?);
-        if self.closed_segment(segment.base_offset).is_some() {
+        if self.closed_segment(segment).is_some() {
             self.shared.files.put_index(key, index.clone());
         }
         Ok(look_up(&index))
     }
 
-    fn closed_segment(&self, base_offset: Offset) -> Option<SegmentMeta> {
+    /// A segment as it is now, if it is closed and no other has taken its place.
+    fn closed_segment(&self, segment: &SegmentMeta) -> Option<SegmentMeta> {
         let state = self.state.borrow();
         let (_, closed) = state.segments.split_last()?;
-        closed.iter().find(|s| s.base_offset == base_offset).copied()
+        let is_it = |s: &&SegmentMeta| (s.base_offset, s.revision) == (segment.base_offset, segment.revision);
+        closed.iter().find(is_it).copied()
     }
 
     /// The index of a segment's first `until` bytes: what the index files say, checked where they end, completed from the segment.
     async fn load_index(&self, segment: &SegmentMeta, until: u64) -> Result<SegmentIndex, ReadError> {
-        let file = self.open_segment(segment.base_offset).await?;
+        let file = self.open_segment(segment).await?;
         let interval = self.state.borrow().config.index_interval_bytes;
         let (mut index, from) = match self.read_index_files(segment, until).await {
             Some(index) => match self.check_last_entry(&file, segment, &index).await? {
@@ -124,7 +126,7 @@ impl<D: Disk> LogInner<D> {
         let base = segment.base_offset;
         let scanned = scan_batches(&*file, from, until, |position, batch| {
             if index.last_offset_entry().is_none_or(|e| (e.position as u64) < position) {
-                index.note(base, indexed(position, batch), interval);
+                index.note(base, IndexedBatch::of(position, batch), interval);
             }
             ControlFlow::Continue(())
         })
@@ -182,15 +184,5 @@ impl<D: Disk> LogInner<D> {
             file.close().await?;
         }
         Ok(())
-    }
-}
-
-/// A batch of a segment as the index sees it.
-pub(crate) fn indexed(position: u64, batch: &BatchView<'_>) -> IndexedBatch {
-    IndexedBatch {
-        base_offset: Offset(batch.base_offset()),
-        position,
-        size: batch.size() as u32,
-        max_timestamp: batch.max_timestamp(),
     }
 }

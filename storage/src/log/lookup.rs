@@ -33,7 +33,8 @@ impl<D: Disk> PartitionLog<D> {
     /// # Errors
     /// See [`ReadError`].
     pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampedOffset>, ReadError> {
-        self.first_record(|batch_max| batch_max >= timestamp, move |t| t >= timestamp, Some(timestamp)).await
+        let at_least = |t| t >= timestamp;
+        self.inner.undisturbed(async || self.first_record(at_least, at_least, Some(timestamp)).await).await
     }
 
     /// The first record with the largest timestamp of the log; `None` if no record has one.
@@ -41,6 +42,10 @@ impl<D: Disk> PartitionLog<D> {
     /// # Errors
     /// See [`ReadError`].
     pub async fn max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+        self.inner.undisturbed(async || self.find_max_timestamp().await).await
+    }
+
+    async fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
         let mut largest = -1;
         let segments = self.inner.readable_segments()?;
         for (segment, is_active) in &segments {
@@ -54,7 +59,8 @@ impl<D: Disk> PartitionLog<D> {
         if largest < 0 {
             return Ok(None);
         }
-        self.first_record(|batch_max| batch_max >= largest, move |t| t >= largest, Some(largest)).await
+        let is_largest = |t| t >= largest;
+        self.first_record(is_largest, is_largest, Some(largest)).await
     }
 
     async fn first_record(
@@ -78,7 +84,7 @@ impl<D: Disk> PartitionLog<D> {
                     None => 0,
                 })
                 .await?;
-            let file = inner.open_segment(base).await?;
+            let file = inner.open_segment(&segment).await?;
             let mut found = Ok(None);
             let scanned = scan_batches(&*file, position, segment.size, |_, batch| {
                 if !is_batch(batch.max_timestamp()) {
@@ -131,7 +137,7 @@ impl<D: Disk> LogInner<D> {
         let mut state = self.state.borrow_mut();
         if let Some(meta) = state.segments.iter_mut().find(|s| s.base_offset == segment.base_offset)
             && meta.max_timestamp.is_none()
-            && meta.size == segment.size
+            && (meta.size, meta.revision) == (segment.size, segment.revision)
         {
             meta.max_timestamp = Some(found);
         }

@@ -7,8 +7,9 @@ use crate::{
     log::{
         config::{LogConfig, TimestampType},
         error::AppendError,
+        files::SegmentKey,
         producer_state::{ProducerBatch, SequenceCheck},
-        segment,
+        segment::{self, SegmentMeta},
         state::{Availability, LogOffsets, LogState, PlacedBatch},
         tail::TailBatch,
     },
@@ -84,6 +85,11 @@ impl<D: Disk> LogInner<D> {
     /// A file of the segment with this base offset.
     pub fn segment_file(&self, base_offset: Offset, suffix: &str) -> PathBuf {
         self.directory().join(segment::file_name(base_offset, suffix))
+    }
+
+    /// How the caches know a segment's file.
+    pub fn segment_key(&self, segment: &SegmentMeta) -> SegmentKey {
+        (self.index, segment.base_offset, segment.revision)
     }
 
     /// Takes the log out of service, because of what the message says.

@@ -1,7 +1,8 @@
 //! The read path: from memory if the batches are there, else one aligned direct read with read-ahead for sequential readers.
 //!
-//! A read that has to wait for the disk holds no lock: roll, retention, eviction and deletion go on meanwhile. What it planned is checked again
-//! when a file turns out to be gone; an open file stays readable after it was unlinked, and bytes below a segment's size never change.
+//! A read that has to wait for the disk holds no lock: roll, retention, eviction, deletion and compaction go on meanwhile. What it planned is
+//! checked again when a file turns out to be gone; an open file stays readable after it was unlinked, and bytes below a segment's size never
+//! change. Only compaction puts another file under a name that was in use: a read that this happens to is done again.
 
 use crate::{
     disk::{Disk, DiskFile},
@@ -40,6 +41,8 @@ pub struct ReadOutcome {
 /// What a read needs to do next.
 enum Step {
     Done(ReadOutcome),
+    /// Segment files are being exchanged.
+    AfterSwap,
     /// Read from this segment, which holds offsets below `end`.
     Cold {
         segment: SegmentMeta,
@@ -108,10 +111,24 @@ impl<D: Disk> PartitionLog<D> {
                 Step::Done(outcome) => {
                     return Ok(ReadOutcome { next_offset: outcome.next_offset.max(from), ..outcome });
                 }
+                Step::AfterSwap => {
+                    self.inner.swap_over().await;
+                    continue;
+                }
                 Step::Cold { segment, end, is_active } => (segment, end, is_active),
             };
-            match self.inner.read_cold(&segment, is_active, wanted).await {
-                Ok(Some(outcome)) => return Ok(outcome),
+            let swaps = self.inner.state.borrow().swaps;
+            let read = self.inner.read_cold(&segment, is_active, wanted).await;
+            if self.inner.was_disturbed(swaps) {
+                continue;
+            }
+            match read {
+                Ok(Some((outcome, position))) => {
+                    if let Some(position) = position {
+                        self.inner.shared.read_ahead.borrow_mut().put(position);
+                    }
+                    return Ok(outcome);
+                }
                 // The rest of the segment holds nothing at or after `from`: go on behind it.
                 Ok(None) => wanted.from = end.max(wanted.from.next()),
                 // Retention was faster. The next plan will see it; if not, the file is really missing.
@@ -173,6 +190,9 @@ impl<D: Disk> LogInner<D> {
             add(&self.shared.counters.cache_reads, 1);
             return Ok(Step::Done(self.read_memory(&state, wanted)));
         }
+        if state.is_swapping {
+            return Ok(Step::AfterSwap);
+        }
         let Some((segment, end)) = state.segment_for(wanted.from) else {
             return Ok(Step::Done(self.read_memory(&state, wanted)));
         };
@@ -198,18 +218,49 @@ impl<D: Disk> LogInner<D> {
         outcome
     }
 
-    /// Reads from a segment file. `None`: the segment holds nothing at or after the wanted offset.
+    /// Waits until compaction is not exchanging segment files of this log.
+    pub(crate) async fn swap_over(&self) {
+        self.shared.swapped.wait_until(|| !self.state.borrow().is_swapping).await;
+    }
+
+    /// Whether compaction has begun to exchange segment files since there had been `swaps` exchanges: what was read meanwhile may be of files
+    /// that do not belong together.
+    pub(crate) fn was_disturbed(&self, swaps: u64) -> bool {
+        let state = self.state.borrow();
+        state.is_swapping || state.swaps != swaps
+    }
+
+    /// Looks something up in segment files, again if compaction exchanges them meanwhile.
+    pub(crate) async fn undisturbed<R>(
+        &self,
+        mut look_up: impl AsyncFnMut() -> Result<R, ReadError>,
+    ) -> Result<R, ReadError> {
+        loop {
+            self.swap_over().await;
+            let swaps = self.state.borrow().swaps;
+            let found = look_up().await;
+            if !self.was_disturbed(swaps) {
+                return found;
+            }
+        }
+    }
+
+    /// Reads from a segment file; answers too where the reader has left off. `None`: the segment holds nothing at or after the wanted offset.
     async fn read_cold(
         &self,
         segment: &SegmentMeta,
         is_active: bool,
         wanted: Wanted,
-    ) -> Result<Option<ReadOutcome>, ReadError> {
+    ) -> Result<Option<(ReadOutcome, Option<ReadPosition>)>, ReadError> {
         add(&self.shared.counters.cold_reads, 1);
+        if segment.size == 0 {
+            return Ok(None);
+        }
         let left_off = self.shared.read_ahead.borrow_mut().take(self.index, wanted.from);
-        let left_off = left_off.filter(|p| p.segment_base == segment.base_offset);
+        let left_off = left_off
+            .filter(|p| (p.segment_base, p.segment_revision) == (segment.base_offset, segment.revision));
         let is_sequential = left_off.is_some();
-        let file = self.open_segment(segment.base_offset).await?;
+        let file = self.open_segment(segment).await?;
         let budget = wanted.max_bytes.clamp(MIN_COLD_READ_BYTES, MAX_COLD_READ_BYTES);
         let read_bytes = if is_sequential { budget.max(MAX_COLD_READ_BYTES / 2) } else { budget };
         let (mut position, mut chunk) = match left_off {
@@ -262,25 +313,28 @@ impl<D: Disk> LogInner<D> {
         }
         let Some((start, end, next_offset)) = take else {
             // The next batch is too large for the reader, or reaches beyond what it may see.
-            return Ok(Some(ReadOutcome { next_offset: wanted.from, ..ReadOutcome::default() }));
+            let nothing = ReadOutcome { next_offset: wanted.from, ..ReadOutcome::default() };
+            return Ok(Some((nothing, None)));
         };
         let slice = chunk.slice(start..end);
-        self.shared.read_ahead.borrow_mut().put(ReadPosition {
+        let position = ReadPosition {
             log: self.index,
             next_offset,
             segment_base: segment.base_offset,
+            segment_revision: segment.revision,
             position: position + end as u64,
             retained_bytes: if end < chunk.len() { chunk.len() } else { 0 },
             bytes: chunk.slice(end..),
-        });
-        Ok(Some(ReadOutcome { bytes: slice.len(), slices: vec![slice], next_offset }))
+        };
+        let outcome = ReadOutcome { bytes: slice.len(), slices: vec![slice], next_offset };
+        Ok(Some((outcome, Some(position))))
     }
 
     /// The open file of a segment.
-    pub(crate) async fn open_segment(&self, base_offset: Offset) -> Result<Rc<D::File>, ReadError> {
+    pub(crate) async fn open_segment(&self, segment: &SegmentMeta) -> Result<Rc<D::File>, ReadError> {
         let shared = &self.shared;
-        let key = (self.index, base_offset);
-        Ok(shared.files.open(&shared.disk, key, || self.segment_file(base_offset, "log")).await?)
+        let path = || self.segment_file(segment.base_offset, "log");
+        Ok(shared.files.open(&shared.disk, self.segment_key(segment), path).await?)
     }
 
     pub(crate) fn damaged(&self, segment: &SegmentMeta, position: u64, what: &str) -> StorageError {

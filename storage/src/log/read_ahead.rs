@@ -11,6 +11,7 @@ pub(crate) struct ReadPosition {
     /// The offset that the reader will ask for.
     pub next_offset: Offset,
     pub segment_base: Offset,
+    pub segment_revision: u64,
     /// Position of the batch that follows what the reader has got. Bytes.
     pub position: u64,
     /// Bytes of the segment from `position` on; may be empty.
@@ -69,6 +70,7 @@ mod tests {
             log,
             next_offset,
             segment_base: Offset(0),
+            segment_revision: 0,
             position: 0,
             bytes: Bytes::new(),
             retained_bytes,

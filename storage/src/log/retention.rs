@@ -48,7 +48,7 @@ pub struct RetentionFacts<'a> {
 /// Decides about the oldest segment.
 pub fn decide(facts: RetentionFacts<'_>, config: &LogConfig) -> RetentionDecision {
     let RetentionFacts { first, .. } = facts;
-    if first.size == 0 || facts.first_end > facts.high_watermark {
+    if (first.size == 0 && facts.first_is_active) || facts.first_end > facts.high_watermark {
         return RetentionDecision::Keep;
     }
     if facts.first_end <= facts.log_start_offset && !facts.first_is_active {
@@ -56,6 +56,10 @@ pub fn decide(facts: RetentionFacts<'_>, config: &LogConfig) -> RetentionDecisio
     }
     if !config.cleanup_delete {
         return RetentionDecision::Keep;
+    }
+    if first.size == 0 {
+        // Compaction has emptied it: it must not stand in the way of the next.
+        return RetentionDecision::DeleteFirst(RetentionReason::Time);
     }
     if config.retention_bytes >= 0
         && facts.total_bytes.saturating_sub(first.size) >= config.retention_bytes as u64
@@ -97,6 +101,7 @@ mod tests {
             size: 1000,
             max_timestamp: Some(5000),
             first_timestamp: Some(0),
+            revision: 0,
         }
     }
 
@@ -134,6 +139,16 @@ mod tests {
         assert_eq!(decide(f, &config), RetentionDecision::DeleteFirst(RetentionReason::LogStartOffset));
         let f = RetentionFacts { log_start_offset: Offset(99), ..facts(&s) };
         assert_eq!(decide(f, &config), RetentionDecision::Keep);
+    }
+
+    #[test]
+    fn a_segment_that_compaction_has_emptied_goes_at_once() {
+        let s = SegmentMeta { size: 0, max_timestamp: Some(-1), ..segment() };
+        assert_eq!(decide(facts(&s), &keep_all()), RetentionDecision::DeleteFirst(RetentionReason::Time));
+        let active = RetentionFacts { first_is_active: true, ..facts(&s) };
+        assert_eq!(decide(active, &keep_all()), RetentionDecision::Keep);
+        let compact = LogConfig { cleanup_delete: false, cleanup_compact: true, ..keep_all() };
+        assert_eq!(decide(facts(&s), &compact), RetentionDecision::Keep);
     }
 
     #[test]

@@ -28,12 +28,14 @@ pub struct SegmentMeta {
     pub max_timestamp: Option<i64>,
     /// Timestamp of its first batch, if known. Milliseconds.
     pub first_timestamp: Option<i64>,
+    /// Tells the file from others that had the same name in the life of this process: compaction puts new files in the place of old ones.
+    pub revision: u64,
 }
 
 impl SegmentMeta {
     /// An empty segment.
     pub fn new(base_offset: Offset) -> Self {
-        Self { base_offset, size: 0, max_timestamp: Some(-1), first_timestamp: None }
+        Self { base_offset, size: 0, max_timestamp: Some(-1), first_timestamp: None, revision: 0 }
     }
 
     /// Notes a batch of `size` bytes.
@@ -76,9 +78,14 @@ pub fn should_roll(
         j if j > 0 => (jitter_seed % j as u64) as i64,
         _ => 0,
     };
-    let too_old = active.first_timestamp.is_some_and(|first| {
-        next.max_timestamp.saturating_sub(first) > config.segment_ms.saturating_sub(jitter)
-    });
+    // What may wait only so long for compaction must not stay in the active segment for longer.
+    let segment_ms = match config.cleanup_compact && config.max_compaction_lag_ms > 0 {
+        true => config.segment_ms.min(config.max_compaction_lag_ms),
+        false => config.segment_ms,
+    };
+    let too_old = active
+        .first_timestamp
+        .is_some_and(|first| next.max_timestamp.saturating_sub(first) > segment_ms.saturating_sub(jitter));
     let index_full =
         (index_entries as u64 + 1) * super::index::OFFSET_ENTRY_BYTES as u64 > config.segment_index_bytes;
     active.size + next.size as u64 > segment_bytes
@@ -117,7 +124,10 @@ mod tests {
         assert!(should_roll(&active, 0, NextBatch { max_timestamp: 101, ..next }, &config, 0));
         assert!(should_roll(&active, 2, next, &config, 0));
         assert!(should_roll(&active, 0, NextBatch { last_offset: Offset(1 << 31), ..next }, &config, 0));
-        let jittered = LogConfig { segment_jitter_ms: 60, ..config };
+        let jittered = LogConfig { segment_jitter_ms: 60, ..config.clone() };
         assert!(should_roll(&active, 0, next, &jittered, 59));
+        let in_a_hurry = LogConfig { cleanup_compact: true, max_compaction_lag_ms: 49, ..config };
+        assert!(should_roll(&active, 0, next, &in_a_hurry, 0));
+        assert!(!should_roll(&active, 0, next, &LogConfig { cleanup_compact: false, ..in_a_hurry }, 0));
     }
 }

@@ -73,6 +73,14 @@ pub(crate) struct LogState {
     pub preallocated: u64,
     /// Bytes of batches that are not in segment files.
     pub unwritten_bytes: u64,
+    /// Everything below was compacted: each key occurs there once.
+    pub clean_end: Offset,
+    /// Compaction is putting new segment files in the place of old ones: nobody should open any meanwhile.
+    pub is_swapping: bool,
+    /// How often it has done so.
+    pub swaps: u64,
+    /// Why compaction leaves this log alone until the next start, if it does.
+    pub uncleanable: Option<Rc<str>>,
     /// The commit that last touched this log.
     pub last_commit: u64,
     /// Directory and metadata file exist.
@@ -103,6 +111,10 @@ impl LogState {
             active_index: SegmentIndex::default(),
             preallocated: 0,
             unwritten_bytes: 0,
+            clean_end: Offset(0),
+            is_swapping: false,
+            swaps: 0,
+            uncleanable: None,
             last_commit: 0,
             has_directory: false,
             is_dirty: false,

@@ -74,6 +74,13 @@ impl Tail {
         }
     }
 
+    /// Forgets batches that lie wholly below `offset`; they are in segments.
+    pub fn forget_below(&mut self, offset: Offset) {
+        while self.batches.front().is_some_and(|b| b.last_offset() < offset) {
+            self.batches.pop_front();
+        }
+    }
+
     /// Bytes of memory held by the entries.
     pub fn heap_bytes(&self) -> usize {
         self.batches.capacity() * size_of::<TailBatch>()

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! record   = kind u8 (1 entries, 2 clean shutdown, 3 in use), count u32, entry*
-//! entry    = topic id 16 bytes, partition i32, flags u8 (1 deleted), log start i64, flushed end i64, high watermark i64,
+//! entry    = topic id 16 bytes, partition i32, flags u8 (1 deleted: nothing follows, 2 clean end follows),
+//!            log start i64, flushed end i64, high watermark i64, [clean end i64],
 //!            segment base i64 (-1 none), segment size u64, first timestamp i64, largest timestamp i64 (i64::MIN not known),
 //!            epochs u32 × {epoch i32, start offset i64},
 //!            producers u32 × {id i64, epoch i16, batches u8 × {last sequence i32, offset delta i32, last offset i64, timestamp i64}}
@@ -29,6 +30,7 @@ const KIND_ENTRIES: u8 = 1;
 const KIND_CLEAN: u8 = 2;
 const KIND_IN_USE: u8 = 3;
 const FLAG_DELETED: u8 = 1;
+const FLAG_CLEAN_END: u8 = 2;
 const UNKNOWN_TIME: i64 = i64::MIN;
 
 /// What is known to be safely in segments of one partition.
@@ -37,6 +39,8 @@ pub(crate) struct PartitionCheckpoint {
     pub log_start: Offset,
     pub flushed_end: Offset,
     pub high_watermark: Offset,
+    /// Everything below was compacted.
+    pub clean_end: Offset,
     /// The active segment with what of it is synced.
     pub active: Option<SegmentMeta>,
     pub epochs: Vec<EpochEntry>,
@@ -52,6 +56,7 @@ impl PartitionCheckpoint {
             log_start: state.log_start.min(state.written_end),
             flushed_end: state.written_end,
             high_watermark: state.high_watermark.min(state.written_end),
+            clean_end: state.clean_end,
             active: state.segments.last().copied(),
             epochs: epochs.filter(|e| e.start_offset < state.written_end).copied().collect(),
             producers: state.producers_as_written().entries().to_vec(),
@@ -91,10 +96,14 @@ impl RecordBuilder {
     }
 
     pub fn put(&mut self, id: &TopicIdPartition, c: &PartitionCheckpoint) {
-        self.begin(id, 0);
+        let is_compacted = c.clean_end > Offset::ZERO;
+        self.begin(id, if is_compacted { FLAG_CLEAN_END } else { 0 });
         let out = &mut self.bytes;
         let mut i64s = |values: &[i64]| values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
         i64s(&[c.log_start.0, c.flushed_end.0, c.high_watermark.0]);
+        if is_compacted {
+            i64s(&[c.clean_end.0]);
+        }
         match &c.active {
             None => i64s(&[-1, 0, UNKNOWN_TIME, UNKNOWN_TIME]),
             Some(s) => i64s(&[
@@ -171,17 +180,23 @@ impl Checkpoints {
     fn apply_entry(&mut self, r: &mut Reader<'_>) -> Result<(), Unreadable> {
         let topic_id = Uuid::from_bytes(r.array()?);
         let id = TopicIdPartition::new(topic_id, PartitionId(r.i32()?));
-        if r.u8()? & FLAG_DELETED != 0 {
+        let flags = r.u8()?;
+        if flags & !(FLAG_DELETED | FLAG_CLEAN_END) != 0 {
+            return Err(Unreadable);
+        }
+        if flags & FLAG_DELETED != 0 {
             self.partitions.remove(&id);
             return Ok(());
         }
         let time = |t: i64| (t != UNKNOWN_TIME).then_some(t);
         let (log_start, flushed_end, high_watermark) = (Offset(r.i64()?), Offset(r.i64()?), Offset(r.i64()?));
+        let clean_end = if flags & FLAG_CLEAN_END != 0 { Offset(r.i64()?) } else { Offset::ZERO };
         let segment = SegmentMeta {
             base_offset: Offset(r.i64()?),
             size: r.i64()? as u64,
             first_timestamp: time(r.i64()?),
             max_timestamp: time(r.i64()?),
+            revision: 0,
         };
         let mut epochs = Vec::new();
         for _ in 0..r.u32()? {
@@ -192,7 +207,15 @@ impl Checkpoints {
             producers.push(r.producer()?);
         }
         let active = (segment.base_offset.0 >= 0).then_some(segment);
-        let entry = PartitionCheckpoint { log_start, flushed_end, high_watermark, active, epochs, producers };
+        let entry = PartitionCheckpoint {
+            log_start,
+            flushed_end,
+            high_watermark,
+            clean_end,
+            active,
+            epochs,
+            producers,
+        };
         self.partitions.insert(id, entry);
         Ok(())
     }
@@ -267,7 +290,9 @@ mod tests {
                 size: 1234,
                 max_timestamp: None,
                 first_timestamp: Some(5),
+                revision: 0,
             }),
+            clean_end: Offset(2),
             epochs: vec![EpochEntry { epoch: LeaderEpoch(2), start_offset: Offset(0) }],
             producers: vec![ProducerEntry {
                 producer_id: ProducerId(9),
@@ -281,13 +306,13 @@ mod tests {
     fn the_last_entry_of_a_partition_counts() {
         let mut first = RecordBuilder::new();
         first.put(&id(1), &checkpoint(10));
-        first.put(&id(2), &PartitionCheckpoint { active: None, ..checkpoint(5) });
+        first.put(&id(2), &PartitionCheckpoint { active: None, clean_end: Offset(0), ..checkpoint(5) });
         let mut second = RecordBuilder::new();
         second.put(&id(1), &checkpoint(20));
         second.put_deleted(&id(2));
         let mut all = Checkpoints::default();
         all.apply(&first.finish()).unwrap();
-        assert_eq!(all.partitions[&id(2)].active, None);
+        assert_eq!((all.partitions[&id(2)].active, all.partitions[&id(2)].clean_end), (None, Offset(0)));
         all.apply(&second.finish()).unwrap();
         assert_eq!(all.partitions.len(), 1);
         assert_eq!(all.partitions[&id(1)], checkpoint(20));

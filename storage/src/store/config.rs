@@ -158,6 +158,16 @@ pub struct StoreStats {
     pub cache_reads: u64,
     /// Reads that went to a segment file or to what was read ahead.
     pub cold_reads: u64,
+    /// Passes of compaction completed.
+    pub cleaner_runs: u64,
+    /// Bytes of batches that compaction has read.
+    pub cleaner_read_bytes: u64,
+    /// Bytes of batches that compaction has written.
+    pub cleaner_written_bytes: u64,
+    /// The dirty share of the compacted log where it is largest. 0 to 1.
+    pub max_dirty_ratio: f64,
+    /// Logs that compaction leaves alone because they are damaged.
+    pub uncleanable_partitions: usize,
     /// Whether data is refused because the file system is short of space.
     pub is_low_on_space: bool,
     /// Free space of the file system when it was last looked at. Bytes.

@@ -15,7 +15,7 @@
 pub(crate) mod checkpoint;
 mod checkpoint_log;
 mod config;
-mod flusher;
+pub(crate) mod flusher;
 mod layout;
 mod partition_dir;
 mod recover_log;

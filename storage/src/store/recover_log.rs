@@ -1,6 +1,7 @@
 //! Opening one partition: what its directory holds, compared with the checkpoint, and completed by a CRC check of what lies behind it.
 
 use crate::{
+    cleaner::swap,
     disk::{BLOCK, Disk, DiskFile},
     error::StorageError,
     log::{
@@ -150,6 +151,7 @@ impl<D: Disk> LogInner<D> {
             }
         }
         self.state.borrow_mut().has_directory = true;
+        swap::recover(disk, &directory).await?;
         let mut segments = Vec::new();
         for entry in disk.list(&directory).await? {
             if let Some((base_offset, "log")) = parse_file_name(&entry.name) {
@@ -158,6 +160,7 @@ impl<D: Disk> LogInner<D> {
                     size: self.segment_for_opening(base_offset).await?,
                     max_timestamp: None,
                     first_timestamp: None,
+                    revision: 0,
                 });
             }
         }
@@ -208,6 +211,7 @@ impl LogState {
         self.written_end = checkpoint.flushed_end;
         self.log_end = checkpoint.flushed_end;
         self.high_watermark = checkpoint.high_watermark;
+        self.clean_end = checkpoint.clean_end;
         self.leader_epochs = LeaderEpochCache::from_entries(checkpoint.epochs.iter().copied());
         self.producers = ProducerStates::from_entries(checkpoint.producers.iter().cloned());
     }

@@ -364,6 +364,9 @@ impl<D: Disk> ShardStore<D> {
             segment_syncs: counters.segment_syncs.get(),
             cache_reads: counters.cache_reads.get(),
             cold_reads: counters.cold_reads.get(),
+            cleaner_runs: counters.cleaner_runs.get(),
+            cleaner_read_bytes: counters.cleaner_read_bytes.get(),
+            cleaner_written_bytes: counters.cleaner_written_bytes.get(),
             is_low_on_space: shared.switches.low_space.get().is_some(),
             free_bytes: shared.free_bytes.get(),
             journal_used_ratio: pressure.used_bytes as f64 / pressure.capacity_bytes as f64,
@@ -374,6 +377,10 @@ impl<D: Disk> ShardStore<D> {
             stats.partitions += 1;
             stats.offline_partitions += usize::from(matches!(state.availability, Availability::Offline(_)));
             stats.log_bytes += state.size_bytes();
+            stats.uncleanable_partitions += usize::from(state.uncleanable.is_some());
+            if let Some(ratio) = state.dirty_ratio(shared.now_ms.get()) {
+                stats.max_dirty_ratio = stats.max_dirty_ratio.max(ratio);
+            }
             stats.partition_heap_bytes += size_of::<RefCell<LogInner<D>>>() + 32 + state.heap_bytes();
         }
         stats

@@ -30,6 +30,9 @@ pub(crate) struct Counters {
     pub segment_syncs: Cell<u64>,
     pub cache_reads: Cell<u64>,
     pub cold_reads: Cell<u64>,
+    pub cleaner_runs: Cell<u64>,
+    pub cleaner_read_bytes: Cell<u64>,
+    pub cleaner_written_bytes: Cell<u64>,
 }
 
 pub(crate) fn add(counter: &Cell<u64>, n: u64) {
@@ -75,7 +78,9 @@ pub(crate) struct Shared<D: Disk> {
     pub flush_wanted: Notify,
     /// Wakes those who wait for room in cache and journal.
     pub room: Notify,
-    /// Held by whoever changes segment files: the flusher, retention, deletion.
+    /// Wakes those who wait for an exchange of segment files to be over.
+    pub swapped: Notify,
+    /// Held by whoever changes segment files: the flusher, retention, deletion, compaction.
     pub maintenance: futures::lock::Mutex<()>,
     pub flush_gate: ByteGate,
 }
@@ -101,6 +106,7 @@ impl<D: Disk> Shared<D> {
             dirty_since_ms: Cell::new(None),
             flush_wanted: Notify::default(),
             room: Notify::default(),
+            swapped: Notify::default(),
             maintenance: futures::lock::Mutex::new(()),
             flush_gate: ByteGate::new(FLUSH_BYTES_IN_FLIGHT),
         })

@@ -131,11 +131,14 @@ impl<D: Disk> ShardStore<D> {
             match log.retention(now_ms) {
                 RetentionDecision::Keep => break,
                 RetentionDecision::NeedTimestamp => {
-                    let (segment, is_active) = {
-                        let state = log.state.borrow();
-                        (state.segments[0], state.segments.len() == 1)
-                    };
-                    match log.largest_timestamp(&segment, is_active).await {
+                    let found = log.undisturbed(async || {
+                        let (segment, is_active) = {
+                            let state = log.state.borrow();
+                            (state.segments[0], state.segments.len() == 1)
+                        };
+                        log.largest_timestamp(&segment, is_active).await
+                    });
+                    match found.await {
                         Ok(_) => {}
                         Err(ReadError::Storage(error)) => return Err(error),
                         Err(_) => break,
@@ -160,7 +163,7 @@ impl<D: Disk> ShardStore<D> {
         // A checkpoint that names a segment must not outlive it.
         checkpoint_logs(&self.shared, &self.checkpoints, &[log.index]).await?;
         for segment in doomed {
-            self.shared.files.remove((log.index, segment.base_offset));
+            self.shared.files.remove(log.segment_key(&segment));
             for suffix in ["log", "index", "timeindex"] {
                 match self.shared.disk.remove(&log.segment_file(segment.base_offset, suffix)).await {
                     Err(error) if !error.is_not_found() => return Err(error.into()),

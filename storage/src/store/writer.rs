@@ -7,7 +7,7 @@ use crate::{
         index::SegmentIndex,
         partition::LogInner,
         producer_state::ProducerBatch,
-        segment::{self, NextBatch},
+        segment::{self, NextBatch, SegmentMeta},
         state::{Availability, LogState},
         tail::TailBatch,
     },
@@ -178,7 +178,7 @@ impl<D: Disk> LogInner<D> {
             let index = self.state.borrow().active_index.clone();
             if index.indexed_from() == 0 {
                 self.write_index_files(active.base_offset, &index).await?;
-                shared.files.put_index((self.index, active.base_offset), Rc::new(index));
+                shared.files.put_index(self.segment_key(&active), Rc::new(index));
             }
         }
         let base_offset = self.state.borrow().written_end;
@@ -188,7 +188,7 @@ impl<D: Disk> LogInner<D> {
             file.truncate(0).await?;
         }
         shared.disk.sync_dir(&self.directory()).await?;
-        shared.files.put_file((self.index, base_offset), Rc::new(file));
+        shared.files.put_file(self.segment_key(&SegmentMeta::new(base_offset)), Rc::new(file));
         self.state.borrow_mut().push_segment();
         Ok(())
     }
@@ -208,7 +208,8 @@ impl<D: Disk> LogInner<D> {
 
     pub(crate) async fn segment_for_writing(&self, base_offset: Offset) -> Result<Rc<D::File>, StorageError> {
         let shared = &self.shared;
-        let key = (self.index, base_offset);
+        // The active segment is never one that compaction has made.
+        let key = (self.index, base_offset, 0);
         Ok(shared.files.open(&shared.disk, key, || self.segment_file(base_offset, "log")).await?)
     }
 
@@ -227,7 +228,7 @@ impl<D: Disk> LogInner<D> {
         if index.indexed_from() == 0 && !index.is_empty() {
             self.write_index_files(active.base_offset, &index).await?;
         }
-        self.shared.files.remove((self.index, active.base_offset));
+        self.shared.files.remove(self.segment_key(&active));
         Ok(())
     }
 }

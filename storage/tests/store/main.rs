@@ -1,9 +1,13 @@
 //! The shard's store from outside: what was acknowledged is there, whatever happens to the machine.
 
 mod basics;
+mod compaction;
+mod compaction_crash;
+mod compaction_readers;
 mod crash;
 mod damage;
 mod direct;
 mod harness;
+mod keyed;
 mod shards;
 mod trim;
