@@ -2,6 +2,7 @@
 
 mod client;
 mod clock;
+mod commits;
 mod consume;
 mod error;
 mod executor;
@@ -34,6 +35,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Commit offsets from the members of a group, one by one, and measure how long each commit takes
+    Commits(Box<commits::CommitsArgs>),
     /// Read a topic and measure how long after their intended send time records arrive
     Consume(Box<consume::ConsumeArgs>),
     /// Offer records at a rate and measure latency from the moment each was meant to be sent
@@ -50,6 +53,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Commits(args) => commits::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Limits { args, json } => limits::run(&args, json),
@@ -82,6 +86,7 @@ mod tests {
             "bench produce --rate 1k --size 1KiB --linger-ms 0 --partitions 1 --spin",
             "bench produce --rate max --size 1KiB --batch-bytes 1MiB --partitions 4 --with-limits --limits-dir /tmp",
             "bench produce --rate 50k --keys 1000 --compression zstd --idempotent --acks all --hgrm a.hgrm --html a.html",
+            "bench commits --members 50 --cores 1",
             "bench consume --from beginning --verify --connections 2 --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

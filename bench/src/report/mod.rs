@@ -97,8 +97,10 @@ pub struct Share {
 /// The result of one run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The command, `produce` or `consume`.
+    /// The command, `produce`, `consume` or `commits`.
     pub command: &'static str,
+    /// What is counted where it says records.
+    pub unit: &'static str,
     /// This program's version.
     pub version: &'static str,
     /// When the run began, milliseconds since 1970.
@@ -164,6 +166,7 @@ impl Report {
         let per_second = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
         Report {
             command,
+            unit: "records",
             version: env!("CARGO_PKG_VERSION"),
             started_unix_ms,
             settings: BTreeMap::new(),

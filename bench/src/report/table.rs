@@ -21,24 +21,28 @@ pub fn render(report: &Report) -> String {
         }
         None => String::new(),
     };
-    row("records", format!("{} in {:.0} s", report.records, report.seconds));
-    row("rate", format!("{} rec/s{offered}", units::count(report.records_per_second)));
-    row(
-        "throughput",
-        format!(
-            "{} of keys and values, {} of batches",
-            units::bytes_per_second(report.payload_bytes_per_second),
-            units::bytes_per_second(report.wire_bytes_per_second)
-        ),
-    );
-    row(
-        "requests",
-        format!(
-            "{} /s, {} records per batch",
-            units::count(report.requests_per_second),
-            units::count(report.records_per_batch)
-        ),
-    );
+    let unit = report.unit;
+    row(unit, format!("{} in {:.0} s", report.records, report.seconds));
+    let short = if unit == "records" { "rec" } else { unit };
+    row("rate", format!("{} {short}/s{offered}", units::count(report.records_per_second)));
+    if unit == "records" {
+        row(
+            "throughput",
+            format!(
+                "{} of keys and values, {} of batches",
+                units::bytes_per_second(report.payload_bytes_per_second),
+                units::bytes_per_second(report.wire_bytes_per_second)
+            ),
+        );
+        row(
+            "requests",
+            format!(
+                "{} /s, {} records per batch",
+                units::count(report.requests_per_second),
+                units::count(report.records_per_batch)
+            ),
+        );
+    }
     if let Some(latency) = &report.latency {
         row(
             "latency",
@@ -72,10 +76,10 @@ pub fn render(report: &Report) -> String {
         );
     }
     if report.unfinished > 0 {
-        row("never completed", format!("{} records", report.unfinished));
+        row("never completed", format!("{} {unit}", report.unfinished));
     }
     if report.retried > 0 {
-        row("sent again", format!("{} records", report.retried));
+        row("sent again", format!("{} {unit}", report.retried));
     }
     if report.reconnects > 0 {
         row("reconnects", report.reconnects.to_string());
@@ -84,7 +88,7 @@ pub fn render(report: &Report) -> String {
         row("errors", "none".to_owned());
     }
     for (name, count) in &report.errors {
-        row("errors", format!("{name}: {count} records"));
+        row("errors", format!("{name}: {count} {unit}"));
     }
     for share in &report.shares {
         row(

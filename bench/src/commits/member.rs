@@ -1,0 +1,205 @@
+//! One member of the group: a connection that joins, commits and leaves.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use glommio::timer::sleep;
+use protocol::error::ErrorCode;
+use protocol::messages::join_group::JoinGroupRequestProtocol;
+use protocol::messages::leave_group::MemberIdentity;
+use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::sync_group::SyncGroupRequestAssignment;
+use protocol::messages::{
+    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    OffsetCommitRequest, SyncGroupRequest,
+};
+
+use crate::client::{Client, connect_any, error_name};
+use crate::error::BenchError;
+
+/// Long enough that no member has to send heartbeats while it commits.
+const SESSION_TIMEOUT_MS: i32 = 300_000;
+const PROTOCOL: &str = "bench";
+const PAUSE: Duration = Duration::from_millis(100);
+/// A coordinator may need a while until it has loaded its groups.
+const COORDINATOR_TRIES: u32 = 300;
+
+/// A member that has joined.
+pub struct Member {
+    client: Client,
+    group: String,
+    id: String,
+    generation: i32,
+}
+
+fn refused(what: &str, code: ErrorCode) -> BenchError {
+    BenchError::Refused { what: what.to_owned(), code: error_name(code.0), message: String::new() }
+}
+
+impl Member {
+    /// Connects to the group's coordinator.
+    pub async fn connect(bootstrap: &[String], group: &str) -> Result<Member, BenchError> {
+        let mut any = connect_any(bootstrap).await?;
+        let mut last = ErrorCode::NONE;
+        for _ in 0..COORDINATOR_TRIES {
+            let request = FindCoordinatorRequest {
+                key: group.into(),
+                coordinator_keys: vec![group.into()],
+                ..Default::default()
+            };
+            let response = any.call(&request).await?;
+            let (code, host, port) = match response.coordinators.first() {
+                Some(found) => (found.error_code, found.host.to_string(), found.port),
+                None => (response.error_code, response.host.to_string(), response.port),
+            };
+            if code == 0 {
+                let client = Client::connect(&format!("{host}:{port}")).await?;
+                return Ok(Member { client, group: group.to_owned(), id: String::new(), generation: -1 });
+            }
+            last = ErrorCode(code);
+            sleep(PAUSE).await;
+        }
+        Err(refused("finding the group's coordinator", last))
+    }
+
+    /// Enters the group, as often as it takes until it has an assignment.
+    pub async fn join(&mut self) -> Result<(), BenchError> {
+        loop {
+            let request = JoinGroupRequest {
+                group_id: Cow::Owned(self.group.clone()),
+                session_timeout_ms: SESSION_TIMEOUT_MS,
+                rebalance_timeout_ms: SESSION_TIMEOUT_MS,
+                member_id: Cow::Owned(self.id.clone()),
+                protocol_type: "consumer".into(),
+                protocols: vec![JoinGroupRequestProtocol {
+                    name: PROTOCOL.into(),
+                    metadata: Cow::Borrowed(&[]),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let joined = self.client.call(&request).await?;
+            let code = ErrorCode(joined.error_code);
+            self.id = joined.member_id.to_string();
+            self.generation = joined.generation_id;
+            match code {
+                ErrorCode::NONE => {}
+                ErrorCode::MEMBER_ID_REQUIRED => continue,
+                ErrorCode::UNKNOWN_MEMBER_ID => {
+                    self.id.clear();
+                    continue;
+                }
+                ErrorCode::COORDINATOR_LOAD_IN_PROGRESS | ErrorCode::REBALANCE_IN_PROGRESS => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                code => return Err(refused("joining the group", code)),
+            }
+            let members: Vec<String> =
+                joined.members.iter().map(|member| member.member_id.to_string()).collect();
+            if self.sync(&members).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Fetches the assignment, and brings all of them if this is the leader; whether the group is settled.
+    async fn sync(&mut self, members: &[String]) -> Result<bool, BenchError> {
+        let request = SyncGroupRequest {
+            group_id: Cow::Owned(self.group.clone()),
+            generation_id: self.generation,
+            member_id: Cow::Owned(self.id.clone()),
+            protocol_type: Some("consumer".into()),
+            protocol_name: Some(PROTOCOL.into()),
+            assignments: members
+                .iter()
+                .map(|member| SyncGroupRequestAssignment {
+                    member_id: Cow::Borrowed(member),
+                    assignment: Cow::Borrowed(&[]),
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let code = ErrorCode(self.client.call(&request).await?.error_code);
+        match code {
+            ErrorCode::NONE => Ok(true),
+            ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::UNKNOWN_MEMBER_ID => Ok(false),
+            code => Err(refused("syncing the group", code)),
+        }
+    }
+
+    /// Waits until the group is stable with `members` members, and joins again while it rebalances.
+    pub async fn settle(&mut self, members: usize) -> Result<(), BenchError> {
+        loop {
+            let heartbeat = HeartbeatRequest {
+                group_id: Cow::Owned(self.group.clone()),
+                generation_id: self.generation,
+                member_id: Cow::Owned(self.id.clone()),
+                ..Default::default()
+            };
+            match ErrorCode(self.client.call(&heartbeat).await?.error_code) {
+                ErrorCode::NONE => {}
+                ErrorCode::REBALANCE_IN_PROGRESS
+                | ErrorCode::ILLEGAL_GENERATION
+                | ErrorCode::UNKNOWN_MEMBER_ID => {
+                    self.join().await?;
+                    continue;
+                }
+                code => return Err(refused("a heartbeat", code)),
+            }
+            let describe =
+                DescribeGroupsRequest { groups: vec![Cow::Owned(self.group.clone())], ..Default::default() };
+            let described = self.client.call(&describe).await?;
+            let group = described.groups.first();
+            if group.is_some_and(|group| group.group_state == "Stable" && group.members.len() == members) {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Commits `offset` for the partitions; the broker's error, if it has one.
+    pub async fn commit(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        offset: i64,
+    ) -> Result<ErrorCode, BenchError> {
+        let row = |&partition_index: &i32| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: offset,
+            committed_metadata: Some("".into()),
+            ..Default::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: Cow::Borrowed(&self.group),
+            generation_id_or_member_epoch: self.generation,
+            member_id: Cow::Borrowed(&self.id),
+            topics: vec![OffsetCommitRequestTopic {
+                name: Cow::Borrowed(topic),
+                partitions: partitions.iter().map(row).collect(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        // Topic ids, which version 10 has instead of names, are of no use here.
+        let version = self.client.version::<OffsetCommitRequest<'_>>()?.min(9);
+        let response = self.client.call_version(&request, version).await?;
+        let rows = response.topics.iter().flat_map(|topic| &topic.partitions);
+        Ok(rows.map(|row| ErrorCode(row.error_code)).find(|code| code.is_err()).unwrap_or(ErrorCode::NONE))
+    }
+
+    /// Leaves the group; that it worked is of no interest any more.
+    pub async fn leave(mut self) {
+        let request = LeaveGroupRequest {
+            group_id: Cow::Owned(self.group.clone()),
+            member_id: Cow::Owned(self.id.clone()),
+            members: vec![MemberIdentity { member_id: Cow::Owned(self.id.clone()), ..Default::default() }],
+            ..Default::default()
+        };
+        let _ = self.client.call(&request).await;
+    }
+}

@@ -1,0 +1,132 @@
+//! `bench commits`: the members of a group commit offsets, each one after the other, as fast as the broker answers.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `member` | one member: joining, committing, leaving |
+//! | `run` | a worker's life: its members join, wait for the start, commit, end |
+
+mod member;
+mod run;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::client::{Topic, connect_any, ensure_topic};
+use crate::error::BenchError;
+use crate::executor;
+use crate::load::{Crew, TargetArgs, check_outputs};
+use crate::report::{OutputArgs, Report};
+use crate::stats::INTERVAL_NS;
+use crate::units;
+
+use run::WorkerSetup;
+
+/// Options of `bench commits`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CommitsArgs {
+    /// Brokers to start from, host:port separated by commas
+    #[arg(long, env = "BOOTSTRAP_SERVERS", default_value = "127.0.0.1:9092", value_delimiter = ',')]
+    bootstrap: Vec<String>,
+    /// Topic whose offsets are committed; it gets a partition for each member if it has to be created
+    #[arg(long, default_value = "bench-commits")]
+    topic: String,
+    /// Group
+    #[arg(long, default_value = "bench")]
+    group: String,
+    /// Members of the group, each with a connection of its own and one commit in flight
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    members: u16,
+    /// Partitions in each commit
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    partitions_per_commit: u16,
+    /// Cores that make the load, as 1, 0-3 or 0,2 [default: the last]
+    #[arg(long, value_name = "CORES")]
+    cores: Option<String>,
+    /// Never let a core sleep while it waits: takes the client's own wake-up out of the latencies, and the whole core
+    #[arg(long)]
+    spin: bool,
+    /// How long to measure, after the warm-up
+    #[arg(long, default_value = "10s", value_parser = units::parse_duration)]
+    duration: Duration,
+    /// How long to run before anything counts (whole seconds)
+    #[arg(long, default_value = "2s", value_parser = units::parse_duration)]
+    warmup: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl CommitsArgs {
+    fn target(&self) -> TargetArgs {
+        TargetArgs {
+            bootstrap: self.bootstrap.clone(),
+            topic: self.topic.clone(),
+            connections: 1,
+            cores: self.cores.clone(),
+            spin: self.spin,
+        }
+    }
+
+    fn warmup_seconds(&self) -> u64 {
+        self.warmup.as_secs_f64().ceil() as u64
+    }
+
+    /// Warm-up and measured time.
+    fn end_ns(&self) -> u64 {
+        self.warmup_seconds() * INTERVAL_NS + self.duration.as_nanos() as u64
+    }
+
+    fn settings(&self) -> BTreeMap<&'static str, String> {
+        let mut settings = self.target().settings();
+        settings.remove("connections");
+        settings.extend([
+            ("group", self.group.clone()),
+            ("members", self.members.to_string()),
+            ("partitions-per-commit", self.partitions_per_commit.to_string()),
+            ("duration", format!("{:?}", self.duration)),
+            ("warmup", format!("{:?}", self.warmup)),
+        ]);
+        settings
+    }
+}
+
+/// Runs `bench commits`.
+pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
+    if args.duration < Duration::from_secs(1) {
+        return Err(BenchError::Option("--duration: at least 1s".to_owned()));
+    }
+    check_outputs(&args.output)?;
+    let report = measure(args)?;
+    report.emit(&args.output, &mut std::io::stdout().lock())
+}
+
+fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {
+    let topic: Topic = executor::run(prepare(args))??;
+    let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let target = args.target();
+    let crew = Crew {
+        target: &target,
+        partitions: usize::from(args.members),
+        warmup_seconds: args.warmup_seconds(),
+        quiet: args.output.quiet,
+        latency: true,
+    };
+    let partitions = topic.partitions.len() as i32;
+    let setup =
+        |number, workers, events, start| WorkerSetup::new(args, partitions, number, workers, events, start);
+    let (collector, _) = crew.run(setup, run::work)?;
+    let measured_ns = args.end_ns() - args.warmup_seconds() * INTERVAL_NS;
+    let seconds = measured_ns as f64 / INTERVAL_NS as f64;
+    let mut report = Report::new("commits", started_unix_ms, &collector, seconds, true);
+    report.unit = "commits";
+    report.settings = args.settings();
+    report.remarks.push(format!(
+        "closed loop: each of {} members sends its next commit when the last one is answered; latencies count from sending",
+        args.members
+    ));
+    Ok(report)
+}
+
+async fn prepare(args: &CommitsArgs) -> Result<Topic, BenchError> {
+    let mut client = connect_any(&args.bootstrap).await?;
+    ensure_topic(&mut client, &args.topic, u32::from(args.members)).await
+}

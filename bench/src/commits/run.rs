@@ -1,0 +1,134 @@
+//! A worker's life on its core: its members join, wait for the start, commit one by one, and leave.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use glommio::timer::sleep;
+
+use super::CommitsArgs;
+use super::member::Member;
+use crate::clock::Clock;
+use crate::error::BenchError;
+use crate::load::Event;
+use crate::stats::{INTERVAL_NS, Interval};
+
+const TICK: Duration = Duration::from_millis(20);
+
+/// All that a worker needs, to be taken to its thread.
+pub struct WorkerSetup {
+    args: CommitsArgs,
+    /// The partitions that each of its members commits.
+    members: Vec<Vec<i32>>,
+    events: Sender<Event>,
+    start: Receiver<Clock>,
+}
+
+impl WorkerSetup {
+    /// The setup of worker `number` of `workers`: it has each `workers`-th member.
+    pub fn new(
+        args: &CommitsArgs,
+        partitions: i32,
+        number: usize,
+        workers: usize,
+        events: Sender<Event>,
+        start: Receiver<Clock>,
+    ) -> WorkerSetup {
+        let of_member = |member: usize| {
+            let count = i32::from(args.partitions_per_commit).min(partitions);
+            (0..count).map(|n| (member as i32 + n) % partitions).collect()
+        };
+        let members = (number..usize::from(args.members)).step_by(workers).map(of_member).collect();
+        WorkerSetup { args: args.clone(), members, events, start }
+    }
+}
+
+/// What the members of a worker count together.
+struct Tally {
+    clock: Clock,
+    interval: RefCell<Interval>,
+    end_ns: u64,
+    has_failed: Cell<bool>,
+}
+
+/// Runs a worker to its end.
+pub async fn work(setup: WorkerSetup) -> Result<(), BenchError> {
+    let WorkerSetup { args, members, events, start } = setup;
+    let connected = members.iter().map(|_| Member::connect(&args.bootstrap, &args.group));
+    let mut connected = try_join_all(connected).await?;
+    try_join_all(connected.iter_mut().map(Member::join)).await?;
+    try_join_all(connected.iter_mut().map(|member| member.settle(usize::from(args.members)))).await?;
+
+    // From here on the thread waits for the others; nothing else runs on it.
+    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
+    let Some(clock) = started else { return Ok(()) };
+    let tally = Rc::new(Tally {
+        clock,
+        interval: RefCell::new(Interval::new(0)),
+        end_ns: args.end_ns(),
+        has_failed: Cell::new(false),
+    });
+    sleep(clock.until(0)).await;
+    let work = connected.into_iter().zip(members).map(|(member, partitions)| {
+        let (tally, topic) = (Rc::clone(&tally), args.topic.clone());
+        glommio::spawn_local(async move { commit_until_end(member, &tally, &topic, &partitions).await })
+    });
+    let work: Vec<_> = work.collect();
+    hand_over_seconds(&tally, &events).await;
+    let members: Result<Vec<Member>, BenchError> = join_all(work).await.into_iter().collect();
+    join_all(members?.into_iter().map(Member::leave)).await;
+    Ok(())
+}
+
+async fn commit_until_end(
+    mut member: Member,
+    tally: &Tally,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<Member, BenchError> {
+    let mut offset = 0;
+    loop {
+        let began_ns = tally.clock.now_ns();
+        if began_ns >= tally.end_ns || tally.has_failed.get() {
+            return Ok(member);
+        }
+        let outcome = member.commit(topic, partitions, offset).await;
+        offset += 1;
+        let took_ns = tally.clock.now_ns() - began_ns;
+        let mut interval = tally.interval.borrow_mut();
+        match outcome {
+            Ok(code) if code.is_none() => {
+                interval.latency.saturating_record(took_ns);
+                interval.records += 1;
+                interval.batches += 1;
+                interval.requests += 1;
+            }
+            Ok(code) => interval.count_error(code.name(), 1),
+            Err(error) => {
+                tally.has_failed.set(true);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Hands each second over when it is past, until the end.
+async fn hand_over_seconds(tally: &Tally, events: &Sender<Event>) {
+    loop {
+        let second = tally.interval.borrow().second;
+        let ends_ns = ((second + 1) * INTERVAL_NS).min(tally.end_ns);
+        while tally.clock.now_ns() < ends_ns {
+            sleep(tally.clock.until(ends_ns).min(TICK)).await;
+            if tally.has_failed.get() {
+                return;
+            }
+        }
+        let full = tally.interval.replace(Interval::new(second + 1));
+        let is_last = ends_ns == tally.end_ns;
+        if events.send(Event::Second(Box::new(full))).is_err() || is_last {
+            return;
+        }
+    }
+}
