@@ -20,6 +20,8 @@ use crate::error::BenchError;
 /// Long enough that no member has to send heartbeats while it commits.
 const SESSION_TIMEOUT_MS: i32 = 300_000;
 const PROTOCOL: &str = "bench";
+/// Later versions of FindCoordinator ask for several keys.
+const LAST_VERSION_WITH_ONE_KEY: i16 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A coordinator may need a while until it has loaded its groups.
 const COORDINATOR_TRIES: u32 = 300;
@@ -42,21 +44,14 @@ impl Member {
         let mut any = connect_any(bootstrap).await?;
         let mut last = ErrorCode::NONE;
         for _ in 0..COORDINATOR_TRIES {
-            let request = FindCoordinatorRequest {
-                key: group.into(),
-                coordinator_keys: vec![group.into()],
-                ..Default::default()
-            };
-            let response = any.call(&request).await?;
-            let (code, host, port) = match response.coordinators.first() {
-                Some(found) => (found.error_code, found.host.to_string(), found.port),
-                None => (response.error_code, response.host.to_string(), response.port),
-            };
-            if code == 0 {
-                let client = Client::connect(&format!("{host}:{port}")).await?;
+            let request = FindCoordinatorRequest { key: group.into(), ..Default::default() };
+            let version = any.version::<FindCoordinatorRequest<'_>>()?.min(LAST_VERSION_WITH_ONE_KEY);
+            let response = any.call_version(&request, version).await?;
+            if response.error_code == 0 {
+                let client = Client::connect(&format!("{}:{}", response.host, response.port)).await?;
                 return Ok(Member { client, group: group.to_owned(), id: String::new(), generation: -1 });
             }
-            last = ErrorCode(code);
+            last = ErrorCode(response.error_code);
             sleep(PAUSE).await;
         }
         Err(refused("finding the group's coordinator", last))
@@ -196,7 +191,6 @@ impl Member {
     pub async fn leave(mut self) {
         let request = LeaveGroupRequest {
             group_id: Cow::Owned(self.group.clone()),
-            member_id: Cow::Owned(self.id.clone()),
             members: vec![MemberIdentity { member_id: Cow::Owned(self.id.clone()), ..Default::default() }],
             ..Default::default()
         };

@@ -65,13 +65,15 @@ pub async fn load_all(shard: Rc<Shard>, partitions: Vec<Rc<Partition>>) {
         }
         shard.groups.metrics.note_load(began.elapsed());
     }
-    let groups: usize = partitions.iter().map(|partition| group_count(partition)).sum();
+    let (groups, offsets) =
+        partitions.iter().map(|partition| counts(partition)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let took: Duration = began.elapsed();
     tracing::info!(
         shard = shard.id.0,
         partitions = partitions.len(),
         failed,
         groups,
+        offsets,
         records = total.records,
         bytes = total.bytes,
         duration_ms = took.as_millis() as u64,
@@ -79,10 +81,11 @@ pub async fn load_all(shard: Rc<Shard>, partitions: Vec<Rc<Partition>>) {
     );
 }
 
-fn group_count(partition: &Partition) -> usize {
+/// Groups and their committed offsets.
+fn counts(partition: &Partition) -> (usize, usize) {
     match &*partition.state.borrow() {
-        PartitionState::Active(coordinator) => coordinator.list_groups(&[], &[]).len(),
-        _ => 0,
+        PartitionState::Active(coordinator) => (coordinator.group_count(), coordinator.offset_count()),
+        _ => (0, 0),
     }
 }
 

@@ -54,6 +54,7 @@ impl Groups {
     pub fn collect(&self, shard: &str, samples: &mut Samples) {
         const PREFIX: &str = "kafka_server_group_coordinator_metrics";
         let mut states = [("active", 0), ("loading", 0), ("failed", 0)];
+        let mut offsets = 0;
         let mut groups: BTreeMap<(String, String), u64> = BTreeMap::new();
         for partition in self.partitions() {
             match &*partition.state.borrow() {
@@ -61,6 +62,7 @@ impl Groups {
                 PartitionState::Failed => states[2].1 += 1,
                 PartitionState::Active(coordinator) => {
                     states[0].1 += 1;
+                    offsets += coordinator.offset_count();
                     for group in coordinator.list_groups(&[], &[]) {
                         let state = (group.group_type.to_lowercase(), group.group_state.to_lowercase());
                         *groups.entry(state).or_default() += 1;
@@ -84,6 +86,7 @@ impl Groups {
                 *count as f64,
             );
         }
+        samples.gauge(&format!("{PREFIX}_num_offsets"), "Committed offsets.", &[], offsets as f64);
         let metrics = &self.metrics;
         let counters = [
             ("offset_commit_total", "Offsets committed.", &metrics.offset_commits),
