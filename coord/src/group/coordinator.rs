@@ -9,6 +9,7 @@ use super::api::Output;
 use super::classic::record::group_metadata_tombstone;
 use super::classic::{ClassicGroup, ClassicGroupState, ClassicOperation};
 use super::config::GroupConfig;
+use super::consumer::ConsumerContext;
 use super::group::Group;
 use super::ids::IdGenerator;
 use super::offsets::{Cleanup, Offsets};
@@ -31,6 +32,7 @@ pub struct GroupCoordinator {
     pub(super) groups: BTreeMap<Rc<str>, Group>,
     pub(super) offsets: Offsets,
     pub(super) cleanup: Cleanup,
+    pub(super) consumer: ConsumerContext,
     pub(super) timers: Timers,
     pub(super) ids: IdGenerator,
     /// The latest time that a call has brought, in ms since the epoch.
@@ -47,6 +49,7 @@ impl GroupCoordinator {
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
             cleanup: Cleanup::default(),
+            consumer: ConsumerContext::default(),
             timers: Timers::default(),
             ids: IdGenerator::new(seed),
             now_ms: 0,

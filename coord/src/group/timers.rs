@@ -23,6 +23,12 @@ pub enum Timer {
     ConsumerSession(Rc<str>, Rc<str>),
     /// A consumer group waits for a member to give up partitions.
     ConsumerRebalance(Rc<str>, Rc<str>),
+    /// A consumer group waits for a member of the classic protocol to join again.
+    ConsumerJoin(Rc<str>, Rc<str>),
+    /// A consumer group waits for a member of the classic protocol to synchronize.
+    ConsumerSync(Rc<str>, Rc<str>),
+    /// A consumer group has become a classic one, which is to rebalance.
+    ConsumerDowngraded(Rc<str>),
 }
 
 /// When a timer is to fire, and where it stands in the order.
