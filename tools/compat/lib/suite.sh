@@ -66,6 +66,21 @@ need_java() {
   ) 9>"$WORK/$name.lock"
 }
 
+# compile_java FOLDER: compiles the folder's src against the jars of need_java; sets CLASSES_DIR.
+compile_java() {
+  local dir=$1 name
+  name=$(basename "$dir")
+  CLASSES_DIR=$WORK/$name-classes
+  (
+    flock 9
+    stamped "$name-classes" "$dir/pom.xml" "$dir"/src/*.java && exit 0
+    rm -rf "$CLASSES_DIR"
+    mkdir -p "$CLASSES_DIR"
+    javac -Xlint:all -Werror -d "$CLASSES_DIR" -cp "$CLASSPATH_DIR/*" "$dir"/src/*.java
+    stamp "$name-classes" "$dir/pom.xml" "$dir"/src/*.java
+  ) 9>"$WORK/$name-classes.lock"
+}
+
 # data_file: the records that every client writes and reads (lib/python/dataset.py); sets DATA and NULLS.
 data_file() {
   DATA=$WORK/data.tsv

@@ -1,0 +1,4 @@
+package compat;
+
+/** What is sent, as JSON. */
+public record Letter(String to, String text) {}
