@@ -25,7 +25,7 @@ group_describe() {
   lag_is 100
   groups --describe --group "$group" --state >"$scratch/o"
   has "$scratch/o" "Empty"
-  refused "does not exist" consumer.group.ConsumerGroupCommand --describe --group "$group-no"
+  refused "GroupIdNotFoundException" consumer.group.ConsumerGroupCommand --describe --group "$group-no"
 }
 # With a member: who it is, and what is refused meanwhile. It reads what was left, and leaves when it is told to end.
 group_alive() {
