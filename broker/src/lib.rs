@@ -23,6 +23,7 @@ mod error;
 pub mod fetch_session;
 pub mod fetching;
 pub mod groups;
+pub mod live;
 pub mod logging;
 pub mod logs;
 pub mod mesh;

@@ -1,10 +1,11 @@
 //! A shard's partition logs: opening them at start, following the metadata, their loops, and a clean end.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ahash::AHashMap;
 use coord::config::log_config;
 use coord::metadata::{MetadataImage, MetadataRecord, PartitionImage, TopicImage};
 use storage::disk::DirectDisk;
@@ -17,7 +18,7 @@ use storage::{
 use uuid::Uuid;
 
 use crate::Error;
-use crate::config::Durability;
+use crate::config::{Config, Durability};
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -29,13 +30,16 @@ pub type ShardLog = PartitionLog<DirectDisk>;
 
 const TICK: Duration = Duration::from_secs(1);
 
+/// What goes on being wrong is told so often.
+const COMPLAINT_INTERVAL_MS: i64 = 60_000;
+
 /// Opens the logs of all partitions that the metadata gives to this shard, and starts the store's loops.
 pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
     let unusable = |error: StorageError| {
         Error::Unsuitable(format!("shard {}: the logs cannot be opened: {error}", shard.id))
     };
     let image = shard.image();
-    let config = store_config(shard, &image);
+    let config = store_config(shard);
     let wanted = wanted_partitions(shard, &image);
     let began = std::time::Instant::now();
     let (store, report) = Store::open(disk, config, wanted, now_ms()).await.map_err(unusable)?;
@@ -95,15 +99,43 @@ fn topic_status(image: &MetadataImage, topic_id: Uuid) -> TopicStatus {
     }
 }
 
+/// Something that goes on being wrong: worth a line when it begins or changes, and now and then while it lasts.
+#[derive(Debug, Default)]
+struct Complaint {
+    last: Option<(String, i64)>,
+}
+
+impl Complaint {
+    fn is_due(&mut self, what: &str, now_ms: i64) -> bool {
+        let is_known = self.last.as_ref().is_some_and(|(last, since_ms)| {
+            last == what && now_ms.saturating_sub(*since_ms) < COMPLAINT_INTERVAL_MS
+        });
+        if !is_known {
+            self.last = Some((what.to_owned(), now_ms));
+        }
+        !is_known
+    }
+
+    fn is_over(&mut self) {
+        self.last = None;
+    }
+}
+
 /// Tells the store the time, and looks after retention; ends when the store is shut down.
 pub async fn maintain(shard: Rc<Shard>) {
     let interval_ms = i64::try_from(shard.config().log_retention_check_interval_ms).unwrap_or(i64::MAX);
     let mut next_retention_ms = now_ms().saturating_add(interval_ms);
+    let mut unwell = Complaint::default();
     while !shard.is_closing.get() {
         runtime::sleep(TICK).await;
         let now_ms = now_ms();
-        if let Err(error) = shard.store().tick(now_ms).await {
-            tracing::warn!(shard = shard.id.0, %error, "the store's state cannot be looked at");
+        match shard.store().tick(now_ms).await {
+            Ok(()) => unwell.is_over(),
+            Err(error) => {
+                if unwell.is_due(&error.to_string(), now_ms) {
+                    tracing::warn!(shard = shard.id.0, %error, "the store's state cannot be looked at");
+                }
+            }
         }
         if now_ms >= next_retention_ms {
             next_retention_ms = now_ms.saturating_add(interval_ms);
@@ -114,7 +146,7 @@ pub async fn maintain(shard: Rc<Shard>) {
     }
 }
 
-fn store_config(shard: &Shard, image: &Rc<MetadataImage>) -> StoreConfig {
+fn store_config(shard: &Rc<Shard>) -> StoreConfig {
     let config = shard.config();
     let number = |n: usize| u32::try_from(n).expect("a machine has fewer than 2^32 cores");
     let mut store =
@@ -130,79 +162,130 @@ fn store_config(shard: &Shard, image: &Rc<MetadataImage>) -> StoreConfig {
     };
     store.cache_bytes = usize::try_from(shard.broker.shard_cache_bytes()).unwrap_or(usize::MAX);
     store.low_space_bytes = config.low_space_bytes.0;
-    store.producer_expiration_ms = i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX);
-    let image = Rc::clone(image);
-    store.topic_status = Rc::new(move |topic_id| topic_status(&image, topic_id));
+    store.producer_expiration_ms = producer_expiration_ms(&shard.live().config);
+    // The shard holds the store.
+    let shard = Rc::downgrade(shard);
+    store.topic_status = Rc::new(move |topic_id| match shard.upgrade() {
+        Some(shard) => topic_status(&shard.image(), topic_id),
+        None => TopicStatus::Unknown,
+    });
     store
 }
 
 fn wanted_partitions(shard: &Shard, image: &MetadataImage) -> Vec<PartitionSpec> {
-    image.topics().flat_map(|topic| owned_by(shard, topic, 0)).collect()
+    image.topics().flat_map(|topic| NewLogs::of(topic).specs(shard, 0, &topic.partitions)).collect()
 }
 
-/// The partitions of a topic, from `first` on, that belong to this shard.
-fn owned_by(shard: &Shard, topic: &TopicImage, first: usize) -> Vec<PartitionSpec> {
-    let name: Rc<str> = Rc::from(&*topic.name);
-    let config = Rc::new(topic_log_config(shard, topic));
-    let spec = |(partition, image): (PartitionId, &PartitionImage)| PartitionSpec {
-        topic_id: topic.id,
-        topic: name.clone(),
-        partition,
-        leader_epoch: image.leader_epoch,
-        config: config.clone(),
-    };
-    let is_mine =
-        |(partition, _): &(PartitionId, &PartitionImage)| shard.owner_of(topic.id, partition.0) == shard.id;
-    topic.indexed_partitions().skip(first).filter(is_mine).map(spec).collect()
+/// A topic whose logs are to be made.
+struct NewLogs<'a> {
+    id: Uuid,
+    name: &'a str,
+    configs: &'a BTreeMap<String, String>,
 }
 
-fn topic_log_config(shard: &Shard, topic: &TopicImage) -> LogConfig {
-    log_config(&topic.configs, shard.topic_defaults())
-}
+impl<'a> NewLogs<'a> {
+    fn of(topic: &'a TopicImage) -> Self {
+        NewLogs { id: topic.id, name: &topic.name, configs: &topic.configs }
+    }
 
-/// Makes the logs of what `records` add. `image` has replayed them; the shard's own image has not.
-pub async fn add(
-    shard: &Shard,
-    image: &MetadataImage,
-    records: &[MetadataRecord],
-) -> Result<(), StorageError> {
-    for record in records {
-        let (topic_id, first) = match record {
-            MetadataRecord::Topic { topic_id, .. } => (*topic_id, 0),
-            MetadataRecord::Partitions { topic_id, first_partition, .. } => {
-                (*topic_id, first_partition.0.max(0) as usize)
-            }
-            MetadataRecord::TopicConfig { topic_id, .. } => {
-                if let Some(topic) = image.topic_by_id(*topic_id) {
-                    shard.store().update_config(topic.id, &Rc::new(topic_log_config(shard, topic)));
-                }
-                continue;
-            }
-            _ => continue,
+    /// The partitions that belong to this shard; `partitions` are those from `first` on.
+    fn specs(&self, shard: &Shard, first: usize, partitions: &[PartitionImage]) -> Vec<PartitionSpec> {
+        let name: Rc<str> = Rc::from(self.name);
+        let config = topic_log_config(shard, self.configs);
+        let indexed = (first..).map(|index| PartitionId(index as i32)).zip(partitions);
+        let is_mine = |(partition, _): &(PartitionId, &PartitionImage)| {
+            shard.owner_of(self.id, partition.0) == shard.id
         };
-        // A topic that a later record of the same batch deletes is not in the image any more.
-        let Some(topic) = image.topic_by_id(topic_id) else { continue };
-        for spec in owned_by(shard, topic, first) {
-            shard.store().create_partition(spec).await?;
+        let spec = |(partition, image): (PartitionId, &PartitionImage)| PartitionSpec {
+            topic_id: self.id,
+            topic: name.clone(),
+            partition,
+            leader_epoch: image.leader_epoch,
+            config: config.clone(),
+        };
+        indexed.filter(is_mine).map(spec).collect()
+    }
+}
+
+fn topic_log_config(shard: &Shard, configs: &BTreeMap<String, String>) -> Rc<LogConfig> {
+    Rc::new(log_config(configs, &shard.live().topic_defaults))
+}
+
+/// Makes the logs of what `record` adds, before the shard's image has it.
+pub async fn before(shard: &Shard, record: &MetadataRecord) -> Result<(), StorageError> {
+    let specs = match record {
+        MetadataRecord::Topic { topic_id, name, configs, partitions } => {
+            let configs = configs.iter().cloned().collect();
+            let topic = NewLogs { id: *topic_id, name, configs: &configs };
+            topic.specs(shard, 0, partitions)
         }
+        MetadataRecord::Partitions { topic_id, first_partition, partitions } => {
+            let image = shard.image();
+            // An image without the topic refuses the record itself.
+            let Some(topic) = image.topic_by_id(*topic_id) else { return Ok(()) };
+            NewLogs::of(topic).specs(shard, first_partition.0.max(0) as usize, partitions)
+        }
+        _ => return Ok(()),
+    };
+    for spec in specs {
+        shard.store().create_partition(spec).await?;
     }
     Ok(())
 }
 
-/// Removes the logs of topics that `records` delete.
-pub async fn remove(shard: &Shard, records: &[MetadataRecord]) -> Result<(), StorageError> {
-    for record in records {
-        let MetadataRecord::RemoveTopic { topic_id } = record else { continue };
-        let of_topic = |id: &TopicIdPartition| id.topic_id == *topic_id;
-        for id in shard.store().partitions().into_iter().filter(of_topic) {
-            shard.store().delete_partition(&id).await?;
+/// Removes the logs of a topic that `record` has deleted, and gives logs their topic's new config, after the shard's image has it.
+pub async fn after(shard: &Shard, record: &MetadataRecord) -> Result<(), StorageError> {
+    match record {
+        MetadataRecord::RemoveTopic { topic_id } => {
+            let of_topic = |id: &TopicIdPartition| id.topic_id == *topic_id;
+            for id in shard.store().partitions().into_iter().filter(of_topic) {
+                shard.store().delete_partition(&id).await?;
+            }
         }
+        MetadataRecord::TopicConfig { topic_id, .. } => {
+            if let Some(topic) = shard.image().topic_by_id(*topic_id) {
+                shard.store().update_config(topic.id, &topic_log_config(shard, &topic.configs));
+            }
+        }
+        _ => {}
     }
     Ok(())
+}
+
+/// Gives all logs the config that their topics have by now: the operator's defaults have changed.
+pub fn update_configs(shard: &Shard) {
+    let image = shard.image();
+    let mut by_topic: AHashMap<Uuid, Option<Rc<LogConfig>>> = AHashMap::new();
+    shard.store().update_configs(|id| {
+        let config = || image.topic_by_id(id).map(|topic| topic_log_config(shard, &topic.configs));
+        by_topic.entry(id).or_insert_with(config).clone()
+    });
+}
+
+/// `producer.id.expiration.ms` as storage takes it.
+pub fn producer_expiration_ms(config: &Config) -> i64 {
+    i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX)
 }
 
 /// The wall clock in ms since the epoch.
 pub fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lasting_problem_is_told_when_it_begins_when_it_changes_and_once_a_minute() {
+        let mut complaint = Complaint::default();
+        assert!(complaint.is_due("gone", 0));
+        assert!(!complaint.is_due("gone", 59_999));
+        assert!(complaint.is_due("gone", 60_000));
+        assert!(complaint.is_due("denied", 60_001));
+        assert!(!complaint.is_due("denied", 60_002));
+        complaint.is_over();
+        assert!(complaint.is_due("denied", 60_003));
+    }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use coord::config::TopicDefaults;
+use coord::metadata::MetadataImage;
 use tokio::sync::watch;
 
 use crate::append_queue::AppendQueue;
@@ -21,6 +22,7 @@ use crate::config::{Config, Cores, Durability, HostPort};
 use crate::controller::{CONTROLLER_SHARD, ShardMetadata};
 use crate::fetch_session::{FetchSessions, SessionLimits};
 use crate::groups::{self, Groups};
+use crate::live::LiveConfig;
 use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
@@ -75,7 +77,6 @@ const SHARD_CACHE_BYTES_MIN: u64 = 16 << 20;
 struct Plan {
     cores: Vec<usize>,
     shard_memory_bytes: u64,
-    topic_defaults: TopicDefaults,
 }
 
 /// Checks the configuration against this machine.
@@ -98,8 +99,8 @@ fn plan(config: &Config) -> Result<Plan, Error> {
             cores.len()
         )));
     }
-    let topic_defaults = TopicDefaults::from_properties(&config.topic_defaults).map_err(Error::Unsuitable)?;
-    Ok(Plan { cores, shard_memory_bytes, topic_defaults })
+    TopicDefaults::from_properties(&config.topic_defaults).map_err(Error::Unsuitable)?;
+    Ok(Plan { cores, shard_memory_bytes })
 }
 
 /// Runs the broker until it is told to stop. Signals are blocked already; logging is set up.
@@ -124,7 +125,6 @@ pub fn run(config: Config) -> Result<(), Error> {
         advertised: advertised(&config, kafka.address.port()),
         kafka_address: kafka.address,
         admin_address: admin_socket.address,
-        topic_defaults: plan.topic_defaults,
         cores: plan.cores,
         shard_memory_bytes: plan.shard_memory_bytes,
         started,
@@ -370,6 +370,7 @@ impl ShardTask {
             background: self.background,
             net: OnceCell::new(),
             metadata: ShardMetadata::default(),
+            live: RefCell::new(Rc::new(LiveConfig::resolve(&info.config, &MetadataImage::new()))),
             events: self.events.clone(),
             store: OnceCell::new(),
             append_queue: AppendQueue::default(),
@@ -451,7 +452,7 @@ fn open_net(shard: &Rc<Shard>, open_in_broker: Arc<AtomicUsize>) -> Rc<Net> {
     let for_dispatch = shard.clone();
     let for_congestion = shard.clone();
     let net = Net::new(
-        Limits::from(shard.config()),
+        Limits::from(&shard.live().config),
         shard.budget.clone(),
         shard.pulse.clone(),
         open_in_broker,

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use coord::config::TopicDefaults;
 use coord::metadata::MetadataImage;
 
 use coord::types::BrokerId;
@@ -20,6 +19,7 @@ use crate::config::{Config, HostPort};
 use crate::controller::{self, ShardMetadata};
 use crate::fetch_session::FetchSessions;
 use crate::groups::{self, Groups};
+use crate::live::{self, LiveConfig};
 use crate::logs::{self, ShardLog, Store};
 use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
@@ -36,8 +36,6 @@ const FREE_BUFFER_BYTES: usize = 32 << 20;
 pub struct BrokerInfo {
     /// All settings.
     pub config: Config,
-    /// The operator's defaults for topics, from `config`.
-    pub topic_defaults: TopicDefaults,
     /// The cores that the shards run on, by shard.
     pub cores: Vec<usize>,
     /// Memory of one shard.
@@ -96,6 +94,8 @@ pub struct Shard {
     pub net: OnceCell<Rc<Net>>,
     /// What it knows of the cluster.
     pub metadata: ShardMetadata,
+    /// The settings in force.
+    pub live: RefCell<Rc<LiveConfig>>,
     /// Tells the main thread what happens here.
     pub events: mpsc::Sender<Event>,
     /// The partition logs, from the moment when they are recovered.
@@ -125,7 +125,7 @@ impl AsRef<RequestMetrics> for Shard {
 }
 
 impl Shard {
-    /// All settings.
+    /// All settings as they were when the broker started; for those that can change while it runs see [`Shard::live`].
     pub fn config(&self) -> &Config {
         &self.broker.config
     }
@@ -145,9 +145,9 @@ impl Shard {
         self.metadata.image()
     }
 
-    /// The operator's defaults for topics.
-    pub fn topic_defaults(&self) -> &TopicDefaults {
-        &self.broker.topic_defaults
+    /// The settings in force, with what was set at run time.
+    pub fn live(&self) -> Rc<LiveConfig> {
+        Rc::clone(&self.live.borrow())
     }
 
     /// Stops the broker with an error, because this shard cannot keep its promises any more (a sync failed, say). Nothing is flushed: what is
@@ -165,6 +165,7 @@ impl Shard {
             .map_err(|error| crate::Error::Unsuitable(error.to_string()))?
             .observed_by(self.pulse.disk_observer());
         controller::start::load(self, disk.clone()).await?;
+        live::refresh(self);
         let store = logs::open(self, disk).await?;
         assert!(self.store.set(store).is_ok(), "the logs are opened once");
         groups::follow::open(self);

@@ -248,7 +248,7 @@ fn configs_of_topics_and_of_the_broker_are_described() {
         };
         assert_eq!(found(0, "retention.ms"), ("1000".to_owned(), 1, false));
         assert_eq!(found(0, "segment.bytes"), ("2000000".to_owned(), 4, false));
-        assert_eq!(found(1, "log.segment.bytes"), ("2000000".to_owned(), 4, true));
+        assert_eq!(found(1, "log.segment.bytes"), ("2000000".to_owned(), 4, false));
         assert_eq!(found(1, "node.id"), ("3".to_owned(), 4, true));
         assert_eq!(found(1, "advertised.listeners").0, format!("PLAINTEXT://{}", broker.kafka));
     });

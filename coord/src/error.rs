@@ -16,6 +16,9 @@ pub enum CoordError {
     /// No such topic, looked for by name, or no such partition (UNKNOWN_TOPIC_OR_PARTITION).
     #[error("This server does not host this topic-partition.")]
     UnknownTopicOrPartition,
+    /// No such topic or partition; the text says what was looked for (UNKNOWN_TOPIC_OR_PARTITION).
+    #[error("{0}")]
+    NoSuchTopicOrPartition(String),
     /// No such topic, looked for by id (UNKNOWN_TOPIC_ID).
     #[error("This server does not host this topic ID.")]
     UnknownTopicId,
@@ -44,7 +47,7 @@ pub enum CoordError {
     #[error("Another broker is registered with broker id {0}.")]
     DuplicateBrokerRegistration(i32),
     /// No broker of this id is registered (BROKER_ID_NOT_REGISTERED).
-    #[error("Broker ID {0} is not currently registered.")]
+    #[error("Broker ID {0} is not currently registered")]
     BrokerIdNotRegistered(i32),
     /// The broker's epoch is not that of its current registration (STALE_BROKER_EPOCH).
     #[error("Expected broker epoch {expected}, but got broker epoch {got}.")]
@@ -54,6 +57,21 @@ pub enum CoordError {
         /// The epoch in the command.
         got: i64,
     },
+    /// The partition has the leader that it should have (ELECTION_NOT_NEEDED).
+    #[error("Leader election not needed for topic partition.")]
+    ElectionNotNeeded,
+    /// The preferred leader cannot lead (PREFERRED_LEADER_NOT_AVAILABLE).
+    #[error("The preferred leader was not available.")]
+    PreferredLeaderNotAvailable,
+    /// No replica can lead (ELIGIBLE_LEADERS_NOT_AVAILABLE).
+    #[error("Eligible topic partition leaders are not available.")]
+    EligibleLeadersNotAvailable,
+    /// There is no reassignment that could be cancelled (NO_REASSIGNMENT_IN_PROGRESS).
+    #[error("No partition reassignment is in progress.")]
+    NoReassignmentInProgress,
+    /// A feature cannot have the level (INVALID_UPDATE_VERSION).
+    #[error("{0}")]
+    InvalidUpdateVersion(String),
     /// All producer ids have been handed out (UNKNOWN_SERVER_ERROR).
     #[error("Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit")]
     ProducerIdsExhausted,
@@ -65,7 +83,9 @@ impl CoordError {
         match self {
             CoordError::InvalidTopic(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             CoordError::TopicAlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
-            CoordError::UnknownTopicOrPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            CoordError::UnknownTopicOrPartition | CoordError::NoSuchTopicOrPartition(_) => {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            }
             CoordError::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
             CoordError::InvalidPartitions(_) => ErrorCode::INVALID_PARTITIONS,
             CoordError::InvalidReplicationFactor(_) => ErrorCode::INVALID_REPLICATION_FACTOR,
@@ -77,6 +97,11 @@ impl CoordError {
             CoordError::DuplicateBrokerRegistration(_) => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
             CoordError::BrokerIdNotRegistered(_) => ErrorCode::BROKER_ID_NOT_REGISTERED,
             CoordError::StaleBrokerEpoch { .. } => ErrorCode::STALE_BROKER_EPOCH,
+            CoordError::ElectionNotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
+            CoordError::PreferredLeaderNotAvailable => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+            CoordError::EligibleLeadersNotAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+            CoordError::NoReassignmentInProgress => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+            CoordError::InvalidUpdateVersion(_) => ErrorCode::INVALID_UPDATE_VERSION,
             CoordError::ProducerIdsExhausted => ErrorCode::UNKNOWN_SERVER_ERROR,
         }
     }

@@ -1,12 +1,14 @@
 //! Random commands against a naive model: decisions, the image, the log and snapshots must all tell the same story.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coord::CoordError;
+use coord::config::ConfigResourceType;
+use coord::group::GroupConfig;
 use coord::metadata::decide::{
-    ConfigChange, ConfigOp, CreatePartitions, CreateTopicsOptions, NewTopic, RegisterBroker, TopicSelector,
-    allocate_producer_ids, alter_topic_configs, create_cluster, create_partitions, create_topics,
-    delete_topics, register_broker, set_fencing, unregister_broker,
+    AlterConfigs, ConfigChange, ConfigEdit, ConfigOp, ConfigRules, CreatePartitions, CreateTopicsOptions,
+    NewTopic, RegisterBroker, TopicSelector, allocate_producer_ids, alter_configs, create_cluster,
+    create_partitions, create_topics, delete_topics, register_broker, set_fencing, unregister_broker,
 };
 use coord::metadata::{DecideContext, MetadataImage, MetadataRecord, decode_entry, encode_entry};
 use coord::types::BrokerId;
@@ -19,6 +21,7 @@ struct Model {
     topics: BTreeMap<String, (usize, usize, BTreeMap<String, String>)>,
     brokers: BTreeMap<i32, bool>,
     producer_ids: i64,
+    session_ms: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -30,6 +33,7 @@ enum Command {
     Delete(Vec<String>),
     Grow(String, i32),
     Retention(String, Option<i64>),
+    Session(String, Option<i64>),
     ProducerIds(i32),
 }
 
@@ -49,6 +53,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => prop::collection::vec(name(), 1..3).prop_map(Command::Delete),
         2 => (name(), 0..9i32).prop_map(|(topic, count)| Command::Grow(topic, count)),
         2 => (name(), prop::option::of(-3..10i64)).prop_map(|(topic, ms)| Command::Retention(topic, ms)),
+        1 => (name(), prop::option::of(44_999..45_003i64)).prop_map(|(group, ms)| Command::Session(group, ms)),
         1 => (0..4i32).prop_map(Command::ProducerIds),
     ]
 }
@@ -181,7 +186,8 @@ impl System {
             }
             Command::Grow(topic, count) => {
                 let grow = CreatePartitions { topic: topic.clone(), count: *count, assignments: None };
-                if let Ok(decision) = create_partitions(&self.image, &grow, false, &mut context) {
+                let decision = create_partitions(&self.image, &[grow], false, &mut context);
+                if decision.reply[0].1.is_ok() {
                     let (partitions, ..) = model.topics.get_mut(topic).unwrap();
                     assert!(*partitions < *count as usize);
                     *partitions = *count as usize;
@@ -195,9 +201,15 @@ impl System {
                     value: ms.map(|ms| ms.to_string()),
                 };
                 let valid = model.topics.contains_key(topic) && ms.is_none_or(|ms| ms >= -1);
-                let decision = alter_topic_configs(&self.image, topic, &[change], &|_| None);
-                assert_eq!(decision.is_ok(), valid);
-                if let Ok(decision) = decision {
+                let resource = AlterConfigs {
+                    resource_type: ConfigResourceType::Topic,
+                    resource_name: topic.clone(),
+                    edit: ConfigEdit::Incremental(vec![change]),
+                };
+                let rules = ConfigRules { read_only: BTreeSet::new(), group: GroupConfig::default() };
+                let decision = alter_configs(&self.image, &[resource], &rules, false);
+                assert_eq!(decision.reply[0].is_ok(), valid);
+                if decision.reply[0].is_ok() {
                     let (_, _, configs) = model.topics.get_mut(topic).unwrap();
                     match ms {
                         Some(ms) => configs.insert("retention.ms".to_owned(), ms.to_string()),
@@ -205,6 +217,29 @@ impl System {
                     };
                     self.commit(&decision.records);
                 }
+            }
+            Command::Session(group, ms) => {
+                let change = ConfigChange {
+                    name: "consumer.session.timeout.ms".to_owned(),
+                    op: if ms.is_some() { ConfigOp::Set } else { ConfigOp::Delete },
+                    value: ms.map(|ms| ms.to_string()),
+                };
+                let resource = AlterConfigs {
+                    resource_type: ConfigResourceType::Group,
+                    resource_name: group.clone(),
+                    edit: ConfigEdit::Incremental(vec![change]),
+                };
+                let rules = ConfigRules { read_only: BTreeSet::new(), group: GroupConfig::default() };
+                let decision = alter_configs(&self.image, &[resource], &rules, false);
+                let valid = !group.is_empty() && ms.is_none_or(|ms| ms >= 45_000);
+                assert_eq!(decision.reply[0].is_ok(), valid);
+                if valid {
+                    match ms {
+                        Some(ms) => model.session_ms.insert(group.clone(), *ms),
+                        None => model.session_ms.remove(group),
+                    };
+                }
+                self.commit(&decision.records);
             }
             Command::ProducerIds(broker) => {
                 let decision = allocate_producer_ids(&self.image, BrokerId(*broker));
@@ -228,6 +263,13 @@ impl System {
             topics: topics.collect(),
             brokers: self.image.brokers().map(|broker| (broker.id.0, broker.fenced)).collect(),
             producer_ids: self.image.next_producer_id(),
+            session_ms: self
+                .image
+                .configured_resources()
+                .map(|(_, group, configs)| {
+                    (group.to_owned(), configs["consumer.session.timeout.ms"].parse().unwrap())
+                })
+                .collect(),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! ApiVersions (key 18): what this broker serves.
 //!
 //! The only request that is answered in whatever version it comes: an unknown one gets version 0 with UNSUPPORTED_VERSION and the list,
-//! so that the client can come again (KIP-511). Features (KIP-584) are not finalized yet, so none are told.
+//! so that the client can come again (KIP-511). Features are told with the levels that the cluster has (KIP-584).
 
+use coord::metadata::MetadataImage;
+use coord::metadata::decide::FEATURES;
 use protocol::ErrorCode;
-use protocol::messages::api_versions::{ApiVersion, ApiVersionsRequest, ApiVersionsResponse};
+use protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
 
 use super::{Answer, Call, table};
 use crate::net::connection::ClientSoftware;
@@ -15,7 +19,8 @@ const MAX_VERSION: i16 = 4;
 /// Answers with the table.
 pub async fn handle(call: Call) -> Answer {
     if !(0..=MAX_VERSION).contains(&call.version) {
-        return call.respond_in_version(&response(ErrorCode::UNSUPPORTED_VERSION), 0);
+        let response = response(ErrorCode::UNSUPPORTED_VERSION, &call.shard.image(), 0);
+        return call.respond_in_version(&response, 0);
     }
     let request: ApiVersionsRequest<'_> = call.decode()?;
     if call.version >= 3 {
@@ -31,10 +36,13 @@ pub async fn handle(call: Call) -> Answer {
             .software
             .set(ClientSoftware { name: name.to_string(), version: version.to_string() });
     }
-    call.respond(&response(ErrorCode::NONE))
+    call.respond(&response(ErrorCode::NONE, &call.shard.image(), call.version))
 }
 
-fn response(error: ErrorCode) -> ApiVersionsResponse<'static> {
+/// Clients before version 4 stumble over a feature whose lowest level is 0 (KAFKA-17011).
+const FIRST_VERSION_WITH_LEVEL_0: i16 = 4;
+
+fn response(error: ErrorCode, image: &MetadataImage, version: i16) -> ApiVersionsResponse<'static> {
     let api_keys = table::SERVED
         .iter()
         .map(|served| ApiVersion {
@@ -44,7 +52,29 @@ fn response(error: ErrorCode) -> ApiVersionsResponse<'static> {
             ..Default::default()
         })
         .collect();
-    ApiVersionsResponse { error_code: error.code(), api_keys, ..Default::default() }
+    let supported = FEATURES
+        .iter()
+        .filter(|feature| feature.min_level > 0 || version >= FIRST_VERSION_WITH_LEVEL_0)
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.into(),
+            min_version: feature.min_level,
+            max_version: feature.max_level,
+            ..Default::default()
+        });
+    let finalized = image.features().iter().map(|(name, level)| FinalizedFeatureKey {
+        name: name.clone().into(),
+        max_version_level: *level,
+        min_version_level: *level,
+        ..Default::default()
+    });
+    ApiVersionsResponse {
+        error_code: error.code(),
+        api_keys,
+        supported_features: supported.collect(),
+        finalized_features_epoch: image.next_offset() - 1,
+        finalized_features: finalized.collect(),
+        ..Default::default()
+    }
 }
 
 /// Letters, digits, dots and dashes, with a letter or digit at both ends.
@@ -76,7 +106,7 @@ mod tests {
     #[test]
     fn the_list_is_told_with_and_without_an_error() {
         for error in [ErrorCode::NONE, ErrorCode::UNSUPPORTED_VERSION] {
-            let response = response(error);
+            let response = response(error, &MetadataImage::new(), 0);
             assert_eq!(response.error_code, error.code());
             assert!(response.api_keys.iter().any(|key| key.api_key == 18 && key.max_version == MAX_VERSION));
         }

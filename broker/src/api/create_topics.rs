@@ -22,11 +22,12 @@ pub async fn handle(call: Call) -> Answer {
     let topics: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
     let outcome = controller::create_topics(&call.shard, topics, request.validate_only).await;
+    let live = call.shard.live();
     let results = match outcome {
         Ok(reply) => reply
             .into_iter()
             .map(|(name, outcome)| match outcome {
-                Ok(created) => created_result(name, &created, call.shard.topic_defaults()),
+                Ok(created) => created_result(name, &created, &live.topic_defaults),
                 Err(error) => failed_result(name, error.code(), error.to_string()),
             })
             .collect(),
@@ -79,6 +80,7 @@ fn created_result(
         num_partitions: created.num_partitions,
         replication_factor: created.replication_factor,
         configs: Some(configs),
+        error_message: None,
         ..Default::default()
     }
 }

@@ -65,18 +65,44 @@ served! {
     CreateTopics 2..=7 by create_topics;
     /// 0 was removed in Kafka 4.0.
     DeleteTopics 1..=6 by delete_topics;
+    /// -1 deletes everything below the high watermark.
+    DeleteRecords 0..=2 by delete_records;
     /// Idempotent producers. 6 (two-phase commit) is not stable in 4.1.
     InitProducerId 0..=5 by init_producer_id;
     /// Consumers find out whether their leader has lost records.
     OffsetForLeaderEpoch 2..=4 by offset_for_leader_epoch;
-    /// Of topics and of this broker.
+    /// Of topics, brokers and groups.
     DescribeConfigs 1..=4 by describe_configs;
+    /// Replaces all configs of a resource; newer clients have IncrementalAlterConfigs.
+    AlterConfigs 0..=2 by alter_configs;
+    /// Errors of the whole request from 3, the file system from 4. 0 was removed in Kafka 4.0.
+    DescribeLogDirs 1..=4 by describe_log_dirs;
+    /// A topic grows.
+    CreatePartitions 0..=3 by create_partitions;
     /// Groups without members.
     DeleteGroups 0..=2 by delete_groups;
+    /// With one replica nothing is ever elected.
+    ElectLeaders 0..=2 by elect_leaders;
+    /// Changes some configs of a resource.
+    IncrementalAlterConfigs 0..=1 by incremental_alter_configs;
+    /// With one broker nothing ever moves.
+    AlterPartitionReassignments 0..=1 by alter_partition_reassignments;
+    /// With one broker nothing ever moves.
+    ListPartitionReassignments 0..=0 by list_partition_reassignments;
     /// KIP-496.
     OffsetDelete 0..=0 by offset_delete;
+    /// The quorum of one that keeps the metadata log.
+    DescribeQuorum 0..=2 by describe_quorum;
+    /// `group.version`.
+    UpdateFeatures 0..=2 by update_features;
     /// Admin clients fall back to Metadata without it.
     DescribeCluster 0..=2 by describe_cluster;
+    /// Idempotent ones; there are no transactions.
+    DescribeProducers 0..=0 by describe_producers;
+    /// Forgets a broker that is gone.
+    UnregisterBroker 0..=0 by unregister_broker;
+    /// Client metrics alone in 0.
+    ListConfigResources 0..=1 by list_config_resources;
     /// Admin clients fall back to Metadata without it.
     DescribeTopicPartitions 0..=0 by describe_topic_partitions;
 }

@@ -182,6 +182,7 @@ pub static TOPIC_DEFAULTS: &[&str] = &[
     "log.cleanup.policy",
     "log.flush.interval.messages",
     "log.flush.interval.ms",
+    "log.flush.scheduler.interval.ms",
     "log.index.interval.bytes",
     "log.index.size.max.bytes",
     "log.message.timestamp.after.max.ms",

@@ -5,14 +5,20 @@ use std::rc::Rc;
 
 use coord::CoordError;
 use coord::metadata::decide::{
-    CreateTopicsOptions, CreateTopicsReply, DeleteTopicsReply, NewTopic, ProducerIdBlock, TopicSelector,
-    allocate_producer_ids, create_topics as decide_create_topics, delete_topics as decide_delete_topics,
+    AlterConfigs, ConfigRules, CreatePartitions, CreatePartitionsReply, CreateTopicsOptions,
+    CreateTopicsReply, DeleteTopicsReply, FeatureUpdate, NewTopic, ProducerIdBlock, TopicSelector,
+    allocate_producer_ids, alter_configs as decide_alter_configs,
+    create_partitions as decide_create_partitions, create_topics as decide_create_topics,
+    delete_topics as decide_delete_topics, unregister_broker as decide_unregister_broker,
+    update_features as decide_update_features,
 };
 use coord::metadata::{DecideContext, Decision, MetadataImage};
 use coord::types::BrokerId;
 use protocol::ErrorCode;
 
 use super::{CONTROLLER_SHARD, ControllerError};
+use crate::config::kafka_names;
+use crate::groups::config::group_config;
 use crate::shard::Shard;
 
 /// Runs a decision on the controller.
@@ -82,6 +88,44 @@ pub async fn delete_topics(
     selectors: Vec<TopicSelector>,
 ) -> Result<DeleteTopicsReply, ControllerError> {
     submit(shard, move |image, _| Ok(decide_delete_topics(image, &selectors))).await
+}
+
+/// Adds partitions to topics, or only checks that they could be; an outcome for each topic.
+pub async fn create_partitions(
+    shard: &Rc<Shard>,
+    commands: Vec<CreatePartitions>,
+    validate_only: bool,
+) -> Result<CreatePartitionsReply, ControllerError> {
+    let decide = move |image: &MetadataImage, context: &mut DecideContext<'_>| {
+        Ok(decide_create_partitions(image, &commands, validate_only, context))
+    };
+    submit(shard, decide).await
+}
+
+/// Changes configs of topics, brokers and groups, or only checks; an outcome for each resource.
+pub async fn alter_configs(
+    shard: &Rc<Shard>,
+    resources: Vec<AlterConfigs>,
+    validate_only: bool,
+) -> Result<Vec<Result<(), CoordError>>, ControllerError> {
+    let rules =
+        ConfigRules { read_only: kafka_names::read_only_names(), group: group_config(shard.config()) };
+    submit(shard, move |image, _| Ok(decide_alter_configs(image, &resources, &rules, validate_only))).await
+}
+
+/// Changes the levels of features, or only checks.
+pub async fn update_features(
+    shard: &Rc<Shard>,
+    updates: Vec<FeatureUpdate>,
+    validate_only: bool,
+) -> Result<(), ControllerError> {
+    let controller = shard.broker_id();
+    submit(shard, move |image, _| decide_update_features(image, &updates, controller, validate_only)).await
+}
+
+/// Removes the registration of a broker that is gone for good.
+pub async fn unregister_broker(shard: &Rc<Shard>, broker: BrokerId) -> Result<(), ControllerError> {
+    submit(shard, move |image, _| decide_unregister_broker(image, broker)).await
 }
 
 /// A new block of producer ids for this broker.

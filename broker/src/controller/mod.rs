@@ -22,12 +22,15 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use coord::CoordError;
-use coord::metadata::MetadataImage;
+use coord::metadata::{MetadataImage, MetadataRecord, ReplayError};
 use protocol::ErrorCode;
 use tokio::sync::watch;
 
 pub use active::Controller;
-pub use commands::{auto_create, create_topics, delete_topics};
+pub use commands::{
+    alter_configs, auto_create, create_partitions, create_topics, delete_topics, unregister_broker,
+    update_features,
+};
 pub use producer_ids::ProducerIds;
 
 use crate::placement::ShardId;
@@ -78,5 +81,10 @@ impl ShardMetadata {
     /// The metadata that this shard has heard of. Do not hold it across a wait: a change would have to copy the image.
     pub fn image(&self) -> Rc<MetadataImage> {
         Rc::clone(&self.image.borrow())
+    }
+
+    /// Changes the image.
+    fn replay(&self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        Rc::make_mut(&mut self.image.borrow_mut()).replay(record)
     }
 }

@@ -1,17 +1,21 @@
 //! New records reach every shard, in order: the controller waits until all have taken one batch before it sends the next.
 //!
 //! A shard makes the partition logs of new topics before its image shows them, and removes those of deleted topics after its image has
-//! forgotten them: whoever finds a partition in the image finds its log.
+//! forgotten them: whoever finds a partition in the image finds its log. Records take effect one by one, so that a topic which is deleted and
+//! created again in one batch has its old data removed first; between two records of one decision others may see the image.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use coord::config::ConfigResourceType;
 use coord::metadata::MetadataRecord;
+use coord::metadata::names::GROUP_METADATA_TOPIC;
 use futures::future::join_all;
 
 use super::ControllerError;
+use crate::groups::follow;
 use crate::shard::Shard;
-use crate::{groups, logs};
+use crate::{live, logs};
 
 /// Has every shard take the records; returns when all have.
 pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) -> Result<(), ControllerError> {
@@ -29,13 +33,36 @@ pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) ->
     join_all(calls).await.into_iter().collect()
 }
 
-/// One shard takes the records.
+/// One shard takes the records, one after the other: the image changes in place, because nobody holds it while this waits.
 async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), ControllerError> {
     let failed = |error: &dyn std::fmt::Display| ControllerError::Failed(error.to_string());
-    let mut image = shard.image();
-    Rc::make_mut(&mut image).replay_all(records).map_err(|error| failed(&error))?;
-    logs::add(shard, &image, records).await.map_err(|error| failed(&error))?;
-    let before = shard.metadata.image.replace(Rc::clone(&image));
-    groups::follow::follow(shard, &before, &image, records);
-    logs::remove(shard, records).await.map_err(|error| failed(&error))
+    let mut deleted: Vec<Rc<str>> = Vec::new();
+    for record in records {
+        match record {
+            // A topic that is created again under a name must not lose what is committed for it from now on.
+            MetadataRecord::Topic { .. } => follow::topics_deleted(shard, std::mem::take(&mut deleted)),
+            MetadataRecord::RemoveTopic { topic_id } => {
+                deleted.extend(shard.image().topic_by_id(*topic_id).map(|topic| Rc::from(&*topic.name)));
+            }
+            _ => {}
+        }
+        logs::before(shard, record).await.map_err(|error| failed(&error))?;
+        shard.metadata.replay(record).map_err(|error| failed(&error))?;
+        if let MetadataRecord::Topic { topic_id, .. } = record {
+            follow::topic_created(shard, *topic_id);
+        }
+        if deleted.last().is_some_and(|name| **name == *GROUP_METADATA_TOPIC) {
+            // Coordinators must not append to logs that go.
+            follow::topics_deleted(shard, std::mem::take(&mut deleted));
+        }
+        logs::after(shard, record).await.map_err(|error| failed(&error))?;
+    }
+    follow::topics_deleted(shard, deleted);
+    let is_of_broker = |record: &MetadataRecord| {
+        matches!(record, MetadataRecord::ResourceConfig { resource_type: ConfigResourceType::Broker, .. })
+    };
+    if records.iter().any(is_of_broker) {
+        live::refresh(shard);
+    }
+    Ok(())
 }

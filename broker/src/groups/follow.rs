@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use coord::metadata::TopicImage;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
-use coord::metadata::{MetadataImage, MetadataRecord, TopicImage};
 use storage::TopicIdPartition;
+use uuid::Uuid;
 
 use super::coordinators::{Partition, PartitionState};
 use super::routing::OffsetsTopic;
@@ -41,29 +42,26 @@ fn adopt(shard: &Rc<Shard>, topic: &TopicImage) -> Vec<Rc<Partition>> {
     adopted
 }
 
-/// The shard's image has changed from `before` to `after` by `records`.
-pub fn follow(shard: &Rc<Shard>, before: &MetadataImage, after: &MetadataImage, records: &[MetadataRecord]) {
-    let mut deleted: Vec<Rc<str>> = Vec::new();
-    for record in records {
-        match record {
-            MetadataRecord::Topic { topic_id, name, .. } if name.as_ref() == GROUP_METADATA_TOPIC => {
-                // One that was deleted at once is not in the image any more.
-                if let Some(topic) = after.topic_by_id(*topic_id) {
-                    let adopted = adopt(shard, topic);
-                    runtime::spawn(load::load_all(Rc::clone(shard), adopted));
-                }
-            }
-            MetadataRecord::RemoveTopic { topic_id } => match before.topic_by_id(*topic_id) {
-                Some(topic) if topic.name.as_ref() == GROUP_METADATA_TOPIC => shard.groups.set_topic(None),
-                Some(topic) => deleted.push(Rc::from(&*topic.name)),
-                None => {}
-            },
-            _ => {}
-        }
+/// The shard's image has a new topic.
+pub fn topic_created(shard: &Rc<Shard>, topic_id: Uuid) {
+    let image = shard.image();
+    let topic = image.topic_by_id(topic_id).filter(|topic| *topic.name == *GROUP_METADATA_TOPIC);
+    if let Some(topic) = topic {
+        let adopted = adopt(shard, topic);
+        runtime::spawn(load::load_all(Rc::clone(shard), adopted));
     }
-    if !deleted.is_empty() {
+}
+
+/// The shard's image has lost these topics.
+pub fn topics_deleted(shard: &Rc<Shard>, mut topics: Vec<Rc<str>>) {
+    let count = topics.len();
+    topics.retain(|name| **name != *GROUP_METADATA_TOPIC);
+    if topics.len() < count {
+        shard.groups.set_topic(None);
+    }
+    if !topics.is_empty() {
         for partition in shard.groups.partitions() {
-            forget_topics(shard, partition, deleted.clone());
+            forget_topics(shard, partition, topics.clone());
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Net {
     /// Borrowed by one connection at a time to receive into; empty while it is.
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) counters: NetCounters,
+    /// `max.connections`, which can change while clients are connected.
+    connections_max: Cell<usize>,
     connections: RefCell<AHashMap<u64, Rc<Connection>>>,
     open_in_broker: Arc<AtomicUsize>,
     next_id: Cell<u64>,
@@ -101,6 +103,7 @@ impl Net {
         record_request: Box<dyn Fn(i16, Duration)>,
     ) -> Rc<Net> {
         Rc::new(Net {
+            connections_max: Cell::new(limits.connections_max),
             limits,
             dispatch,
             congestion,
@@ -118,6 +121,11 @@ impl Net {
         })
     }
 
+    /// `max.connections` has changed; connections that are open stay.
+    pub fn set_connections_max(&self, connections_max: usize) {
+        self.connections_max.set(connections_max);
+    }
+
     /// Milliseconds since this shard's sockets were opened.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -130,7 +138,7 @@ impl Net {
     /// Takes the connection in, unless there are too many or the broker is stopping.
     pub(super) fn admit(&self, connection: &Rc<Connection>) -> bool {
         if self.stopping.get()
-            || self.open_in_broker.fetch_add(1, Ordering::Relaxed) >= self.limits.connections_max
+            || self.open_in_broker.fetch_add(1, Ordering::Relaxed) >= self.connections_max.get()
         {
             if !self.stopping.get() {
                 self.open_in_broker.fetch_sub(1, Ordering::Relaxed);

@@ -1,8 +1,10 @@
-//! The operator's defaults for topics, given to the broker under its own names for them.
+//! The defaults of topics that the operator has set, in a broker's file or at run time, under the broker's own names for them.
 
 use std::collections::BTreeMap;
 
+use super::broker::topic_default;
 use super::definition::{ConfigDefinition, ConfigType, ServerSynonym};
+use super::resolve::ConfigSource;
 use super::topic::TOPIC_CONFIGS;
 
 /// One property that the operator has set.
@@ -10,6 +12,8 @@ use super::topic::TOPIC_CONFIGS;
 pub(super) struct ServerValue {
     /// The property's name.
     pub(super) property: &'static str,
+    /// Where it was set.
+    pub(super) source: ConfigSource,
     /// Its value as written.
     pub(super) written: String,
     /// Its value in the topic config's unit.
@@ -22,42 +26,71 @@ pub struct TopicDefaults {
     by_config: BTreeMap<&'static str, Vec<ServerValue>>,
 }
 
+/// Properties by name, and where they were set.
+type Layer<'a> = (ConfigSource, &'a BTreeMap<String, String>);
+
 impl TopicDefaults {
     /// Reads broker-side properties such as `log.retention.hours`; the finer unit wins, as in Kafka.
     ///
     /// # Errors
     /// Says which property has which value and what is allowed. An unknown property is an error too.
     pub fn from_properties(properties: &BTreeMap<String, String>) -> Result<Self, String> {
-        let mut unknown: BTreeMap<&str, ()> = properties.keys().map(|name| (name.as_str(), ())).collect();
+        if let Some(name) = properties.keys().find(|name| topic_default(name).is_none()) {
+            return Err(format!("{name} is not a default of any topic config"));
+        }
+        Self::read(&[(ConfigSource::StaticBroker, properties)])
+    }
+
+    /// The defaults that are in force on a broker: what was set at run time on the broker itself beats what was set for the cluster, which beats the
+    /// broker's file. Names that are no defaults of topics are passed over. All values were checked when they were set.
+    ///
+    /// # Errors
+    /// As [`TopicDefaults::from_properties`], for a value that a newer version has accepted.
+    pub fn layered(
+        file: &BTreeMap<String, String>,
+        cluster: &BTreeMap<String, String>,
+        broker: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        Self::read(&[
+            (ConfigSource::DynamicBroker, broker),
+            (ConfigSource::DynamicDefaultBroker, cluster),
+            (ConfigSource::StaticBroker, file),
+        ])
+    }
+
+    /// `layers` with the one that wins first; a finer unit in any layer beats a coarser one in another.
+    fn read(layers: &[Layer<'_>]) -> Result<Self, String> {
         let mut by_config: BTreeMap<&'static str, Vec<ServerValue>> = BTreeMap::new();
         for definition in TOPIC_CONFIGS {
             for synonym in definition.synonyms {
-                let Some(written) = properties.get(synonym.name) else { continue };
-                unknown.remove(synonym.name);
-                let value = converted(definition, synonym, written)
-                    .and_then(|value| {
-                        definition.check(&value)?;
-                        definition.check_supported(&value)?;
-                        Ok(definition.normalize(&value))
-                    })
-                    .map_err(|problem| format!("{} = {written}: {problem}", synonym.name))?;
-                by_config.entry(definition.name).or_default().push(ServerValue {
-                    property: synonym.name,
-                    written: written.clone(),
-                    value,
-                });
+                for (source, properties) in layers {
+                    let Some(written) = properties.get(synonym.name) else { continue };
+                    let value = server_value(definition, synonym, *source, written)
+                        .map_err(|problem| format!("{} = {written}: {problem}", synonym.name))?;
+                    by_config.entry(definition.name).or_default().push(value);
+                }
             }
         }
-        match unknown.into_keys().next() {
-            Some(name) => Err(format!("{name} is not a default of any topic config")),
-            None => Ok(TopicDefaults { by_config }),
-        }
+        Ok(TopicDefaults { by_config })
     }
 
     /// What the operator has set for a topic config, the winning property first.
     pub(super) fn of(&self, config: &str) -> &[ServerValue] {
         self.by_config.get(config).map_or(&[], Vec::as_slice)
     }
+}
+
+fn server_value(
+    definition: &ConfigDefinition,
+    synonym: &ServerSynonym,
+    source: ConfigSource,
+    written: &str,
+) -> Result<ServerValue, String> {
+    let value = converted(definition, synonym, written)?;
+    definition.check(&value)?;
+    definition.check_supported(&value)?;
+    let value = definition.normalize(&value);
+    Ok(ServerValue { property: synonym.name, source, written: written.to_owned(), value })
 }
 
 fn converted(
@@ -78,9 +111,16 @@ fn converted(
 mod tests {
     use super::*;
 
+    fn map(properties: &[(&str, &str)]) -> BTreeMap<String, String> {
+        properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
     fn read(properties: &[(&str, &str)]) -> Result<TopicDefaults, String> {
-        let map = properties.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        TopicDefaults::from_properties(&map)
+        TopicDefaults::from_properties(&map(properties))
+    }
+
+    fn values(defaults: &TopicDefaults, config: &str) -> Vec<(String, ConfigSource)> {
+        defaults.of(config).iter().map(|value| (value.value.clone(), value.source)).collect()
     }
 
     #[test]
@@ -89,6 +129,28 @@ mod tests {
         let values: Vec<&str> = defaults.of("retention.ms").iter().map(|v| v.value.as_str()).collect();
         assert_eq!(values, ["5000", "7200000"]);
         assert_eq!(read(&[("log.retention.minutes", "-1")]).unwrap().of("retention.ms")[0].value, "-1");
+    }
+
+    #[test]
+    fn the_broker_beats_the_cluster_which_beats_the_file() {
+        use ConfigSource::{DynamicBroker, DynamicDefaultBroker, StaticBroker};
+        let file = map(&[("log.retention.hours", "1"), ("log.segment.bytes", "2000000")]);
+        let cluster = map(&[("log.retention.ms", "2"), ("max.connections", "9")]);
+        let broker = map(&[("log.retention.ms", "3")]);
+        let all = TopicDefaults::layered(&file, &cluster, &broker).unwrap();
+        assert_eq!(
+            values(&all, "retention.ms"),
+            [
+                ("3".to_owned(), DynamicBroker),
+                ("2".to_owned(), DynamicDefaultBroker),
+                ("3600000".to_owned(), StaticBroker)
+            ]
+        );
+        assert_eq!(values(&all, "segment.bytes"), [("2000000".to_owned(), StaticBroker)]);
+        let finer_in_file = map(&[("log.roll.ms", "7")]);
+        let none = map(&[]);
+        let defaults = TopicDefaults::layered(&finer_in_file, &none, &none).unwrap();
+        assert_eq!(values(&defaults, "segment.ms"), [("7".to_owned(), StaticBroker)]);
     }
 
     #[test]

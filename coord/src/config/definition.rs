@@ -60,7 +60,7 @@ pub enum Valid {
     Fraction(f64, f64),
     /// One of these texts.
     OneOf(&'static [&'static str]),
-    /// A list of these texts, not empty.
+    /// A list of these texts, possibly empty.
     ListOf(&'static [&'static str]),
     /// -1, or a level between these.
     Level(i64, i64),
@@ -136,16 +136,38 @@ pub struct ConfigDefinition {
     pub documentation: &'static str,
 }
 
+/// The part of a value that is wrong, and what is wrong with it.
+type Problem<'v> = (&'v str, String);
+
 impl ConfigDefinition {
+    /// The default as it is written under one of its properties: `168` for `log.retention.hours`.
+    pub fn default_in_unit_of(&self, synonym: &ServerSynonym) -> String {
+        match self.default.parse::<i64>() {
+            Ok(number) if synonym.factor > 1 && number > 0 => (number / synonym.factor).to_string(),
+            _ => self.default.to_owned(),
+        }
+    }
+
     /// Checks a value by type and range; the message is the one of Kafka's `ConfigException`.
     pub fn check(&self, value: &str) -> Result<(), String> {
+        self.check_as(self.name, value)
+    }
+
+    /// Like [`ConfigDefinition::check`], for a value that was given under another name, such as the broker's default of a topic config.
+    pub fn check_as(&self, name: &str, value: &str) -> Result<(), String> {
+        let problem = self.problem(value);
+        problem
+            .map_err(|(value, problem)| format!("Invalid value {value} for configuration {name}: {problem}"))
+    }
+
+    fn problem<'v>(&self, value: &'v str) -> Result<(), Problem<'v>> {
         let trimmed = value.trim();
         match self.kind {
             ConfigType::Boolean => {
                 if trimmed.eq_ignore_ascii_case("true") || trimmed.eq_ignore_ascii_case("false") {
                     Ok(())
                 } else {
-                    Err(self.invalid(value, "Expected value to be either true or false"))
+                    Err((value, "Expected value to be either true or false".to_owned()))
                 }
             }
             ConfigType::Short => match trimmed.parse::<i16>() {
@@ -166,7 +188,7 @@ impl ConfigDefinition {
             },
             ConfigType::String => match self.valid {
                 Valid::OneOf(texts) if !texts.contains(&trimmed) => {
-                    Err(self.invalid(value, &format!("String must be one of: {}", texts.join(", "))))
+                    Err((value, format!("String must be one of: {}", texts.join(", "))))
                 }
                 _ => Ok(()),
             },
@@ -176,6 +198,11 @@ impl ConfigDefinition {
 
     /// Checks that this broker honours the value, which is valid by itself; the message says what to do instead.
     pub fn check_supported(&self, value: &str) -> Result<(), String> {
+        self.check_supported_as(self.name, value)
+    }
+
+    /// Like [`ConfigDefinition::check_supported`], for a value that was given under another name.
+    pub fn check_supported_as(&self, name: &str, value: &str) -> Result<(), String> {
         match self.support {
             Support::Works | Support::Satisfied(_) => Ok(()),
             Support::Only(values, why) => {
@@ -183,7 +210,7 @@ impl ConfigDefinition {
                 if normal == self.default || values.contains(&normal.as_str()) {
                     Ok(())
                 } else {
-                    Err(self.invalid(value, why))
+                    Err(format!("Invalid value {value} for configuration {name}: {why}"))
                 }
             }
         }
@@ -198,48 +225,38 @@ impl ConfigDefinition {
         }
     }
 
-    fn check_number(&self, value: &str, number: i64) -> Result<(), String> {
+    fn check_number<'v>(&self, value: &'v str, number: i64) -> Result<(), Problem<'v>> {
         match self.valid {
             Valid::AtLeast(low) | Valid::Between(low, _) if number < low => {
-                Err(self.invalid(value, &format!("Value must be at least {low}")))
+                Err((value, format!("Value must be at least {low}")))
             }
             Valid::Between(_, high) if number > high => {
-                Err(self.invalid(value, &format!("Value must be no more than {high}")))
+                Err((value, format!("Value must be no more than {high}")))
             }
             Valid::Level(low, high) if number != -1 && !(low..=high).contains(&number) => {
-                Err(self.invalid(value, &format!("Value must be between {low} and {high} or equal to -1")))
+                Err((value, format!("Value must be between {low} and {high} or equal to -1")))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_fraction(&self, value: &str, number: f64) -> Result<(), String> {
+    fn check_fraction<'v>(&self, value: &'v str, number: f64) -> Result<(), Problem<'v>> {
         match self.valid {
             _ if number.is_nan() => Err(self.not_a_number(value)),
-            Valid::Fraction(low, _) if number < low => {
-                Err(self.invalid(value, &format!("Value must be at least {low}")))
-            }
+            Valid::Fraction(low, _) if number < low => Err((value, format!("Value must be at least {low}"))),
             Valid::Fraction(_, high) if number > high => {
-                Err(self.invalid(value, &format!("Value must be no more than {high}")))
+                Err((value, format!("Value must be no more than {high}")))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_list(&self, value: &str) -> Result<(), String> {
+    fn check_list<'v>(&self, value: &'v str) -> Result<(), Problem<'v>> {
         match self.valid {
-            Valid::ListOf(texts) => {
-                let mut elements = list_elements(value).peekable();
-                if elements.peek().is_none() {
-                    return Err(self.invalid(value, "Value must not be empty"));
-                }
-                match elements.find(|element| !texts.contains(element)) {
-                    Some(bad) => {
-                        Err(self.invalid(bad, &format!("String must be one of: {}", texts.join(", "))))
-                    }
-                    None => Ok(()),
-                }
-            }
+            Valid::ListOf(texts) => match list_elements(value).find(|element| !texts.contains(element)) {
+                Some(bad) => Err((bad, format!("String must be one of: {}", texts.join(", ")))),
+                None => Ok(()),
+            },
             Valid::ThrottledReplicas => {
                 let pair = |element: &str| {
                     element.split_once(':').is_some_and(|(partition, broker)| {
@@ -251,19 +268,15 @@ impl ConfigDefinition {
                 } else {
                     let problem = "Must be the literal '*' or a list of replicas in the following format: \
                                    [partitionId]:[brokerId],[partitionId]:[brokerId],...";
-                    Err(self.invalid(value, problem))
+                    Err((value, problem.to_owned()))
                 }
             }
             _ => Ok(()),
         }
     }
 
-    fn not_a_number(&self, value: &str) -> String {
-        self.invalid(value, &format!("Not a number of type {}", self.kind.name()))
-    }
-
-    fn invalid(&self, value: &str, problem: &str) -> String {
-        format!("Invalid value {value} for configuration {}: {problem}", self.name)
+    fn not_a_number<'v>(&self, value: &'v str) -> Problem<'v> {
+        (value, format!("Not a number of type {}", self.kind.name()))
     }
 }
 

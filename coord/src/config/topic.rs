@@ -12,7 +12,8 @@ const LONG_MAX: &str = "9223372036854775807";
 const HOUR_IN_MS: i64 = 3_600_000;
 
 const NO_TIERED_STORAGE: &str = "tiered storage is not available in this broker";
-const NO_THROTTLES: &str = "replication throttles are not available in this version of the broker";
+const NO_REPLICATION: &str =
+    "a partition with one replica is not replicated, so there is nothing to throttle";
 const NO_LEVELS: &str =
     "compression levels cannot be chosen in this version of the broker, leave the default";
 const ALWAYS_SYNCED: &str = "records are written through the journal and synced before they are acknowledged \
@@ -33,7 +34,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         synonyms: &[server("log.cleanup.policy")],
         support: Support::Works,
         documentation: "What happens to old segments. \"delete\" removes them when they exceed the retention time or size; \
-             \"compact\" keeps the latest record of each key. Both may be given.",
+             \"compact\" keeps the latest record of each key. Both may be given; without either nothing is removed.",
     },
     ConfigDefinition {
         name: "compression.gzip.level",
@@ -115,7 +116,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         default: LONG_MAX,
         valid: Valid::AtLeast(0),
         importance: Medium,
-        synonyms: &[server("log.flush.interval.ms")],
+        synonyms: &[server("log.flush.interval.ms"), server("log.flush.scheduler.interval.ms")],
         support: Support::Satisfied(ALWAYS_SYNCED),
         documentation: "The longest time that appended records may stay in memory before they are synced to disk.",
     },
@@ -126,7 +127,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::ThrottledReplicas,
         importance: Medium,
         synonyms: &[],
-        support: Support::Only(&[], NO_THROTTLES),
+        support: Support::Satisfied(NO_REPLICATION),
         documentation: "Replicas whose replication is throttled on the follower's side: partition:broker pairs, or * for all.",
     },
     ConfigDefinition {
@@ -147,7 +148,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::ThrottledReplicas,
         importance: Medium,
         synonyms: &[],
-        support: Support::Only(&[], NO_THROTTLES),
+        support: Support::Satisfied(NO_REPLICATION),
         documentation: "Replicas whose replication is throttled on the leader's side: partition:broker pairs, or * for all.",
     },
     ConfigDefinition {
@@ -457,7 +458,6 @@ mod tests {
             ("remote.storage.enable", "true"),
             ("local.retention.ms", "1000"),
             ("compression.zstd.level", "19"),
-            ("follower.replication.throttled.replicas", "*"),
         ] {
             assert!(
                 refusal(name, value).contains("not available") || refusal(name, value).contains("cannot"),

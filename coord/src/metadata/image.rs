@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::names;
 use super::record::MetadataRecord;
+use crate::config::ConfigResourceType;
 use crate::types::{BrokerId, LeaderEpoch, PartitionId};
 
 /// Where clients reach a broker.
@@ -121,9 +122,13 @@ pub struct MetadataImage {
     collisions: AHashMap<String, Arc<str>>,
     partition_count: usize,
     features: BTreeMap<String, i16>,
+    /// Of resources that are no topics; a resource without configs has no entry.
+    resource_configs: BTreeMap<(ConfigResourceType, String), BTreeMap<String, String>>,
     next_producer_id: i64,
     next_offset: i64,
 }
+
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
 
 impl MetadataImage {
     /// The state before the first record.
@@ -164,6 +169,24 @@ impl MetadataImage {
     /// Finalized feature levels by name.
     pub fn features(&self) -> &BTreeMap<String, i16> {
         &self.features
+    }
+
+    /// Configs that were set on a broker (by its id, or for all brokers under the empty name), or on a group. Those of a topic are in its
+    /// [`TopicImage`].
+    pub fn resource_configs(&self, kind: ConfigResourceType, name: &str) -> &BTreeMap<String, String> {
+        self.resource_configs.get(&(kind, name.to_owned())).unwrap_or(&NO_CONFIGS)
+    }
+
+    /// Configs that were set on a group.
+    pub fn group_configs(&self, group_id: &str) -> &BTreeMap<String, String> {
+        self.resource_configs(ConfigResourceType::Group, group_id)
+    }
+
+    /// All resources that have configs of their own, except topics.
+    pub fn configured_resources(
+        &self,
+    ) -> impl Iterator<Item = (ConfigResourceType, &str, &BTreeMap<String, String>)> {
+        self.resource_configs.iter().map(|((kind, name), configs)| (*kind, name.as_str(), configs))
     }
 
     /// The number of topics.
@@ -308,6 +331,9 @@ impl MetadataImage {
                 };
                 Ok(())
             }
+            MetadataRecord::ResourceConfig { resource_type, resource_name, config, value } => {
+                self.set_resource_config(*resource_type, resource_name, config, value.as_deref())
+            }
             MetadataRecord::SnapshotEnd { next_offset } => {
                 ensure(*next_offset >= self.next_offset, || {
                     format!("a snapshot of {} records ends before offset {next_offset}", self.next_offset)
@@ -316,6 +342,26 @@ impl MetadataImage {
                 Ok(())
             }
         }
+    }
+
+    fn set_resource_config(
+        &mut self,
+        kind: ConfigResourceType,
+        name: &str,
+        config: &str,
+        value: Option<&str>,
+    ) -> Result<(), String> {
+        ensure(kind != ConfigResourceType::Topic, || format!("configs of topic {name} are not by its name"))?;
+        let key = (kind, name.to_owned());
+        let configs = self.resource_configs.entry(key.clone()).or_default();
+        match value {
+            Some(value) => configs.insert(config.to_owned(), value.to_owned()),
+            None => configs.remove(config),
+        };
+        if configs.is_empty() {
+            self.resource_configs.remove(&key);
+        }
+        Ok(())
     }
 
     fn add_topic(

@@ -17,5 +17,5 @@ pub mod snapshot;
 
 pub use codec::RecordError;
 pub use decide::{DecideContext, Decision};
-pub use image::{BrokerRegistration, Endpoint, MetadataImage, PartitionImage, TopicImage};
+pub use image::{BrokerRegistration, Endpoint, MetadataImage, PartitionImage, ReplayError, TopicImage};
 pub use record::{MetadataRecord, decode_entry, encode_entry};

@@ -21,6 +21,8 @@
 //! kind 10 ProducerIds     := broker_id i32 | broker_epoch i64 | next_producer_id i64
 //! kind 11 FeatureLevel    := feature string | level i16 (0 = removed)
 //! kind 12 SnapshotEnd     := next_offset i64
+//! kind 13 ResourceConfig  := resource_type u8 (Kafka's number, never 2) | resource_name string | config string
+//!                            | value optional string (absent = back to the default)
 //! partition      := leader i32 (-1 = none) | leader_epoch i32 | partition_epoch i32 | list of replica i32 | list of in-sync replica i32
 //! ```
 //!
@@ -33,6 +35,7 @@ use uuid::Uuid;
 
 use super::codec::{Reader, RecordError, Writer};
 use super::image::{BrokerRegistration, Endpoint, PartitionImage};
+use crate::config::ConfigResourceType;
 use crate::types::{BrokerId, LeaderEpoch, PartitionId};
 
 /// Version of an entry's framing that [`encode_entry`] writes.
@@ -135,6 +138,17 @@ pub enum MetadataRecord {
         /// The offset that the next record of the log gets.
         next_offset: i64,
     },
+    /// One config of a broker, of all brokers or of a group changed. (Those of topics have records of their own, by the topic's id.)
+    ResourceConfig {
+        /// What kind of resource.
+        resource_type: ConfigResourceType,
+        /// Which; the empty name of a broker stands for all.
+        resource_name: String,
+        /// The config's name.
+        config: String,
+        /// The new value; `None` goes back to the default.
+        value: Option<String>,
+    },
 }
 
 impl MetadataRecord {
@@ -154,6 +168,7 @@ impl MetadataRecord {
             MetadataRecord::ProducerIds { .. } => 10,
             MetadataRecord::FeatureLevel { .. } => 11,
             MetadataRecord::SnapshotEnd { .. } => 12,
+            MetadataRecord::ResourceConfig { .. } => 13,
         };
         (kind, KIND_NAMES[usize::from(kind)])
     }
@@ -216,6 +231,12 @@ impl MetadataRecord {
                 w.i16(*level);
             }
             MetadataRecord::SnapshotEnd { next_offset } => w.i64(*next_offset),
+            MetadataRecord::ResourceConfig { resource_type, resource_name, config, value } => {
+                w.u8(resource_type.wire() as u8);
+                w.string(resource_name);
+                w.string(config);
+                w.optional_string(value.as_deref());
+            }
         }
         w.close_length(body);
     }
@@ -239,7 +260,7 @@ impl MetadataRecord {
 }
 
 /// Names of the kinds, at the index of their number.
-const KIND_NAMES: [&str; 13] = [
+const KIND_NAMES: [&str; 14] = [
     "NoOp",
     "Cluster",
     "RegisterBroker",
@@ -253,6 +274,7 @@ const KIND_NAMES: [&str; 13] = [
     "ProducerIds",
     "FeatureLevel",
     "SnapshotEnd",
+    "ResourceConfig",
 ];
 
 /// Encodes the records of one decision as one entry of the log.
@@ -334,8 +356,21 @@ fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<MetadataRecord, RecordErr
             level: r.i16("feature level")?,
         },
         12 => MetadataRecord::SnapshotEnd { next_offset: r.i64("next offset")? },
+        13 => MetadataRecord::ResourceConfig {
+            resource_type: decode_resource_type(r)?,
+            resource_name: r.string("resource name")?.to_owned(),
+            config: r.string("config name")?.to_owned(),
+            value: r.optional_string("config value")?.map(str::to_owned),
+        },
         _ => return Err(RecordError::UnknownKind(kind)),
     })
+}
+
+fn decode_resource_type(r: &mut Reader<'_>) -> Result<ConfigResourceType, RecordError> {
+    let number = r.u8("resource type")? as i8;
+    ConfigResourceType::from_wire(number)
+        .filter(|kind| *kind != ConfigResourceType::Topic)
+        .ok_or(RecordError::Invalid("resource type"))
 }
 
 fn encode_broker(w: &mut Writer, broker: &BrokerRegistration) {
@@ -481,6 +516,12 @@ mod tests {
             MetadataRecord::ProducerIds { broker_id: BrokerId(5), broker_epoch: 6, next_producer_id: 1000 },
             MetadataRecord::FeatureLevel { feature: "f".to_owned(), level: 2 },
             MetadataRecord::SnapshotEnd { next_offset: 9 },
+            MetadataRecord::ResourceConfig {
+                resource_type: ConfigResourceType::Group,
+                resource_name: "g".to_owned(),
+                config: "c".to_owned(),
+                value: Some("d".to_owned()),
+            },
         ]
     }
 

@@ -23,6 +23,14 @@ impl MetadataImage {
                 next_producer_id: self.next_producer_id(),
             });
         }
+        for (resource_type, resource_name, configs) in self.configured_resources() {
+            records.extend(configs.iter().map(|(config, value)| MetadataRecord::ResourceConfig {
+                resource_type,
+                resource_name: resource_name.to_owned(),
+                config: config.clone(),
+                value: Some(value.clone()),
+            }));
+        }
         for topic in self.topics() {
             records.push(MetadataRecord::Topic {
                 topic_id: topic.id,

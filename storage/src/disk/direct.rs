@@ -185,7 +185,8 @@ impl Disk for DirectDisk {
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {
         let _operation = self.observed.begin();
-        blocking("stat the file system of", path, sys::available_bytes).await
+        let space = blocking("stat the file system of", path, sys::file_system_space).await?;
+        Ok(space.available_bytes)
     }
 }
 

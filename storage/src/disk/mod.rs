@@ -17,6 +17,7 @@ mod sys;
 pub use direct::{DirectDisk, DirectFile, DiskObserver};
 pub use pool::{BufferPool, FrozenBuf, IoBuf};
 pub use sim::{SimDisk, SimFile};
+pub use sys::{FileSystemSpace, file_system_space};
 
 use crate::error::DiskError;
 use bytes::Bytes;

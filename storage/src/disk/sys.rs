@@ -8,8 +8,17 @@ use std::{
     path::Path,
 };
 
-/// Bytes that an unprivileged process can still use on the file system of `path`.
-pub(super) fn available_bytes(path: &Path) -> io::Result<u64> {
+/// The size of a file system. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystemSpace {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What an unprivileged process can still use.
+    pub available_bytes: u64,
+}
+
+/// The size of the file system of `path`. Asks the kernel, which knows it without the disk.
+pub fn file_system_space(path: &Path) -> io::Result<FileSystemSpace> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: `path` is a NUL-terminated string and `stat` has room for the structure; both live through the call.
@@ -18,7 +27,10 @@ pub(super) fn available_bytes(path: &Path) -> io::Result<u64> {
     }
     // SAFETY: the call succeeded, so it has filled the structure.
     let stat = unsafe { stat.assume_init() };
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Ok(FileSystemSpace {
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
 }
 
 /// The length of an open file. By descriptor: glommio asks by path, which is wrong once the file was renamed.

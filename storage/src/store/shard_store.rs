@@ -228,6 +228,20 @@ impl<D: Disk> ShardStore<D> {
         }
     }
 
+    /// The configuration of all topics may have changed; a topic that `config_of` does not know keeps what it has.
+    pub fn update_configs(&self, mut config_of: impl FnMut(Uuid) -> Option<Rc<LogConfig>>) {
+        for log in self.shared.logs.borrow().iter().flatten() {
+            if let Some(config) = config_of(log.id.topic_id) {
+                log.state.borrow_mut().config = config;
+            }
+        }
+    }
+
+    /// `producer.id.expiration.ms` has changed.
+    pub fn set_producer_expiration(&self, expiration_ms: i64) {
+        self.shared.producer_expiration_ms.set(expiration_ms);
+    }
+
     /// Waits until a commit is durable.
     pub fn durable(&self, commit: CommitSeq) -> impl Future<Output = Result<(), StorageError>> + use<D> {
         let durable = self.shared.journal.durable(commit);
@@ -435,7 +449,7 @@ async fn remove_stale<D: Disk>(disk: &D, dir: &std::path::Path) -> Result<(), St
 
 /// Forgets producers that have been silent for too long, in all logs.
 pub(crate) fn expire_producers<D: Disk>(shared: &Shared<D>, now_ms: i64) {
-    let expiration_ms = shared.config.producer_expiration_ms;
+    let expiration_ms = shared.producer_expiration_ms.get();
     for log in shared.logs.borrow().iter().flatten() {
         let state = &mut *log.state.borrow_mut();
         state.producers.expire(now_ms, expiration_ms);

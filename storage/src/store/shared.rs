@@ -70,6 +70,8 @@ pub(crate) struct Shared<D: Disk> {
     pub released: Cell<u64>,
     /// The clock as the shell last told it. Milliseconds.
     pub now_ms: Cell<i64>,
+    /// `producer.id.expiration.ms`, which can change while the store runs.
+    pub producer_expiration_ms: Cell<i64>,
     /// Free space when it was last looked at. Bytes.
     pub free_bytes: Cell<u64>,
     /// When data began to wait for a flush. Milliseconds.
@@ -90,6 +92,7 @@ impl<D: Disk> Shared<D> {
         Rc::new(Self {
             files: FileCache::new(config.max_open_files, config.index_cache_bytes),
             read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
+            producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
             journal,

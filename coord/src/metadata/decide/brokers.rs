@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::features::FEATURES;
 use super::{DecideContext, Decision};
 use crate::error::CoordError;
 use crate::metadata::image::{BrokerRegistration, Endpoint, MetadataImage};
@@ -23,13 +24,18 @@ pub struct RegisterBroker {
     pub fenced: bool,
 }
 
-/// Gives a new cluster its id; replies with the id, old or new.
+/// Gives a new cluster its id, and every feature its highest level; replies with the id, old or new.
 pub fn create_cluster(image: &MetadataImage, context: &mut DecideContext<'_>) -> Decision<Uuid> {
     if !image.cluster_id().is_nil() {
         return Decision::unchanged(image.cluster_id());
     }
     let cluster_id = context.new_id();
-    Decision { records: vec![MetadataRecord::Cluster { cluster_id }], reply: cluster_id }
+    let features = FEATURES.iter().map(|feature| MetadataRecord::FeatureLevel {
+        feature: feature.name.to_owned(),
+        level: feature.max_level,
+    });
+    let records = std::iter::once(MetadataRecord::Cluster { cluster_id }).chain(features).collect();
+    Decision { records, reply: cluster_id }
 }
 
 /// Registers a broker; replies with its new epoch. An active registration of another incarnation is in the way: it must be fenced first,

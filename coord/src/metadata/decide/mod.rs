@@ -5,14 +5,20 @@
 
 mod brokers;
 mod configs;
+mod elections;
+mod features;
 mod partitions;
 mod producer_ids;
+mod reassignments;
 mod topics;
 
 pub use brokers::{RegisterBroker, create_cluster, register_broker, set_fencing, unregister_broker};
-pub use configs::{ConfigChange, ConfigOp, alter_topic_configs, replace_topic_configs};
-pub use partitions::{CreatePartitions, create_partitions};
+pub use configs::{AlterConfigs, ConfigChange, ConfigEdit, ConfigOp, ConfigRules, alter_configs};
+pub use elections::{ElectionType, elect_leader};
+pub use features::{FEATURES, FeatureUpdate, SupportedFeature, UpgradeType, update_features};
+pub use partitions::{CreatePartitions, CreatePartitionsReply, create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, allocate_producer_ids};
+pub use reassignments::{Reassignment, check_reassignment};
 pub use topics::{
     CreateTopicsOptions, CreateTopicsReply, CreatedTopic, DeleteTopicsReply, DeletedTopic,
     MAX_PARTITIONS_PER_REQUEST, NewTopic, TopicSelector, create_topics, delete_topics,

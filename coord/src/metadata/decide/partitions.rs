@@ -1,10 +1,12 @@
 //! New partitions, of new topics and of old ones.
 
+use std::collections::HashMap;
+
 use super::{DecideContext, Decision};
 use crate::error::CoordError;
 use crate::metadata::image::{MetadataImage, PartitionImage};
+use crate::metadata::placement;
 use crate::metadata::record::MetadataRecord;
-use crate::metadata::{names, placement};
 use crate::types::{BrokerId, LeaderEpoch, PartitionId};
 
 /// Partitions to add to a topic.
@@ -18,14 +20,41 @@ pub struct CreatePartitions {
     pub assignments: Option<Vec<Vec<BrokerId>>>,
 }
 
-/// Adds partitions to a topic (KIP-195).
+/// An outcome for each distinct topic of a request.
+pub type CreatePartitionsReply = Vec<(String, Result<(), CoordError>)>;
+
+/// Adds partitions to topics, to each by itself; replies with an outcome for each *distinct* name in the order in which the names first appear.
+/// A name that appears twice fails once.
 pub fn create_partitions(
+    image: &MetadataImage,
+    commands: &[CreatePartitions],
+    validate_only: bool,
+    context: &mut DecideContext<'_>,
+) -> Decision<CreatePartitionsReply> {
+    let mut appearances: HashMap<&str, usize> = HashMap::new();
+    for command in commands {
+        *appearances.entry(&command.topic).or_default() += 1;
+    }
+    let mut records = Vec::new();
+    let mut reply = Vec::with_capacity(appearances.len());
+    for command in commands {
+        let outcome = match appearances.remove(command.topic.as_str()) {
+            None => continue,
+            Some(1) => add_partitions(image, command, validate_only, context),
+            Some(_) => Err(CoordError::InvalidRequest("Duplicate topic name.".to_owned())),
+        };
+        reply.push((command.topic.clone(), outcome.map(|record| records.extend(record))));
+    }
+    Decision { records, reply }
+}
+
+/// Adds partitions to one topic (KIP-195).
+fn add_partitions(
     image: &MetadataImage,
     command: &CreatePartitions,
     validate_only: bool,
     context: &mut DecideContext<'_>,
-) -> Result<Decision<()>, CoordError> {
-    names::validate(&command.topic)?;
+) -> Result<Option<MetadataRecord>, CoordError> {
     let topic = image.topic(&command.topic).ok_or(CoordError::UnknownTopicOrPartition)?;
     let current = topic.partitions.len() as i32;
     let wanted = command.count;
@@ -68,11 +97,10 @@ pub fn create_partitions(
         .map(|(index, replicas)| new_partition(image, replicas, current + index as i32))
         .collect::<Result<Vec<_>, _>>()?;
     if validate_only {
-        return Ok(Decision::unchanged(()));
+        return Ok(None);
     }
-    let record =
-        MetadataRecord::Partitions { topic_id: topic.id, first_partition: PartitionId(current), partitions };
-    Ok(Decision { records: vec![record], reply: () })
+    let first_partition = PartitionId(current);
+    Ok(Some(MetadataRecord::Partitions { topic_id: topic.id, first_partition, partitions }))
 }
 
 /// Checks the brokers that a client wants for one partition.
