@@ -15,7 +15,7 @@ pub struct Clock {
 impl Clock {
     /// A clock whose zero is `delay` from now (so that all workers can be ready when the schedule starts).
     pub fn starting_in(delay: Duration) -> Clock {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = since_epoch();
         Clock { zero: Instant::now() + delay, zero_unix_ns: (unix + delay).as_nanos() as u64 }
     }
 
@@ -36,6 +36,15 @@ impl Clock {
     pub fn unix_ns(&self, at_ns: u64) -> u64 {
         self.zero_unix_ns + at_ns
     }
+}
+
+/// The wall clock in ms since 1970.
+pub fn unix_ms() -> u64 {
+    since_epoch().as_millis() as u64
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! - [`frame`]: whole frames with length prefix and [`header`];
 //! - [`api`]: API keys and header versions;
 //! - [`error`]: Kafka's error codes;
+//! - [`client`]: what clients make of Metadata, and ask in the same way;
 //! - [`partitioner`]: which partition a key belongs to;
 //! - [`records`]: record batches, looked into, checked and built; [`compression`]: their codecs;
 //! - [`uuid_text`](mod@uuid_text): ids as Kafka writes them.
 
 pub mod api;
+pub mod client;
 pub mod compression;
 pub mod error;
 pub mod frame;

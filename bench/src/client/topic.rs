@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use glommio::timer::sleep;
+use protocol::client::{self, Partition, broker_addresses};
 use protocol::messages::create_topics::CreatableTopic;
 use protocol::messages::metadata::MetadataRequestTopic;
 use protocol::messages::{CreateTopicsRequest, MetadataRequest};
@@ -19,17 +20,6 @@ const TOPIC_ALREADY_EXISTS: i16 = 36;
 const CREATION_TRIES: u32 = 600;
 const CREATION_PAUSE: Duration = Duration::from_millis(100);
 
-/// A partition and its leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Number of the partition.
-    pub index: i32,
-    /// Broker id of its leader, or -1.
-    pub leader: i32,
-    /// Epoch of the leader, or -1.
-    pub leader_epoch: i32,
-}
-
 /// A topic as metadata shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Topic {
@@ -38,7 +28,7 @@ pub struct Topic {
     /// Its id; nil from brokers older than Kafka 2.8.
     pub id: Uuid,
     /// Its partitions, ascending.
-    pub partitions: Vec<PartitionInfo>,
+    pub partitions: Vec<Partition>,
     /// Addresses of the brokers by id.
     pub brokers: BTreeMap<i32, String>,
 }
@@ -58,11 +48,7 @@ pub async fn describe_topic(client: &mut Client, name: &str) -> Result<Option<To
         ..Default::default()
     };
     let response = client.call(&request).await?;
-    let brokers = response
-        .brokers
-        .iter()
-        .map(|broker| (broker.node_id, format!("{}:{}", broker.host, broker.port)))
-        .collect();
+    let brokers = broker_addresses(&response);
     let Some(topic) = response.topics.iter().find(|topic| topic.name.as_deref() == Some(name)) else {
         return Ok(None);
     };
@@ -77,17 +63,8 @@ pub async fn describe_topic(client: &mut Client, name: &str) -> Result<Option<To
             });
         }
     }
-    let mut partitions: Vec<PartitionInfo> = topic
-        .partitions
-        .iter()
-        .map(|partition| PartitionInfo {
-            index: partition.partition_index,
-            leader: partition.leader_id,
-            leader_epoch: partition.leader_epoch,
-        })
-        .collect();
-    partitions.sort_unstable_by_key(|partition| partition.index);
-    Ok(Some(Topic { name: name.to_owned(), id: topic.topic_id, partitions, brokers }))
+    let client::Topic { name, id, partitions, .. } = client::Topic::from(topic);
+    Ok(Some(Topic { name, id, partitions, brokers }))
 }
 
 /// Looks the topic up, makes it with `partitions` if it is not there, and waits until every partition has a leader.

@@ -9,9 +9,10 @@ mod member;
 mod run;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::client::{Topic, connect_any, ensure_topic};
+use crate::clock::unix_ms;
 use crate::error::BenchError;
 use crate::executor;
 use crate::load::{Crew, TargetArgs, check_outputs};
@@ -101,7 +102,7 @@ pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
 
 fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {
     let topic: Topic = executor::run(prepare(args))??;
-    let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let started_unix_ms = unix_ms();
     let target = args.target();
     let crew = Crew {
         target: &target,

@@ -11,9 +11,10 @@ mod session;
 mod tally;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::client::{Topic, connect_any, describe_topic};
+use crate::clock::unix_ms;
 use crate::error::BenchError;
 use crate::executor;
 use crate::load::{Crew, TargetArgs, WithLimitsArgs, check_outputs};
@@ -129,7 +130,7 @@ pub fn run(args: &ConsumeArgs) -> Result<(), BenchError> {
 
 fn measure(args: &ConsumeArgs) -> Result<(Report, WorkerEnd), BenchError> {
     let topic = executor::run(find(args))??;
-    let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let started_unix_ms = unix_ms();
     let latency = args.from == Start::Tail;
     let crew = Crew {
         target: &args.target,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use glommio::timer::sleep;
+use protocol::client::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
-use protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
+use protocol::messages::{FetchRequest, FetchResponse};
 
 use super::session::Session;
 use super::tally::{Checks, next_offset, tally};
@@ -27,9 +27,6 @@ mod code {
     pub const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
     pub const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 }
-/// Timestamps with a meaning in ListOffsets.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
 const TICK: Duration = Duration::from_millis(100);
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,12 +85,12 @@ pub async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
     let WorkerSetup { args, partitions, events, start } = setup;
     let mut control = connect_any(&args.target.bootstrap).await?;
     let topic = find_topic(&mut control, &args.target.topic).await?;
-    let latest = list_offsets(&topic, &partitions, LATEST).await?;
+    let latest = list_offsets(&topic, &partitions, LATEST_TIMESTAMP).await?;
     let (positions, ends) = match args.from {
         Start::Tail => (latest, BTreeMap::new()),
         Start::Beginning => {
             let ends = if args.duration.is_none() { latest } else { BTreeMap::new() };
-            (list_offsets(&topic, &partitions, EARLIEST).await?, ends)
+            (list_offsets(&topic, &partitions, EARLIEST_TIMESTAMP).await?, ends)
         }
     };
     let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
@@ -149,23 +146,7 @@ async fn list_offsets(
     let mut offsets = BTreeMap::new();
     for ((leader, _), group) in by_connection(topic, partitions, 1) {
         let mut client = Client::connect(address(topic, leader)?).await?;
-        let asked = group
-            .iter()
-            .map(|partition| ListOffsetsPartition {
-                partition_index: *partition,
-                timestamp,
-                ..Default::default()
-            })
-            .collect();
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![ListOffsetsTopic {
-                name: topic.name.as_str().into(),
-                partitions: asked,
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
+        let request = protocol::client::list_offsets([(topic.name.as_str(), group)], timestamp);
         let response = client.call(&request).await?;
         for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
             if answer.error_code != 0 {

@@ -20,11 +20,13 @@ mod worker;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use protocol::client::parse_acks;
 use protocol::compression::Compression;
 
 use crate::client::{Topic, connect_any, ensure_topic};
+use crate::clock::unix_ms;
 use crate::error::BenchError;
 use crate::executor;
 use crate::load::{Crew, TargetArgs, WithLimitsArgs, check_outputs};
@@ -86,15 +88,6 @@ pub struct ProduceArgs {
     limits: WithLimitsArgs,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-fn parse_acks(text: &str) -> Result<i16, String> {
-    match text {
-        "0" => Ok(0),
-        "1" => Ok(1),
-        "all" | "-1" => Ok(-1),
-        _ => Err("write 0, 1 or all".to_owned()),
-    }
 }
 
 impl ProduceArgs {
@@ -170,7 +163,7 @@ pub fn run(args: &ProduceArgs) -> Result<(), BenchError> {
 /// Makes the load and returns what came of it.
 fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
     let topic = executor::run(prepare(args))??;
-    let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let started_unix_ms = unix_ms();
     let crew = Crew {
         target: &args.target,
         partitions: topic.partitions.len(),

@@ -23,7 +23,10 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use protocol::messages::{MetadataRequest, MetadataResponse};
+use protocol::client::broker_addresses;
+use protocol::messages::MetadataRequest;
+
+pub use protocol::client::{Partition, Topic, TopicPartition};
 
 pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ResourceKind};
 pub use connection::Connection;
@@ -32,7 +35,7 @@ pub use group_offsets::Committed;
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use member::{Heartbeat, Member};
 pub use storage::{LogDir, ReplicaSize};
-pub use topics::{OffsetSpec, Partition, Topic, TopicPartition};
+pub use topics::{OffsetSpec, choose};
 
 /// Between two tries of a request whose error passes.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -140,9 +143,4 @@ impl Client {
             }
         }
     }
-}
-
-fn broker_addresses(response: &MetadataResponse<'_>) -> BTreeMap<i32, String> {
-    let address = |host: &str, port: i32| format!("{host}:{port}");
-    response.brokers.iter().map(|broker| (broker.node_id, address(&broker.host, broker.port))).collect()
 }

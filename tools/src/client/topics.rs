@@ -1,115 +1,30 @@
 //! Topics, their leaders and offsets, as every subcommand needs them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use protocol::client::{
+    EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, Topic, TopicPartition, broker_addresses, list_offsets,
+};
 use protocol::error::ErrorCode;
-use protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use protocol::messages::metadata::{MetadataRequestTopic, MetadataResponseTopic};
-use protocol::messages::{ListOffsetsRequest, MetadataRequest};
-use uuid::Uuid;
+use protocol::messages::MetadataRequest;
+use protocol::messages::metadata::MetadataRequestTopic;
 
+use super::Client;
 use super::error::{ClientError, check, nearest};
-use super::{Client, broker_addresses};
 
-/// One partition of one topic.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: String,
-    /// The partition's number.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// Partition `partition` of `topic`.
-    pub fn new(topic: impl Into<String>, partition: i32) -> TopicPartition {
-        TopicPartition { topic: topic.into(), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.topic, self.partition)
-    }
-}
-
-/// A partition as metadata shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Partition {
-    /// Its number.
-    pub index: i32,
-    /// Broker id of its leader, or -1.
-    pub leader: i32,
-    /// Epoch of the leader, or -1.
-    pub leader_epoch: i32,
-    /// Broker ids of all replicas, preferred leader first.
-    pub replicas: Vec<i32>,
-    /// Broker ids of those in sync.
-    pub in_sync_replicas: Vec<i32>,
-}
-
-/// A topic as metadata shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: Uuid,
-    /// Whether it is the broker's own.
-    pub is_internal: bool,
-    /// Its partitions, ascending.
-    pub partitions: Vec<Partition>,
-}
-
-impl Topic {
-    /// The partition with this number.
-    pub fn partition(&self, index: i32) -> Option<&Partition> {
-        self.partitions.iter().find(|partition| partition.index == index)
-    }
-
-    /// All its partitions.
-    pub fn all(&self) -> impl Iterator<Item = TopicPartition> {
-        self.partitions.iter().map(|partition| TopicPartition::new(&self.name, partition.index))
-    }
-
-    /// Those that are `asked` for, all if none is.
-    ///
-    /// # Errors
-    /// [`ClientError::NoSuchPartition`].
-    pub fn choose(&self, asked: &[i32]) -> Result<Vec<TopicPartition>, ClientError> {
-        match asked.iter().find(|index| self.partition(**index).is_none()) {
-            Some(index) => Err(ClientError::NoSuchPartition {
-                topic: self.name.clone(),
-                partition: *index,
-                count: self.partitions.len(),
-            }),
-            None if asked.is_empty() => Ok(self.all().collect()),
-            None => Ok(asked.iter().map(|index| TopicPartition::new(&self.name, *index)).collect()),
-        }
-    }
-}
-
-impl From<&MetadataResponseTopic<'_>> for Topic {
-    fn from(topic: &MetadataResponseTopic<'_>) -> Topic {
-        let mut partitions: Vec<Partition> = topic
-            .partitions
-            .iter()
-            .map(|partition| Partition {
-                index: partition.partition_index,
-                leader: partition.leader_id,
-                leader_epoch: partition.leader_epoch,
-                replicas: partition.replica_nodes.clone(),
-                in_sync_replicas: partition.isr_nodes.clone(),
-            })
-            .collect();
-        partitions.sort_unstable_by_key(|partition| partition.index);
-        Topic {
-            name: topic.name.as_deref().unwrap_or_default().to_owned(),
-            id: topic.topic_id,
-            is_internal: topic.is_internal,
-            partitions,
-        }
+/// Those partitions of `topic` that are `asked` for, all if none is.
+///
+/// # Errors
+/// [`ClientError::NoSuchPartition`].
+pub fn choose(topic: &Topic, asked: &[i32]) -> Result<Vec<TopicPartition>, ClientError> {
+    match asked.iter().find(|index| topic.partition(**index).is_none()) {
+        Some(index) => Err(ClientError::NoSuchPartition {
+            topic: topic.name.clone(),
+            partition: *index,
+            count: topic.partitions.len(),
+        }),
+        None if asked.is_empty() => Ok(topic.topic_partitions().collect()),
+        None => Ok(asked.iter().map(|index| TopicPartition::new(&topic.name, *index)).collect()),
     }
 }
 
@@ -128,8 +43,8 @@ impl OffsetSpec {
     /// The number that stands for it in ListOffsets.
     fn wire(self) -> i64 {
         match self {
-            OffsetSpec::Latest => -1,
-            OffsetSpec::Earliest => -2,
+            OffsetSpec::Latest => LATEST_TIMESTAMP,
+            OffsetSpec::Earliest => EARLIEST_TIMESTAMP,
             OffsetSpec::Timestamp(timestamp_ms) => timestamp_ms,
         }
     }
@@ -219,11 +134,7 @@ impl Client {
         }
         let mut offsets = BTreeMap::new();
         for (leader, asked) in by_leader {
-            let request = ListOffsetsRequest {
-                replica_id: -1,
-                topics: asked.into_iter().map(|(name, indexes)| asked_topic(name, &indexes, spec)).collect(),
-                ..Default::default()
-            };
+            let request = list_offsets(asked, spec.wire());
             let response = self.broker(leader)?.call(&request)?;
             for topic in &response.topics {
                 for answer in &topic.partitions {
@@ -239,17 +150,4 @@ impl Client {
 
 fn asked_metadata(name: &str) -> MetadataRequestTopic<'_> {
     MetadataRequestTopic { name: Some(name.into()), ..Default::default() }
-}
-
-fn asked_topic<'a>(name: &'a str, indexes: &[i32], spec: OffsetSpec) -> ListOffsetsTopic<'a> {
-    let asked = |index: &i32| ListOffsetsPartition {
-        partition_index: *index,
-        timestamp: spec.wire(),
-        ..Default::default()
-    };
-    ListOffsetsTopic {
-        name: name.into(),
-        partitions: indexes.iter().map(asked).collect(),
-        ..Default::default()
-    }
 }

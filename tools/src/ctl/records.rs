@@ -9,7 +9,7 @@ use serde_json::json;
 use super::consume::From;
 use super::table::write_table;
 use super::{CtlError, GlobalArgs};
-use crate::client::{OffsetSpec, TopicPartition};
+use crate::client::{OffsetSpec, TopicPartition, choose};
 
 /// What to do with records.
 #[derive(Debug, Subcommand)]
@@ -40,7 +40,7 @@ pub fn run(command: &RecordsCommand, global: &GlobalArgs, out: &mut dyn Write) -
     let RecordsCommand::Delete(args) = command;
     let mut client = global.client();
     let topic = client.topic(&args.topic, false)?;
-    let partitions = topic.choose(&args.partition)?;
+    let partitions = choose(&topic, &args.partition)?;
     let start = client.offsets([&topic], &partitions, OffsetSpec::Earliest)?;
     let end = client.offsets([&topic], &partitions, OffsetSpec::Latest)?;
     let before = args.before.resolve(&mut client, [&topic], &partitions, &end)?;

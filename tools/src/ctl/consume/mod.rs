@@ -22,7 +22,7 @@ use self::reader::{Position, Reader, ends};
 use super::encoding::Encoding;
 use super::format::{Format, VERBS, unescape};
 use super::{CtlError, GlobalArgs};
-use crate::client::{Client, OffsetSpec, Topic, TopicPartition};
+use crate::client::{Client, OffsetSpec, Topic, TopicPartition, choose};
 
 /// Options of `consume`.
 #[derive(Debug, clap::Args)]
@@ -96,7 +96,7 @@ fn read(
     let topics: Vec<Topic> = reader.topics().values().cloned().collect();
     let mut partitions: Vec<TopicPartition> = Vec::new();
     for topic in &topics {
-        partitions.extend(topic.choose(&args.partition)?);
+        partitions.extend(choose(topic, &args.partition)?);
     }
     let latest = client.offsets(&topics, &partitions, OffsetSpec::Latest)?;
     let ends = ends(client, &topics, &partitions, &latest, args.until)?;

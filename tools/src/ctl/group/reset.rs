@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::TopicChoice;
 use super::plan::{Known, Step, Target, parse_offsets, step};
-use crate::client::{Client, ClientError, GroupDescription, OffsetSpec, Topic, TopicPartition};
+use crate::client::{Client, ClientError, GroupDescription, OffsetSpec, Topic, TopicPartition, choose};
 use crate::ctl::CtlError;
 use crate::ctl::table::{cell, count_text, write_table};
 use crate::ctl::time::moment;
@@ -200,7 +200,7 @@ fn with_topics(
         let topic = client.topic(name, false)?;
         let of_topic = partitions.iter().filter(|partition| partition.topic == name);
         let indexes: Vec<i32> = of_topic.map(|partition| partition.partition).collect();
-        topic.choose(&indexes)?;
+        choose(&topic, &indexes)?;
         topics.push(topic);
     }
     Ok((topics, partitions))
@@ -217,7 +217,7 @@ fn chosen(client: &mut Client, args: &ResetArgs) -> Result<(Vec<Topic>, Vec<Topi
     let mut partitions = BTreeSet::new();
     for choice in &args.topic {
         let topic = client.topic(&choice.topic, false)?;
-        partitions.extend(topic.choose(&choice.partitions)?);
+        partitions.extend(choose(&topic, &choice.partitions)?);
         if !topics.iter().any(|known| known.name == topic.name) {
             topics.push(topic);
         }

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 
+use protocol::client::parse_acks;
 use protocol::compression::Compression;
 use serde_json::json;
 
@@ -87,15 +88,6 @@ pub struct ProduceArgs {
     /// Use an idempotent producer: no record twice, whatever is sent again
     #[arg(long)]
     idempotent: bool,
-}
-
-fn parse_acks(text: &str) -> Result<i16, String> {
-    match text {
-        "0" => Ok(0),
-        "1" => Ok(1),
-        "all" | "-1" => Ok(-1),
-        _ => Err("write 0, 1 or all".to_owned()),
-    }
 }
 
 fn separator(text: &str) -> Result<Vec<u8>, String> {

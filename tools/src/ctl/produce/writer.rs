@@ -13,7 +13,7 @@ use protocol::wire::Records;
 
 use super::ProduceArgs;
 use super::input::Input;
-use crate::client::{Client, ClientError, RETRY_PAUSE, Topic, check};
+use crate::client::{Client, ClientError, RETRY_PAUSE, Topic, check, choose};
 use crate::ctl::CtlError;
 use crate::ctl::time::now_ms;
 
@@ -37,7 +37,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// A writer to `topic`.
     pub fn new(args: &'a ProduceArgs, mut client: Client, topic: Topic) -> Result<Writer<'a>, CtlError> {
-        topic.choose(args.partition.as_slice())?;
+        choose(&topic, args.partition.as_slice())?;
         let producer = if args.idempotent { init_producer(&mut client)? } else { (-1, -1) };
         Ok(Writer {
             args,
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
         let known = |at: usize| self.topic.partitions[at].index;
         match (self.args.partition.or(input.partition), input.key.as_deref()) {
             (Some(partition), _) => {
-                self.topic.choose(&[partition])?;
+                choose(&self.topic, &[partition])?;
                 Ok(partition)
             }
             (None, Some(key)) => Ok(known(partition_for_key(key, count as u32) as usize)),

@@ -51,7 +51,7 @@ struct Description {
 /// Runs `topic describe`.
 pub fn describe(client: &mut Client, name: &str, json: bool, out: &mut dyn Write) -> Result<(), CtlError> {
     let topic = client.topic(name, false)?;
-    let partitions: Vec<TopicPartition> = topic.all().collect();
+    let partitions: Vec<TopicPartition> = topic.topic_partitions().collect();
     let description = Description {
         start: client.offsets([&topic], &partitions, OffsetSpec::Earliest)?,
         end: client.offsets([&topic], &partitions, OffsetSpec::Latest)?,
