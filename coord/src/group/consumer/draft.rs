@@ -145,13 +145,13 @@ impl<'a> Draft<'a> {
         }
         let is_unresolved = |regex: &Rc<str>| !self.group.resolved.contains_key(regex);
         let subscribed = self.group.subscribed_regexes();
-        let last = self.group.resolved.values().map(|resolved| resolved.timestamp_ms).max();
-        let last_version = self.group.resolved.values().map(|resolved| resolved.version).max();
-        let since_last_ms = last.map_or(i64::MAX, |last| self.env.now_ms.saturating_sub(last));
-        let is_due = since_last_ms > REGEX_REFRESH_MIN_INTERVAL_MS
-            && (subscribed.iter().any(is_unresolved)
-                || last_version.is_some_and(|version| version < self.env.version_with_new_topics)
-                || since_last_ms > i64::from(self.env.config.group_consumer_regex_refresh_interval_ms));
+        // A new one is looked at alone, so the others may be behind: the oldest look counts.
+        let oldest_ms = self.group.resolved.values().map(|resolved| resolved.timestamp_ms).min();
+        let oldest_version = self.group.resolved.values().map(|resolved| resolved.version).min();
+        let age_ms = oldest_ms.map_or(0, |oldest_ms| self.env.now_ms.saturating_sub(oldest_ms));
+        let has_new_topics = oldest_version.is_some_and(|version| version < self.env.version_with_new_topics);
+        let is_due = age_ms > i64::from(self.env.config.group_consumer_regex_refresh_interval_ms)
+            || (has_new_topics && age_ms > REGEX_REFRESH_MIN_INTERVAL_MS);
         let to_resolve: Vec<_> =
             subscribed.into_iter().filter(|regex| is_due || is_unresolved(regex)).collect();
         for regex in to_resolve {

@@ -50,3 +50,6 @@ pub use settings::GroupOverrides;
 pub use topics::{TopicView, TopicsView};
 
 pub(super) use service::ConsumerContext;
+
+#[cfg(test)]
+mod tests;
