@@ -24,6 +24,8 @@ pub mod config;
 pub mod consumer;
 pub mod coordinator;
 pub mod group;
+#[cfg(test)]
+mod harness;
 mod ids;
 pub mod offsets;
 pub mod queries;

@@ -25,6 +25,8 @@ pub mod record;
 pub mod state;
 pub mod subscription;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use member::{ClassicMember, ClassicProtocol};
 pub use members::ClassicGroup;

@@ -115,7 +115,8 @@ impl GroupCoordinator {
         };
         let value = OffsetCommitValue {
             offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
+            // The layout that has room for the time of expiry has none for the epoch.
+            leader_epoch: if expire_timestamp < 0 { partition.committed_leader_epoch } else { -1 },
             metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned().into(),
             commit_timestamp: self.now_ms,
             expire_timestamp,

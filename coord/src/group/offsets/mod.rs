@@ -13,6 +13,8 @@ mod delete;
 pub mod expiry;
 mod fetch;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use store::{OffsetAndMetadata, Offsets};
 
