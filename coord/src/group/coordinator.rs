@@ -130,6 +130,7 @@ impl GroupCoordinator {
         self.is_loaded = true;
         let mut output = Output::default();
         for group_id in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.drop_group_without_content(&group_id);
             if let Some(Group::Classic(group)) = self.groups.get(&group_id) {
                 let member_ids: Vec<Rc<str>> =
                     group.members().map(|member| member.member_id.clone()).collect();

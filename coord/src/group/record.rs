@@ -200,8 +200,12 @@ mod tests {
             "0002000c676f6c64656e2d67726f7570",
             Some("0003000000000000ffffffff000001a1fdc8d7a800000000"),
         );
-        let value =
-            GroupMetadataValue { current_state_timestamp: 0x1a1_fdc8_d7a8, ..GroupMetadataValue::default() };
+        let value = GroupMetadataValue {
+            protocol: None,
+            leader: None,
+            current_state_timestamp: 0x1a1_fdc8_d7a8,
+            ..GroupMetadataValue::default()
+        };
         assert_eq!(
             record,
             GroupRecord::GroupMetadata(GroupMetadataKey { group: "golden-group".into() }, Some(value))

@@ -98,8 +98,7 @@ impl ClassicGroup {
         self.protocol_name = protocol.map(Into::into);
         for member in &value.members {
             if self.members.contains_key(&*member.member_id) {
-                let assignment = Bytes::copy_from_slice(&member.assignment);
-                self.members.get_mut(&*member.member_id).expect("just looked up").assignment = assignment;
+                self.replay_member(member);
             } else {
                 let loaded = self.loaded_member(member);
                 changed.joined.push(loaded.member_id.clone());
@@ -117,9 +116,26 @@ impl ClassicGroup {
         changed
     }
 
+    /// Brings a member to what the record says. It keeps the protocols that were not chosen, unless the record is of an earlier life.
+    fn replay_member(&mut self, record: &MemberMetadata<'_>) {
+        let protocol = self.protocol_name.clone().unwrap_or_else(|| "".into());
+        self.update(&record.member_id, |member| {
+            member.assignment = Bytes::copy_from_slice(&record.assignment);
+            member.rebalance_timeout_ms = rebalance_timeout_ms(record);
+            member.session_timeout_ms = record.session_timeout;
+            if *member.client_id != *record.client_id || *member.client_host != *record.client_host {
+                member.client_id = (&*record.client_id).into();
+                member.client_host = (&*record.client_host).into();
+            }
+            let chosen = member.protocols.iter().find(|candidate| candidate.name == protocol);
+            if chosen.is_none_or(|chosen| *chosen.metadata != *record.subscription) {
+                let metadata = Bytes::copy_from_slice(&record.subscription);
+                member.protocols = vec![ClassicProtocol { name: protocol, metadata }];
+            }
+        });
+    }
+
     fn loaded_member(&self, member: &MemberMetadata<'_>) -> ClassicMember {
-        let rebalance_timeout_ms =
-            if member.rebalance_timeout == -1 { member.session_timeout } else { member.rebalance_timeout };
         // An old broker may have written one static membership id twice; the first counts.
         let group_instance_id: Option<Rc<str>> = member.group_instance_id.as_deref().map(Into::into);
         let group_instance_id =
@@ -129,7 +145,7 @@ impl ClassicGroup {
             group_instance_id,
             client_id: (&*member.client_id).into(),
             client_host: (&*member.client_host).into(),
-            rebalance_timeout_ms,
+            rebalance_timeout_ms: rebalance_timeout_ms(member),
             session_timeout_ms: member.session_timeout,
             protocols: self
                 .protocol_name
@@ -145,6 +161,11 @@ impl ClassicGroup {
             awaiting_sync: None,
         }
     }
+}
+
+/// A member's rebalance time-out, in ms; the oldest records have none.
+fn rebalance_timeout_ms(member: &MemberMetadata<'_>) -> i32 {
+    if member.rebalance_timeout == -1 { member.session_timeout } else { member.rebalance_timeout }
 }
 
 /// Whose sessions end and begin because of a record.
