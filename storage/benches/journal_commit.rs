@@ -2,6 +2,7 @@
 //! itself, and its checksums. Prints a table; `cargo bench -p storage --bench journal_commit`.
 
 use glommio::{LocalExecutorBuilder, Placement};
+use protocol::records::CRC_START;
 use std::{
     hint::black_box,
     path::Path,
@@ -87,7 +88,10 @@ async fn journal(disk: &DirectDisk, dir: &Path, bytes: usize, in_flight: usize) 
     let (journal, _) = Journal::open(disk.clone(), &dir, config).await.expect("a journal");
     let running = journal.clone();
     let run = glommio::spawn_local(async move { running.run().await });
-    let payload: Rc<[u8]> = vec![0x77; bytes].into();
+    let mut payload = vec![0x77; bytes];
+    let checksum = crc32c::crc32c(&payload[CRC_START..]);
+    payload[CRC_START - 4..CRC_START].copy_from_slice(&checksum.to_be_bytes());
+    let payload: Rc<[u8]> = payload.into();
     let rounds = if bytes > 100_000 { 3000 } else { 6000 } / in_flight;
     let cpu = cpu_time();
     let start = Instant::now();

@@ -1,6 +1,7 @@
 //! A commit from its first entry to its last byte: the buffer that appends are copied into.
 
 use super::{
+    checksum,
     config::Durability,
     entry::{CommitSeq, EntryHeader, Location},
     format::{self, COMMIT_HEADER_BYTES, CommitHeader, ENTRY_HEADER_BYTES, Identity},
@@ -97,8 +98,7 @@ impl<F> OpenCommit<F> {
             at += part.len();
         }
         patch(payload);
-        // Right after the copy, while the bytes are still in the core's cache.
-        let payload_checksum = crc32c::crc32c(payload);
+        let payload_checksum = checksum::of_payload(header.kind, payload);
         format::encode_entry_header(entry_header, self.seq, header, payload_bytes as u32, payload_checksum);
         self.entries_checksum = crc32c::crc32c_append(self.entries_checksum, entry_header);
         self.entry_count += 1;

@@ -19,6 +19,7 @@
 //! | `scan` | reading it all back |
 //! | `signal` | waking the writer, and thousands of waiters |
 
+mod checksum;
 mod commit;
 mod config;
 mod entry;

@@ -9,6 +9,7 @@ use crate::{
     },
 };
 use futures::{executor::LocalPool, task::LocalSpawnExt};
+use protocol::records::CRC_START;
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -191,7 +192,7 @@ pub async fn yield_now() {
     .await;
 }
 
-/// Appends one entry, writing its base offset through `patch` as the broker does, and tells the model.
+/// Appends one entry, writing its base offset through `patch` as the broker does (and the checksum that a batch has), and tells the model.
 pub fn append(
     journal: &Journal<SimDisk>,
     model: &SharedModel,
@@ -204,6 +205,9 @@ pub fn append(
     let stamp = |copy: &mut [u8]| {
         let len = copy.len().min(8);
         copy[..len].copy_from_slice(&offset[..len]);
+        if let Some((front, covered)) = copy.split_at_mut_checked(CRC_START) {
+            front[CRC_START - 4..].copy_from_slice(&crc32c::crc32c(covered).to_be_bytes());
+        }
     };
     let appended = journal.append(&header, durability, &[front, back], stamp)?;
     let mut payload = payload.to_vec();
