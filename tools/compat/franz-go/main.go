@@ -1,4 +1,4 @@
-// What franz-go has to show. usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC
+// What franz-go has to show. usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC | agent
 package main
 
 import (
@@ -59,6 +59,8 @@ func main() {
 		die(s.produce(args[1], records, kgo.ProducerBatchCompression(compressions[args[2]])))
 	case "read":
 		die(s.dump(args[1]))
+	case "agent":
+		runAgent(s.bootstrap, s.admin)
 	default:
 		die(fmt.Errorf("unknown verb %q", args[0]))
 	}

@@ -37,7 +37,7 @@ impl ProducerContext for Deliveries {
 
 pub struct Client {
     bootstrap: String,
-    admin: AdminClient<DefaultClientContext>,
+    pub admin: AdminClient<DefaultClientContext>,
 }
 
 impl Client {

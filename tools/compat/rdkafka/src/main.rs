@@ -1,5 +1,6 @@
-//! What the crate rdkafka has to show. usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC
+//! What the crate rdkafka has to show. usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC | agent
 
+mod agent;
 mod client;
 mod row;
 
@@ -15,7 +16,8 @@ const ALL: [(i32, Offset); 3] = [(0, Offset::Beginning), (1, Offset::Beginning),
 const SOME_TIME_MS: i64 = 1_700_000_000_000;
 
 fn main() {
-    let client = Client::new(&std::env::var("BOOTSTRAP").expect("BOOTSTRAP is set"));
+    let bootstrap = std::env::var("BOOTSTRAP").expect("BOOTSTRAP is set");
+    let client = Client::new(&bootstrap);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
@@ -39,7 +41,8 @@ fn main() {
                 println!("{}", row.line());
             }
         }
-        _ => panic!("usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC"),
+        ["agent"] => agent::run(&bootstrap, &client),
+        _ => panic!("usage: suite DATA NULLS | write TOPIC COMPRESSION DATA | read TOPIC | agent"),
     }
 }
 
