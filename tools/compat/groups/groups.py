@@ -39,8 +39,9 @@ class Group:
     def names(topic, partitions):
         return [f"{topic}:{partition}" for partition in range(partitions)]
 
-    def join(self, kind="eager", session_ms=LONG_SESSION_MS, heartbeat_ms=500, instance=None, reset="earliest", auto_commit=None, pattern=None):
-        member = Agent(self.suite.command)
+    def join(self, kind="eager", session_ms=LONG_SESSION_MS, heartbeat_ms=500, instance=None, reset="earliest", auto_commit=None, pattern=None,
+             command=None):
+        member = Agent(command or self.suite.command)
         self.members.append(member)
         if auto_commit is None:
             auto_commit = "commit" not in self.suite.features
@@ -48,13 +49,14 @@ class Group:
                     instance=instance, assignor=kind, reset=reset, auto_commit=auto_commit)
         return member
 
-    def settled(self, members, partitions=None, seconds=None):
-        """Waits until the members own all partitions, each as many as the others and none owned by two."""
-        partitions, seconds = partitions or self.partitions, seconds or 60
+    def settled(self, members, partitions=None, seconds=60):
+        """Waits until the members own all partitions, none owned by two, and each as many as the others, give or take one."""
+        partitions = partitions or self.partitions
 
         def holds():
             owned = [sorted(member.owned) for member in members]
-            return sorted(sum(owned, [])) == sorted(partitions) and len({len(some) for some in owned}) == 1
+            sizes = [len(some) for some in owned]
+            return sorted(sum(owned, [])) == sorted(partitions) and max(sizes) - min(sizes) <= 1
 
         wait_until(holds, lambda: f"all partitions are shared: {[(sorted(m.owned), m.errors[-2:], m.last_words()) for m in members]}", seconds)
 
@@ -141,10 +143,13 @@ class Suite:
         with ThreadPoolExecutor(int(os.environ.get("PARALLEL", "4"))) as pool:
             for done in [pool.submit(self.check, *test) for test in tests]:
                 done.result()
+        self.end()
+        return self.failed == 0 and self.passed > 0
+
+    def end(self):
         self._own.kill()
         self._admin.kill()
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
-        return self.failed == 0 and self.passed > 0
 
 
 def member_tests(features):

@@ -9,6 +9,11 @@
 # BROKER_TMP   where data goes; default tools/compat/.work (a real disk: tmpfs knows no O_DIRECT)
 # BROKER_READY_SECONDS  how long a start may take (default 60)
 
+# Groups settle and expire soon enough for tests; everything else is as it comes.
+GROUP_SETTINGS=(BROKER_GROUP_INITIAL_REBALANCE_DELAY_MS=100
+  BROKER_GROUP_CONSUMER_MIN_SESSION_TIMEOUT_MS=6000 BROKER_GROUP_CONSUMER_SESSION_TIMEOUT_MS=6000
+  BROKER_GROUP_CONSUMER_MIN_HEARTBEAT_INTERVAL_MS=500 BROKER_GROUP_CONSUMER_HEARTBEAT_INTERVAL_MS=500)
+
 BROKER_PID=${BROKER_PID:-}
 BROKER_DIR=${BROKER_DIR:-}
 BROKER_CLEANUP=()
@@ -48,7 +53,7 @@ broker_start() {
   local bin deadline
   bin=$(broker_binary)
   # The broker takes variables named BROKER_* for settings.
-  env -u BROKER_BIN -u BROKER_TMP -u BROKER_READY_SECONDS "$bin" --listen "127.0.0.1:$BROKER_PORT" --admin "127.0.0.1:$BROKER_ADMIN_PORT" --data-dir "$BROKER_DIR/data" "$@" \
+  env -u BROKER_BIN -u BROKER_TMP -u BROKER_READY_SECONDS "${GROUP_SETTINGS[@]}" "$bin" --listen "127.0.0.1:$BROKER_PORT" --admin "127.0.0.1:$BROKER_ADMIN_PORT" --data-dir "$BROKER_DIR/data" "$@" \
     >>"$BROKER_DIR/log" 2>&1 </dev/null 9>&- &
   BROKER_PID=$!
   deadline=$((SECONDS + ${BROKER_READY_SECONDS:-60}))

@@ -81,6 +81,41 @@ compile_java() {
   ) 9>"$WORK/$name-classes.lock"
 }
 
+# agent_of CLIENT: the command that starts an agent of the client (groups/agent.py), once its `run` has installed it.
+agent_of() {
+  case $1 in
+    kcat) echo "python3 $COMPAT/groups/agent_kcat.py" ;;
+    confluent-kafka) echo "$PYTHON $COMPAT/groups/agent_confluent.py" ;;
+    kafka-python) echo "$PYTHON $COMPAT/groups/agent_kafka_python.py" ;;
+    aiokafka) echo "$PYTHON $COMPAT/groups/agent_aiokafka.py" ;;
+    franz-go) echo "$WORK/franz-go agent" ;;
+    rdkafka) echo "$WORK/rdkafka-target/release/compat-rdkafka agent" ;;
+    kafkajs) echo "node $COMPAT/kafkajs/agent.js" ;;
+  esac
+}
+
+# client_suite CLIENT COMMAND...: what the client shows by itself, then its groups; closes with the sum of both.
+# With ADMIN set, the agent of that client does what this one cannot.
+client_suite() {
+  local client=$1; shift
+  {
+    local status=0
+    "$@" || status=1
+    group_suite "$client" || status=1
+    [ $status = 0 ]
+  } | sum_up
+}
+# sum_up: one closing line instead of several.
+sum_up() {
+  awk '/^[0-9]+ passed, [0-9]+ failed/ { passed += $1; failed += $3; skipped += $5; next }
+    { print; fflush() }
+    END { print passed + 0 " passed, " failed + 0 " failed" (skipped ? ", " skipped " skipped" : "") }'
+}
+group_suite() {
+  need python3
+  PYTHONPATH=$COMPAT/lib/python PYTHONDONTWRITEBYTECODE=1 python3 "$COMPAT/groups/groups.py" "$1" "$(agent_of "$1")" ${ADMIN:+"$(agent_of "$ADMIN")"}
+}
+
 # data_file: the records that every client writes and reads (lib/python/dataset.py); sets DATA and NULLS.
 data_file() {
   DATA=$WORK/data.tsv

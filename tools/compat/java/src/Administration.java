@@ -175,14 +175,16 @@ final class Administration extends Suite {
 
     private void groupConfigs() throws Exception {
         ConfigResource group = new ConfigResource(ConfigResource.Type.GROUP, PREFIX + "-configured");
-        same(config(group, "consumer.session.timeout.ms").value(), "45000", "the default session");
+        // The suites' own broker has a shorter one than Kafka's.
+        String usual = config(group, "consumer.session.timeout.ms").value();
+        check(Set.of("45000", "6000").contains(usual), "the default session is " + usual);
         alter(group, op(OpType.SET, "consumer.session.timeout.ms", "50000"));
         becomes(group, "consumer.session.timeout.ms", "50000", ConfigSource.DYNAMIC_GROUP_CONFIG);
         refused(InvalidConfigurationException.class, () -> { alter(group, op(OpType.SET, "consumer.session.timeout.ms", "1")); return null; });
         refused(InvalidConfigurationException.class, () -> { alter(group, op(OpType.SET, "no.such.config", "1")); return null; });
         check(resources(ConfigResource.Type.GROUP).contains(group.name()), "the group is listed as a resource");
         alter(group, op(OpType.DELETE, "consumer.session.timeout.ms", null));
-        eventually("the session is the default again", () -> config(group, "consumer.session.timeout.ms").value().equals("45000"));
+        eventually("the session is the default again", () -> config(group, "consumer.session.timeout.ms").value().equals(usual));
     }
 
     private Set<String> resources(ConfigResource.Type type) throws Exception {
