@@ -7,6 +7,7 @@
 //! - [`groups`]: the coordinators of consumer groups;
 //! - [`net`]: listeners, connections, frames;
 //! - [`mesh`]: calls between shards; [`placement`]: which shard owns a partition;
+//! - [`logs`]: a shard's partition logs; [`cleaning`]: their compaction;
 //! - [`budget`]: memory of requests in flight;
 //! - [`runtime`]: glommio and its traps, background threads, the liveness guard;
 //! - [`config`]: settings; [`logging`], [`metrics`], [`admin`]: what operators see;
@@ -17,6 +18,7 @@ pub mod api;
 pub mod append;
 pub mod append_queue;
 pub mod budget;
+pub mod cleaning;
 pub mod config;
 pub mod controller;
 mod error;

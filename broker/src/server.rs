@@ -62,9 +62,6 @@ pub enum Phase {
     Stopped,
 }
 
-/// Threads for heavy work: few, because they compete with each other and not with the shards.
-const BACKGROUND_THREADS_MAX: usize = 4;
-
 /// With fewer open files a handful of topics and clients exhaust them.
 const OPEN_FILES_MIN: u64 = 16_384;
 
@@ -185,8 +182,7 @@ impl Broker {
         signals::forward(events_in.clone())
             .map_err(|error| Error::system("cannot wait for signals", error))?;
         let (phase, phases) = watch::channel(Phase::Starting);
-        let background_threads = info.shards().min(BACKGROUND_THREADS_MAX);
-        let background = Background::start(background_threads)
+        let background = Background::start(info.config.log_cleaner_threads as usize)
             .map_err(|error| Error::system("cannot start threads", error))?;
         let open_in_broker = Arc::new(AtomicUsize::new(0));
         let mut admin = admin.into_iter();

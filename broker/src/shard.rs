@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
+use crate::cleaning;
 use crate::config::{Config, HostPort};
 use crate::controller::{self, ShardMetadata};
 use crate::fetch_session::FetchSessions;
@@ -170,6 +171,7 @@ impl Shard {
         assert!(self.store.set(store).is_ok(), "the logs are opened once");
         groups::follow::open(self);
         runtime::spawn(logs::maintain(Rc::clone(self)));
+        runtime::spawn(cleaning::run(Rc::clone(self)));
         Ok(())
     }
 

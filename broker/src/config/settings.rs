@@ -91,6 +91,20 @@ settings! {
     /// How often old segments are looked for (Kafka: `log.retention.check.interval.ms`).
     log_retention_check_interval_ms: u64 = 300_000;
 
+    /// Whether topics with `cleanup.policy=compact` are compacted (Kafka: `log.cleaner.enable`).
+    log_cleaner_enable: bool = true;
+    /// Idle-priority threads that compaction computes on; each shard compacts one partition at a time (Kafka: `log.cleaner.threads`).
+    log_cleaner_threads: u32 = 1;
+    /// How long compaction waits before it looks again when there was nothing to do (Kafka: `log.cleaner.backoff.ms`).
+    log_cleaner_backoff_ms: u64 = 15_000;
+    /// Memory for the keys of what is being compacted, on top of `memory`, shared out evenly among the cores, taken while there is
+    /// something to do: 24 bytes a key; with more keys a pass takes more rounds (Kafka: `log.cleaner.dedupe.buffer.size`).
+    log_cleaner_dedupe_buffer_size: ByteSize = ByteSize(128 << 20);
+    /// How much compaction reads, and writes, at once, on each core (Kafka: `log.cleaner.io.buffer.size`).
+    log_cleaner_io_buffer_size: u32 = 524_288;
+    /// Bytes that compaction may read and write in a second, of the whole broker (Kafka: `log.cleaner.io.max.bytes.per.second`).
+    log_cleaner_io_max_bytes_per_second: f64 = f64::MAX;
+
     /// Largest request that is accepted; a connection that announces a larger one is closed (Kafka: `socket.request.max.bytes`).
     socket_request_max_bytes: u32 = 104_857_600;
     /// Most client connections of the whole broker; more are closed at once (Kafka: `max.connections`).
@@ -207,13 +221,17 @@ pub static TOPIC_DEFAULTS: &[&str] = &[
 impl Config {
     /// Checks that need more than one setting; the error names the key, the value and what is allowed.
     pub fn check(&self) -> Result<(), String> {
-        let positive: [(&str, bool); 6] = [
+        let positive: [(&str, bool); 10] = [
             ("connection_in_flight_max", self.connection_in_flight_max > 0),
             ("connection_stall_timeout_ms", self.connection_stall_timeout_ms > 0),
             ("socket_request_max_bytes", self.socket_request_max_bytes >= 1024),
             ("num_partitions", self.num_partitions > 0),
             ("node_id", self.node_id >= 0),
             ("journal_file_bytes", self.journal_file_bytes.0 >= 1 << 20),
+            ("log_cleaner_threads", self.log_cleaner_threads > 0),
+            ("log_cleaner_dedupe_buffer_size", self.log_cleaner_dedupe_buffer_size.0 >= 1 << 20),
+            ("log_cleaner_io_buffer_size", self.log_cleaner_io_buffer_size >= 4096),
+            ("log_cleaner_io_max_bytes_per_second", self.log_cleaner_io_max_bytes_per_second >= 1.0),
         ];
         for (name, holds) in positive {
             if !holds {

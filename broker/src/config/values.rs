@@ -38,6 +38,21 @@ macro_rules! integer_value {
 }
 integer_value!(i16: Short, i32: Int, i64: Long, u32: Int, u64: Long, usize: Long);
 
+impl Value for f64 {
+    fn read(text: &str) -> Result<Self, String> {
+        let number = text.trim().replace('_', "").parse().ok();
+        number.filter(|number: &f64| number.is_finite()).ok_or_else(|| "a number".into())
+    }
+    fn to_toml(&self) -> String {
+        format!("{self:?}")
+    }
+    fn to_text(&self) -> Option<String> {
+        // As Java writes it, which is how Kafka tells its defaults.
+        Some(if self.abs() >= 1e7 { format!("{self:E}") } else { format!("{self:?}") })
+    }
+    const KIND: ConfigType = ConfigType::Double;
+}
+
 impl Value for bool {
     fn read(text: &str) -> Result<Self, String> {
         match text.trim() {
@@ -383,6 +398,19 @@ mod tests {
         assert_eq!(ByteSize::read("1_000"), Ok(ByteSize(1000)));
         assert!(ByteSize::read("99999999T").is_err());
         assert_eq!(ByteSize(3 << 29).to_string(), "1536M");
+    }
+
+    #[test]
+    fn fractions_survive_the_file_and_are_told_as_kafka_tells_them() {
+        for (number, told) in
+            [(f64::MAX, "1.7976931348623157E308"), (0.5, "0.5"), (1e8, "1E8"), (250.0, "250.0")]
+        {
+            let file: toml::Table = format!("x = {}", number.to_toml()).parse().expect("TOML");
+            assert_eq!(file["x"].as_float(), Some(number));
+            assert_eq!(f64::read(&number.to_toml()), Ok(number));
+            assert_eq!(number.to_text().as_deref(), Some(told));
+        }
+        assert!(f64::read("inf").is_err() && f64::read("fast").is_err());
     }
 
     #[test]

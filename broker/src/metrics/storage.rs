@@ -24,6 +24,26 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("disk_low_space", "1 while produce is refused for want of space.", f64::from(stats.is_low_on_space)),
         ("disk_free_bytes", "Free space of the data directory's file system.", stats.free_bytes as f64),
     ];
+    let cleaner = [
+        (
+            "max_dirty_percent",
+            "The dirty share of the compacted log where it is largest, in percent.",
+            100.0 * stats.max_dirty_ratio,
+        ),
+        (
+            "uncleanable_partitions_count",
+            "Damaged logs that compaction leaves alone.",
+            stats.uncleanable_partitions as f64,
+        ),
+        (
+            "time_since_last_run_ms",
+            "Time since compaction last looked for work, in ms.",
+            stats.ms_since_cleaner_look as f64,
+        ),
+    ];
+    for (name, help, value) in cleaner {
+        samples.gauge(&format!("kafka_log_logcleanermanager_{name}"), help, &labels, value);
+    }
     for (name, help, value) in gauges {
         samples.gauge(&format!("broker_{name}"), help, &labels, value);
     }
@@ -34,6 +54,9 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("flushed_bytes", "Bytes written to segments.", stats.flushed_bytes),
         ("segment_syncs", "Segment files synced.", stats.segment_syncs),
         ("cache_reads", "Reads served from memory.", stats.cache_reads),
+        ("cleaner_runs", "Logs compacted.", stats.cleaner_runs),
+        ("cleaner_read_bytes", "Bytes read by compaction.", stats.cleaner_read_bytes),
+        ("cleaner_written_bytes", "Bytes written by compaction.", stats.cleaner_written_bytes),
         ("cold_reads", "Reads of segment files and of what was read ahead.", stats.cold_reads),
     ];
     for (name, help, value) in counters {

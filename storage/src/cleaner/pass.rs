@@ -88,6 +88,7 @@ impl<D: Disk> ShardStore<D> {
         config: &CleanerConfig,
         now_ms: i64,
     ) -> Result<Option<CleanReport>, StorageError> {
+        self.shared.cleaner_looked_ms.set(now_ms);
         let Some(log) = self.dirtiest(now_ms).await? else { return Ok(None) };
         let pass = Pass { store: self, log: &log, host, config, now_ms };
         match pass.run().await {

@@ -166,6 +166,8 @@ pub struct StoreStats {
     pub cleaner_written_bytes: u64,
     /// The dirty share of the compacted log where it is largest. 0 to 1.
     pub max_dirty_ratio: f64,
+    /// Time since compaction last looked for work, or since the store was opened. Milliseconds.
+    pub ms_since_cleaner_look: i64,
     /// Logs that compaction leaves alone because they are damaged.
     pub uncleanable_partitions: usize,
     /// Whether data is refused because the file system is short of space.

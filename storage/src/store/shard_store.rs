@@ -381,6 +381,7 @@ impl<D: Disk> ShardStore<D> {
             cleaner_runs: counters.cleaner_runs.get(),
             cleaner_read_bytes: counters.cleaner_read_bytes.get(),
             cleaner_written_bytes: counters.cleaner_written_bytes.get(),
+            ms_since_cleaner_look: shared.now_ms.get().saturating_sub(shared.cleaner_looked_ms.get()).max(0),
             is_low_on_space: shared.switches.low_space.get().is_some(),
             free_bytes: shared.free_bytes.get(),
             journal_used_ratio: pressure.used_bytes as f64 / pressure.capacity_bytes as f64,

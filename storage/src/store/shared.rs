@@ -72,6 +72,8 @@ pub(crate) struct Shared<D: Disk> {
     pub now_ms: Cell<i64>,
     /// `producer.id.expiration.ms`, which can change while the store runs.
     pub producer_expiration_ms: Cell<i64>,
+    /// When compaction last looked for work. Milliseconds.
+    pub cleaner_looked_ms: Cell<i64>,
     /// Free space when it was last looked at. Bytes.
     pub free_bytes: Cell<u64>,
     /// When data began to wait for a flush. Milliseconds.
@@ -105,6 +107,7 @@ impl<D: Disk> Shared<D> {
             durable: Cell::new(0),
             released: Cell::new(0),
             now_ms: Cell::new(now_ms),
+            cleaner_looked_ms: Cell::new(now_ms),
             free_bytes: Cell::default(),
             dirty_since_ms: Cell::new(None),
             flush_wanted: Notify::default(),

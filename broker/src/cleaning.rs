@@ -1,0 +1,159 @@
+//! Compaction of a shard's logs: when it looks for work, with how much memory, and how fast it may read and write. What it does is `storage`'s.
+//!
+//! Each shard cleans one log at a time. Keys are hashed and records are filtered on threads of idle priority, so that produce and fetch on the same
+//! cores do not wait for it; the shard itself only moves bytes between them and the disk, one piece at a time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use storage::cleaner::{CleanReport, CleanerConfig, CleanerHost};
+use uuid::Uuid;
+
+use crate::logs::now_ms;
+use crate::runtime;
+use crate::shard::Shard;
+
+/// How often a pause is interrupted to see whether the shard is being closed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Cleans logs for as long as the shard lives.
+pub async fn run(shard: Rc<Shard>) {
+    let settings = shard.config();
+    if !settings.log_cleaner_enable {
+        return;
+    }
+    let shards = shard.count();
+    let config = CleanerConfig {
+        dedupe_buffer_bytes: usize::try_from(settings.log_cleaner_dedupe_buffer_size.0).unwrap_or(usize::MAX)
+            / shards,
+        io_buffer_bytes: settings.log_cleaner_io_buffer_size as usize,
+    };
+    let bytes_per_second = settings.log_cleaner_io_max_bytes_per_second / shards as f64;
+    let backoff = Duration::from_millis(settings.log_cleaner_backoff_ms);
+    let host = Host { shard: shard.clone(), pace: RefCell::new(Pace::new(bytes_per_second)) };
+    while pause(&shard, backoff).await {
+        while !shard.is_closing.get() {
+            let began = Instant::now();
+            match shard.store().clean_next(&host, &config, now_ms()).await {
+                Ok(Some(report)) => tell(&shard, &report, began.elapsed()),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(shard = shard.id.0, %error, "compaction was interrupted; it will be tried again");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Waits; false when the shard is being closed.
+async fn pause(shard: &Shard, duration: Duration) -> bool {
+    let until = Instant::now() + duration;
+    loop {
+        if shard.is_closing.get() {
+            return false;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        runtime::sleep(left.min(TICK)).await;
+    }
+}
+
+fn tell(shard: &Shard, report: &CleanReport, duration: Duration) {
+    let CleanReport { stats, segments, bytes, .. } = report;
+    tracing::info!(
+        shard = shard.id.0,
+        partition = %format_args!("{}-{}", report.topic, report.partition.partition),
+        dirty_from = report.first_dirty.0,
+        clean_to = report.clean_end.0,
+        keys = report.keys,
+        map_bytes = report.map_bytes,
+        is_map_full = report.is_map_full,
+        records_read = stats.records_read,
+        records_kept = stats.records_kept,
+        tombstones_removed = stats.tombstones_removed,
+        keyless_removed = stats.keyless_removed,
+        segments_before = segments.0,
+        segments_after = segments.1,
+        bytes_before = bytes.0,
+        bytes_after = bytes.1,
+        duration_ms = duration.as_millis() as u64,
+        "log compacted"
+    );
+}
+
+struct Host {
+    shard: Rc<Shard>,
+    pace: RefCell<Pace>,
+}
+
+impl CleanerHost for Host {
+    async fn compute<R, F>(&self, work: F) -> R
+    where
+        R: Send + 'static,
+        F: FnOnce() -> R + Send + 'static,
+    {
+        // The answer comes from another thread: the guard must not let the shard sleep over it.
+        let _in_flight = self.shard.pulse.begin();
+        self.shard.background.run(work).await
+    }
+
+    async fn pace(&self, bytes: usize) {
+        let delay = self.pace.borrow_mut().delay(Instant::now(), bytes);
+        if !delay.is_zero() {
+            runtime::sleep(delay).await;
+        }
+    }
+
+    fn secret(&self) -> [u8; 16] {
+        Uuid::new_v4().into_bytes()
+    }
+}
+
+/// Spreads bytes evenly over time.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: f64,
+    /// When what has been let through so far is paid off.
+    paid_at: Option<Instant>,
+}
+
+impl Pace {
+    fn new(bytes_per_second: f64) -> Self {
+        Self { bytes_per_second, paid_at: None }
+    }
+
+    /// How long to wait before `bytes` more may go.
+    fn delay(&mut self, now: Instant, bytes: usize) -> Duration {
+        let start = self.paid_at.unwrap_or(now).max(now);
+        // A piece is at most some MB and the rate at least 1 byte/s: far from what a Duration can hold.
+        self.paid_at = Some(start + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second));
+        start - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_spread_over_time_and_a_pause_earns_nothing() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::new(1000.0);
+        assert_eq!(pace.delay(at(0), 500), Duration::ZERO, "the first piece goes at once");
+        assert_eq!(pace.delay(at(0), 500), Duration::from_millis(500));
+        assert_eq!(pace.delay(at(500), 100), Duration::from_millis(500));
+        assert_eq!(pace.delay(at(60_000), 500), Duration::ZERO);
+        assert_eq!(
+            pace.delay(at(60_000), 1),
+            Duration::from_millis(500),
+            "not what was saved up in a minute"
+        );
+        let mut unlimited = Pace::new(f64::MAX);
+        assert!((0..1000).all(|_| unlimited.delay(at(0), 1 << 20).is_zero()));
+    }
+}
