@@ -16,8 +16,6 @@ const NO_REPLICATION: &str =
     "a partition with one replica is not replicated, so there is nothing to throttle";
 const NO_LEVELS: &str =
     "compression levels cannot be chosen in this version of the broker, leave the default";
-const ALWAYS_SYNCED: &str = "records are written through the journal and synced before they are acknowledged \
-     with `durability = \"sync\"`, which is stricter than any value";
 
 const fn server(name: &'static str) -> ServerSynonym {
     ServerSynonym { name, factor: 1 }
@@ -107,8 +105,9 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::AtLeast(1),
         importance: Medium,
         synonyms: &[server("log.flush.interval.messages")],
-        support: Support::Satisfied(ALWAYS_SYNCED),
-        documentation: "The largest number of records that may be appended before they are synced to disk.",
+        support: Support::Works,
+        documentation: "The largest number of records that may be appended before they are synced to disk. With the broker's \
+             durability = \"sync\" every record is synced before it is acknowledged, whatever the value.",
     },
     ConfigDefinition {
         name: "flush.ms",
@@ -117,8 +116,10 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::AtLeast(0),
         importance: Medium,
         synonyms: &[server("log.flush.interval.ms"), server("log.flush.scheduler.interval.ms")],
-        support: Support::Satisfied(ALWAYS_SYNCED),
-        documentation: "The longest time that appended records may stay in memory before they are synced to disk.",
+        support: Support::Works,
+        documentation: "The longest time that appended records may wait before they are synced to disk; looked at with every \
+             append and every second. With the broker's durability = \"sync\" every record is synced before it is \
+             acknowledged, whatever the value.",
     },
     ConfigDefinition {
         name: "follower.replication.throttled.replicas",

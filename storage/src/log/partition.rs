@@ -156,9 +156,16 @@ impl<D: Disk> PartitionLog<D> {
             last_offset,
             leader_epoch: context.leader_epoch,
         };
-        let appended = shared.journal.append(&entry, shared.config.durability, &[batch], |copy| {
+        let durability = {
+            let LogState { unsynced, config, .. } = &mut *state;
+            let (at_least, synced) = (shared.config.durability, shared.journal.synced_end().0);
+            unsynced.durability(config, at_least, synced, validated.record_count.into(), context.now_ms)
+        };
+        let appended = shared.journal.append(&entry, durability, &[batch], |copy| {
             validated.assign(copy, base_offset.0, context.leader_epoch.0, append_time);
         })?;
+        state.unsynced.note(appended.commit.0);
+        shared.note_sync_due(state.unsynced.due_ms(&state.config));
         let max_timestamp = append_time.unwrap_or(validated.max_timestamp);
         state.note_appended(&PlacedBatch {
             tail: TailBatch {

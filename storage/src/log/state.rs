@@ -9,7 +9,7 @@ use crate::{
         segment::SegmentMeta,
         tail::{Tail, TailBatch},
     },
-    store::checkpoint::PartitionCheckpoint,
+    store::{checkpoint::PartitionCheckpoint, flush_policy::Unsynced},
     types::{LeaderEpoch, Offset},
     wake::WakeList,
 };
@@ -81,6 +81,8 @@ pub(crate) struct LogState {
     pub swaps: u64,
     /// Why compaction leaves this log alone until the next start, if it does.
     pub uncleanable: Option<Rc<str>>,
+    /// What may have been written and not synced.
+    pub unsynced: Unsynced,
     /// The commit that last touched this log.
     pub last_commit: u64,
     /// Directory and metadata file exist.
@@ -115,6 +117,7 @@ impl LogState {
             is_swapping: false,
             swaps: 0,
             uncleanable: None,
+            unsynced: Unsynced::default(),
             last_commit: 0,
             has_directory: false,
             is_dirty: false,

@@ -6,6 +6,7 @@
 //! | `config` | settings, partition specs, reports, figures |
 //! | `shared` | what all logs share; the journal's observer |
 //! | `flusher`, `writer` | rounds of flushing; one partition's segment writes, roll |
+//! | `flush_policy` | when written data has to be synced |
 //! | `checkpoint`, `checkpoint_log` | up to where partitions are safe in segments |
 //! | `recovery`, `recover_log` | replay of the journal; one partition's segments |
 //! | `layout` | generations of shards |
@@ -15,6 +16,7 @@
 pub(crate) mod checkpoint;
 mod checkpoint_log;
 mod config;
+pub(crate) mod flush_policy;
 pub(crate) mod flusher;
 mod layout;
 mod partition_dir;

@@ -267,13 +267,17 @@ impl<D: Disk> ShardStore<D> {
         shared.room.wait_until(|| shared.check_writable().is_err() || shared.has_room()).await;
     }
 
-    /// To be called about every second: tells the time, looks at the free space, and has old data flushed.
+    /// To be called about every second: tells the time, looks at the free space, syncs what `flush.ms` says, and has old data flushed.
     ///
     /// # Errors
-    /// The free space cannot be found out.
+    /// The free space cannot be found out, or the journal has failed.
     pub async fn tick(&self, now_ms: i64) -> Result<(), StorageError> {
         self.shared.now_ms.set(now_ms);
         self.check_space().await?;
+        if self.shared.sync_due_ms.get().is_some_and(|due_ms| now_ms >= due_ms) {
+            self.shared.sync_due_ms.set(None);
+            self.shared.journal.sync_now().await?;
+        }
         self.shared.switches.flush_blocked.set(false);
         if self.shared.needs_flush() {
             self.shared.flush_wanted.notify_all();

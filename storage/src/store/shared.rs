@@ -72,6 +72,8 @@ pub(crate) struct Shared<D: Disk> {
     pub now_ms: Cell<i64>,
     /// `producer.id.expiration.ms`, which can change while the store runs.
     pub producer_expiration_ms: Cell<i64>,
+    /// When what was only written has to be synced, at the latest. Milliseconds.
+    pub sync_due_ms: Cell<Option<i64>>,
     /// When compaction last looked for work. Milliseconds.
     pub cleaner_looked_ms: Cell<i64>,
     /// Free space when it was last looked at. Bytes.
@@ -107,6 +109,7 @@ impl<D: Disk> Shared<D> {
             durable: Cell::new(0),
             released: Cell::new(0),
             now_ms: Cell::new(now_ms),
+            sync_due_ms: Cell::default(),
             cleaner_looked_ms: Cell::new(now_ms),
             free_bytes: Cell::default(),
             dirty_since_ms: Cell::new(None),
@@ -227,6 +230,13 @@ impl<D: Disk> Shared<D> {
         }
         // Also while a flush is under way: buffers that go one by one are used again, those that go by the hundred are freed.
         self.evict();
+    }
+
+    /// What was only written has to be synced at this time, if any.
+    pub fn note_sync_due(&self, due_ms: Option<i64>) {
+        if let Some(due_ms) = due_ms {
+            self.sync_due_ms.set(Some(self.sync_due_ms.get().map_or(due_ms, |known| known.min(due_ms))));
+        }
     }
 
     /// Drops released commits beyond the cache's bound.
