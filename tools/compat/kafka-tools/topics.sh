@@ -28,10 +28,10 @@ produce() {
 consume() {
   local p end
   : >"$scratch/all"
-  for p in 0 1 2; do
-    end=$(tool GetOffsetShell --topic-partitions "$topic:$p" --time -1 | cut -d: -f3)
-    [ "$end" = 0 ] || console_consumer --partition $p --offset earliest --max-messages "$end" >>"$scratch/all"
-  done
+  offsets_of --time -1 >"$scratch/ends"
+  while IFS=: read -r _ p end; do
+    [ "$end" = 0 ] || console_consumer --partition "$p" --offset earliest --max-messages "$end" >>"$scratch/all" </dev/null
+  done <"$scratch/ends"
   sort "$scratch/all" | cmp - <(sort "$scratch/in")
 }
 keyed() {
