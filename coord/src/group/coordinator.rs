@@ -10,7 +10,7 @@ use super::classic::record::group_metadata_tombstone;
 use super::classic::{ClassicGroup, ClassicGroupState, ClassicOperation};
 use super::config::GroupConfig;
 use super::consumer::ConsumerContext;
-use super::group::Group;
+use super::either::Group;
 use super::ids::IdGenerator;
 use super::offsets::{Cleanup, Offsets};
 use super::record::GroupRecord;

@@ -19,7 +19,7 @@ use super::api::{GroupReply, Output, ReplyToken, RequestContext};
 use super::classic::{ClassicGroup, ClassicGroupState};
 use super::config::GroupConfig;
 use super::coordinator::GroupCoordinator;
-use super::group::Group;
+use super::either::Group;
 use super::record::GroupRecord;
 
 /// The name of the group in tests that have one.

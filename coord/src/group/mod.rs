@@ -6,7 +6,7 @@
 //! | [`config`] | Kafka's `group.*` and `offsets.*` configs |
 //! | [`record`] | the records of `__consumer_offsets`, in Kafka's formats |
 //! | [`coordinator`] | [`GroupCoordinator`]: one partition of `__consumer_offsets`; replay, timers, dispatch |
-//! | [`group`] | [`Group`]: a name belongs to one group, classic or consumer |
+//! | [`either`] | [`Group`]: a name belongs to one group, classic or consumer |
 //! | [`classic`] | the classic protocol: JoinGroup, SyncGroup, Heartbeat, LeaveGroup |
 //! | [`consumer`] | the consumer protocol of KIP-848 |
 //! | [`offsets`] | committed offsets: commit, fetch, delete, expiry |
@@ -23,7 +23,7 @@ pub mod classic;
 pub mod config;
 pub mod consumer;
 pub mod coordinator;
-pub mod group;
+pub mod either;
 #[cfg(test)]
 mod harness;
 mod ids;
@@ -35,5 +35,5 @@ pub mod timers;
 pub use api::{GroupReply, Output, ReplyToken, RequestContext};
 pub use config::{ConsumerGroupMigrationPolicy, GroupConfig};
 pub use coordinator::GroupCoordinator;
-pub use group::{Group, GroupType};
+pub use either::{Group, GroupType};
 pub use record::{GroupRecord, GroupRecordError};

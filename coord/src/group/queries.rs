@@ -12,7 +12,7 @@ use protocol::messages::list_groups::ListedGroup;
 use super::api::{GroupReply, Output, RequestContext};
 use super::classic::{ClassicGroup, ClassicGroupState};
 use super::coordinator::GroupCoordinator;
-use super::group::Group;
+use super::either::Group;
 use super::offsets::offset_tombstone;
 
 /// First version of DescribeGroups that says GROUP_ID_NOT_FOUND (KIP-1043); before, such a group is Dead.

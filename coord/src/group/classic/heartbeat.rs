@@ -7,7 +7,7 @@ use super::operation::ClassicOperation;
 use super::state::ClassicGroupState;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 
 impl GroupCoordinator {
     /// Heartbeat, versions 0-4.

@@ -13,7 +13,7 @@ use super::operation::{ClassicOperation, join_error, owned};
 use super::state::ClassicGroupState;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::ids::IdGenerator;
 
 /// First version of JoinGroup whose clients join again with the id they are given (KIP-394).
@@ -96,10 +96,9 @@ impl<'r> Join<'r> {
         let member_id = &*self.request.member_id;
         if !accepts(operation, member_id) {
             self.reject(operation, "", ErrorCode::GROUP_MAX_SIZE_REACHED);
-            if operation.group.pending_join_members.contains(member_id) {
-                operation.group.remove(member_id);
-                operation.cancel_session(member_id);
-            }
+            // Whoever comes too late for a group that shrinks is out, and nobody waits for it.
+            operation.drop_member(member_id);
+            operation.complete_join_if_all_joined();
         } else if !operation.group.supports_protocols(&self.request.protocol_type, &self.protocols) {
             self.reject(operation, member_id, ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
         } else if member_id.is_empty() {

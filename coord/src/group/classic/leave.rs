@@ -10,7 +10,7 @@ use super::operation::{ClassicOperation, owned};
 use super::state::ClassicGroupState;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 
 /// First version of LeaveGroup that names several members.
 const BATCH_FROM: i16 = 3;

@@ -11,7 +11,7 @@ use super::operation::{ClassicOperation, owned};
 use super::state::ClassicGroupState;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::timers::Timer;
 
 impl GroupCoordinator {

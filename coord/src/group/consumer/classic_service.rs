@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::classic::{join_error, leave_for_version};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::timers::Timer;
 
 impl GroupCoordinator {

@@ -20,7 +20,7 @@ use super::topics::TopicsView;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::classic::ClassicGroup;
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::record::GroupRecord;
 use crate::group::timers::Timer;
 

@@ -14,7 +14,7 @@ use super::store::OffsetAndMetadata;
 use crate::group::api::{GroupReply, Output, RequestContext};
 use crate::group::classic::{ClassicGroup, ClassicGroupState};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::record::GroupRecord;
 
 /// First version of OffsetCommit whose clients know GROUP_ID_NOT_FOUND and STALE_MEMBER_EPOCH (KIP-848).

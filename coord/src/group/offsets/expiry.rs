@@ -12,7 +12,7 @@ use super::store::OffsetAndMetadata;
 use crate::group::api::Output;
 use crate::group::classic::{ClassicGroup, ClassicGroupState};
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 use crate::group::timers::Timer;
 
 /// Offsets looked at in one tick; a group counts as one more.

@@ -8,7 +8,7 @@ use protocol::messages::offset_fetch::{
 
 use super::store::OffsetAndMetadata;
 use crate::group::coordinator::GroupCoordinator;
-use crate::group::group::Group;
+use crate::group::either::Group;
 
 impl GroupCoordinator {
     /// Answers OffsetFetch for one group, in the form that requests have since version 8. Topics `None` means all that have offsets.

@@ -47,6 +47,7 @@ fn a_group_that_is_larger_than_allowed_after_a_restart_shrinks() {
     let tokens: Vec<_> =
         ids.iter().map(|id| reloaded.join(&Join { member_id: id, ..Join::default() })).collect();
     assert_eq!(code(reloaded.joined(tokens[2]).error_code), ErrorCode::GROUP_MAX_SIZE_REACHED);
+    assert_eq!(reloaded.joined(tokens[0]).members.len(), 2, "nobody waits for the third");
 }
 
 #[test]
