@@ -33,6 +33,7 @@ use protocol::wire::Records;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const LOGGER: i8 = 8;
 const GROUP: i8 = 32;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -295,6 +296,23 @@ fn lists_grow_and_shrink_and_the_old_request_replaces_everything() {
 }
 
 #[test]
+fn loggers_change_their_levels_while_the_broker_runs() {
+    let broker = RunningBroker::start(&["--cores", "0-1", "--log", "warn,broker::net=error"]);
+    let mut client = Client::new(&broker);
+    let level = |client: &mut Client, logger: &str| config(client, LOGGER, "1", logger);
+    let text = |level: &str| Some((level.to_owned(), 6));
+    assert_eq!(level(&mut client, "root"), text("WARN"));
+    assert_eq!(level(&mut client, "broker::net"), text("ERROR"));
+    assert_eq!(level(&mut client, "storage"), None);
+    assert_eq!(set(&mut client, LOGGER, "1", "storage", "INFO"), ok());
+    assert_eq!(level(&mut Client::new(&broker), "storage"), text("INFO"));
+    assert_eq!(alter(&mut client, LOGGER, "1", &[("storage", DELETE, None)]), ok());
+    assert_eq!(level(&mut client, "storage"), None);
+    let refused = (ErrorCode::INVALID_CONFIG.code(), "Logger kafka.log does not exist!".to_owned());
+    assert_eq!(set(&mut client, LOGGER, "1", "kafka.log", "INFO"), refused);
+}
+
+#[test]
 fn configs_of_groups_are_kept_and_listed() {
     let broker = RunningBroker::start(&["--cores", "0-1"]);
     let mut client = Client::new(&broker);
@@ -309,7 +327,10 @@ fn configs_of_groups_are_kept_and_listed() {
         })
     };
     let row = |kind: i8, name: &str| (kind, name.to_owned());
-    assert_eq!(list(&mut client, &[]), (0, vec![row(TOPIC, "t"), row(BROKER, "1"), row(GROUP, "g")]));
+    assert_eq!(
+        list(&mut client, &[]),
+        (0, vec![row(TOPIC, "t"), row(BROKER, "1"), row(LOGGER, "1"), row(GROUP, "g")])
+    );
     assert_eq!(list(&mut client, &[GROUP]), (0, vec![row(GROUP, "g")]));
     assert_eq!(list(&mut client, &[3]), (ErrorCode::UNSUPPORTED_VERSION.code(), vec![]));
     let broker = RunningBroker::start_in(broker.kill(), &["--cores", "0"]);

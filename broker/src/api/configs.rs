@@ -5,7 +5,7 @@ use coord::config::ConfigResourceType;
 use coord::metadata::decide::{AlterConfigs, ConfigEdit};
 use protocol::ErrorCode;
 
-use super::Call;
+use super::{Call, loggers};
 use crate::controller;
 
 /// Why a resource was not changed; the text is for people.
@@ -27,6 +27,12 @@ pub(super) async fn alter(
     let mut outcomes = Vec::with_capacity(resources.len());
     let mut commands = Vec::with_capacity(resources.len());
     for resource in resources {
+        if resource.resource_type == ConfigResourceType::BrokerLogger.wire() {
+            let node_id = call.shard.config().node_id;
+            let outcome = loggers::alter(&resource.resource_name, node_id, resource.edit, validate_only);
+            outcomes.push(Some(outcome));
+            continue;
+        }
         match command(call, resource) {
             Ok(command) => {
                 // Its outcome comes below.

@@ -1,4 +1,4 @@
-//! DescribeConfigs (key 32): the configs of topics, brokers and groups, with where each value comes from.
+//! DescribeConfigs (key 32): the configs of topics, brokers, groups and loggers, with where each value comes from.
 //!
 //! A topic's come from `coord::config::TOPIC_CONFIGS`, a group's from `GROUP_CONFIGS`. A broker's are those of its settings that Kafka has too,
 //! under Kafka's names, and the defaults of topic configs. The empty broker name stands for all brokers: what was set for them at run
@@ -20,10 +20,11 @@ use protocol::messages::describe_configs::{
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
-use super::{Answer, Call};
+use super::{Answer, Call, loggers};
 use crate::config::kafka_names::{self, BrokerSetting};
 use crate::groups::config::group_config as broker_group_config;
 use crate::live::ALL_BROKERS;
+use crate::logging;
 
 /// Answers from this shard's image and from the settings.
 pub async fn handle(call: Call) -> Answer {
@@ -88,6 +89,7 @@ impl Known<'_> {
             Some(ConfigResourceType::Topic) => self.topic(name, &wanted),
             Some(ConfigResourceType::Broker) => self.broker(name, &wanted),
             Some(ConfigResourceType::Group) => self.group(name, &wanted),
+            Some(ConfigResourceType::BrokerLogger) => self.loggers(name, &wanted),
             other => {
                 let message = format!(
                     "Unsupported resource type: {}",
@@ -137,6 +139,21 @@ impl Known<'_> {
         };
         let settings = settings.iter().filter(|setting| wanted.includes(setting.name));
         Ok(settings.map(|setting| broker_config(setting, wanted)).collect())
+    }
+
+    fn loggers<'a>(&'a self, name: &str, wanted: &Wanted<'_>) -> Configs<'a> {
+        loggers::check_described(name, self.node_id)
+            .map_err(|text| (ErrorCode::INVALID_REQUEST, Some(text)))?;
+        let levels = logging::levels().into_iter().filter(|(logger, _)| wanted.includes(logger));
+        let config = |(logger, level): (String, &'static str)| DescribeConfigsResourceResult {
+            name: Cow::Owned(logger),
+            value: Some(Cow::Borrowed(level)),
+            config_source: ConfigSource::BrokerLogger.wire(),
+            config_type: loggers::KIND,
+            documentation: Some(Cow::Borrowed("")),
+            ..Default::default()
+        };
+        Ok(levels.map(config).collect())
     }
 
     /// Any group has configs, whether or not it exists.

@@ -42,13 +42,13 @@ pub async fn handle(call: Call) -> Answer {
 fn names(image: &MetadataImage, kind: ConfigResourceType) -> Vec<Cow<'_, str>> {
     match kind {
         ConfigResourceType::Topic => image.topics().map(|topic| Cow::Borrowed(&*topic.name)).collect(),
-        ConfigResourceType::Broker => {
+        ConfigResourceType::Broker | ConfigResourceType::BrokerLogger => {
             image.brokers().map(|broker| Cow::Owned(broker.id.to_string())).collect()
         }
         ConfigResourceType::Group => {
             let groups = image.configured_resources().filter(|(of, ..)| *of == kind);
             groups.map(|(_, name, _)| Cow::Borrowed(name)).collect()
         }
-        ConfigResourceType::BrokerLogger | ConfigResourceType::ClientMetrics => Vec::new(),
+        ConfigResourceType::ClientMetrics => Vec::new(),
     }
 }

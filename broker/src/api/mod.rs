@@ -33,6 +33,7 @@ pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+mod loggers;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;

@@ -13,7 +13,7 @@ use coord::metadata::names::GROUP_METADATA_TOPIC;
 use futures::future::join_all;
 
 use super::ControllerError;
-use crate::groups::follow;
+use crate::groups::{follow, overrides};
 use crate::shard::Shard;
 use crate::{live, logs};
 
@@ -58,11 +58,16 @@ async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), Cont
         logs::after(shard, record).await.map_err(|error| failed(&error))?;
     }
     follow::topics_deleted(shard, deleted);
-    let is_of_broker = |record: &MetadataRecord| {
-        matches!(record, MetadataRecord::ResourceConfig { resource_type: ConfigResourceType::Broker, .. })
+    let concern = |kind: ConfigResourceType| {
+        records.iter().any(|record| {
+            matches!(record, MetadataRecord::ResourceConfig { resource_type, .. } if *resource_type == kind)
+        })
     };
-    if records.iter().any(is_of_broker) {
+    if concern(ConfigResourceType::Broker) {
         live::refresh(shard);
+    }
+    if concern(ConfigResourceType::Group) {
+        overrides::refresh(shard);
     }
     Ok(())
 }

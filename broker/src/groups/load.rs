@@ -9,6 +9,7 @@ use storage::log::error::ReadError;
 use uuid::Uuid;
 
 use super::coordinators::{Partition, PartitionState};
+use super::overrides;
 use crate::append_queue::AppendQueue;
 use crate::runtime;
 use crate::shard::Shard;
@@ -105,6 +106,7 @@ async fn load(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Loaded, Lo
             let output = coordinator.topics_deleted(&topics);
             groups.carry_out(&partition, &mut coordinator, output, None, now_ms);
         }
+        overrides::apply(shard, &mut coordinator);
         *partition.state.borrow_mut() = PartitionState::Active(Box::new(coordinator));
     });
     began.await;

@@ -7,6 +7,7 @@
 //! - [`append`]: records of an output as one batch of the partition;
 //! - [`load`]: reading a partition at the start;
 //! - [`timers`]: sessions, rebalances, expiry: one task for each shard;
+//! - [`overrides`]: the configs of single groups;
 //! - [`follow`]: what the coordinators hear of changes of the metadata;
 //! - [`config`]: Kafka's `group.*` and `offsets.*` configs out of the broker's settings;
 //! - [`metrics`]: what is counted.
@@ -21,6 +22,7 @@ pub mod coordinators;
 pub mod follow;
 pub mod load;
 pub mod metrics;
+pub mod overrides;
 pub mod requests;
 pub mod routing;
 pub mod timers;

@@ -220,7 +220,8 @@ fn what_cannot_be_described_is_refused_as_in_kafka() {
         resource(BROKER, "7", None),
         resource(BROKER, "x", None),
         resource(GROUP, "", None),
-        resource(8, "1", None),
+        resource(8, "7", None),
+        resource(8, "", None),
         resource(16, "subscription", None),
         resource(TOPIC, "t", None),
     ]);
@@ -254,7 +255,8 @@ fn what_cannot_be_described_is_refused_as_in_kafka() {
                 ),
                 (ErrorCode::INVALID_REQUEST, "Broker id must be an integer, but it is: x"),
                 (ErrorCode::INVALID_REQUEST, "Group name must not be empty"),
-                (ErrorCode::INVALID_REQUEST, "Unsupported resource type: BROKER_LOGGER"),
+                (ErrorCode::INVALID_REQUEST, "Unexpected broker id, expected 1 but received 7"),
+                (ErrorCode::INVALID_REQUEST, "Broker id must not be empty"),
                 (ErrorCode::INVALID_REQUEST, "Unsupported resource type: CLIENT_METRICS"),
                 (ErrorCode::NONE, ""),
             ]
