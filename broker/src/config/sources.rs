@@ -140,23 +140,8 @@ fn find(name: &str) -> Option<&'static Setting> {
 
 fn nearest(name: &str) -> Option<&'static str> {
     let known = SETTINGS.iter().map(|setting| setting.name).chain(TOPIC_DEFAULTS.iter().copied());
-    let (distance, best) = known.map(|known| (edit_distance(name, &normalised(known)), known)).min()?;
+    let (distance, best) = known.map(|known| (strsim::levenshtein(name, &normalised(known)), known)).min()?;
     (distance <= 2 + name.len() / 4).then_some(best)
-}
-
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -106,21 +106,15 @@ impl Client {
     pub fn delete_offsets(&mut self, group: &str, partitions: &[TopicPartition]) -> Result<(), ClientError> {
         let mut by_topic: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
         for partition in partitions {
-            let asked =
-                OffsetDeleteRequestPartition { partition_index: partition.partition, ..Default::default() };
+            let asked = OffsetDeleteRequestPartition { partition_index: partition.partition };
             by_topic.entry(&partition.topic).or_default().push(asked);
         }
         let outcome = self.at_coordinator(group, |connection| {
             let topics = by_topic.iter().map(|(name, partitions)| OffsetDeleteRequestTopic {
                 name: (*name).into(),
                 partitions: partitions.clone(),
-                ..Default::default()
             });
-            let request = OffsetDeleteRequest {
-                group_id: group.into(),
-                topics: topics.collect(),
-                ..Default::default()
-            };
+            let request = OffsetDeleteRequest { group_id: group.into(), topics: topics.collect() };
             let response = connection.call(&request)?;
             check(|| format!("deleting offsets of group '{group}'"), response.error_code, None)?;
             for topic in &response.topics {

@@ -362,11 +362,7 @@ mod tests {
     #[test]
     fn assignments_of_known_and_of_later_versions_are_read_and_garbage_is_nothing() {
         let assignment = ConsumerProtocolAssignment {
-            assigned_partitions: vec![AssignedTopicPartition {
-                topic: "t".into(),
-                partitions: vec![2, 0],
-                ..Default::default()
-            }],
+            assigned_partitions: vec![AssignedTopicPartition { topic: "t".into(), partitions: vec![2, 0] }],
             ..Default::default()
         };
         for version in [0i16, 3, 9] {

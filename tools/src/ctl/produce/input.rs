@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::ProduceArgs;
 
+/// A header's name and value.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
+
 /// A record as the input describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Input {
@@ -12,7 +15,7 @@ pub struct Input {
     /// Its value; `None`: null.
     pub value: Option<Vec<u8>>,
     /// Names and values of its headers.
-    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub headers: Vec<Header>,
     /// Its partition, if the input says so.
     pub partition: Option<i32>,
     /// Its time in ms since 1970, if the input says so.
@@ -60,7 +63,7 @@ fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 /// `name=value,name=value`; nothing for an empty text.
-fn parse_headers(text: &[u8]) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, String> {
+fn parse_headers(text: &[u8]) -> Result<Vec<Header>, String> {
     let header = |text: &[u8]| match split(text, b"=") {
         Some((name, value)) => Ok((name.to_vec(), Some(value.to_vec()))),
         None => Err(format!("'{}' is no header: write name=value", String::from_utf8_lossy(text))),
@@ -95,7 +98,7 @@ fn json_input(args: &ProduceArgs, text: &[u8]) -> Result<Input, String> {
 }
 
 /// `[["name", "value"], …]` or `{"name": "value", …}`.
-fn json_headers(headers: Option<&Value>) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, String> {
+fn json_headers(headers: Option<&Value>) -> Result<Vec<Header>, String> {
     let header = |name: &str, value: &Value| {
         let value =
             super::Encoding::String.read_json(value).map_err(|reason| format!("header {name}: {reason}"))?;

@@ -15,9 +15,11 @@ mod writer;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
+use std::thread::sleep;
 
 use protocol::client::parse_acks;
 use protocol::compression::Compression;
+use protocol::error::ErrorCode;
 use serde_json::json;
 
 use self::writer::Writer;
@@ -26,9 +28,13 @@ use super::format::{one_byte, unescape};
 use super::progress::Progress;
 use super::topic::parse_entry;
 use super::{CtlError, GlobalArgs};
+use crate::client::{Client, ClientError, RETRY_PAUSE, Topic};
 
 /// How much is read from a file or pipe at once.
 const INPUT_BYTES: usize = 256 << 10;
+
+/// How often a topic is looked for that the broker may be making: for a second.
+const CREATION_TRIES: u32 = 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,7 +129,7 @@ pub fn run(
         }
     };
     let mut client = global.client();
-    let topic = client.topic(&args.topic, true)?;
+    let topic = topic(&mut client, &args.topic)?;
     let mut writer = Writer::new(args, client, topic)?;
     // Whoever types sees what they type.
     let progress = Progress::new(args.file.is_some() || !std::io::stdin().is_terminal());
@@ -134,6 +140,23 @@ pub fn run(
         false => Ok(()),
     }
     .map_err(CtlError::stdout)
+}
+
+/// The topic, which the broker makes if that is allowed; it may say first that there is none.
+fn topic(client: &mut Client, name: &str) -> Result<Topic, ClientError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match client.topic(name, true) {
+            Err(error) if tries < CREATION_TRIES && is_being_made(&error) => sleep(RETRY_PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_being_made(error: &ClientError) -> bool {
+    let is_missing = matches!(error, ClientError::NoSuchTopic { .. });
+    is_missing || error.code() == Some(ErrorCode::LEADER_NOT_AVAILABLE)
 }
 
 fn read(
