@@ -1,140 +1,32 @@
 //! Groups that change their protocol while they have members.
 
-use protocol::messages::consumer_protocol::ConsumerProtocolSubscription;
 use protocol::messages::join_group::JoinGroupRequestProtocol;
-use protocol::messages::leave_group::MemberIdentity;
-use protocol::messages::sync_group::SyncGroupRequestAssignment;
-use protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    SyncGroupRequest, SyncGroupResponse,
-};
-use protocol::{Encoder, Message};
+use protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
-use super::super::{ConsumerGroupState, consumer_protocol};
+use super::super::ConsumerGroupState;
+use super::classic::{Joining, SESSION_TIMEOUT_MS};
 use super::*;
 use crate::group::classic::ClassicGroupState;
 use crate::group::{ConsumerGroupMigrationPolicy, GroupType};
-
-/// The session time-out that classic members ask for, in ms.
-const SESSION_TIMEOUT_MS: i32 = 10_000;
 
 fn shell() -> Shell {
     let config = GroupConfig { group_initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
     Shell::new(config, &[("foo", 4)])
 }
 
-fn subscription(topics: &[&str]) -> Vec<u8> {
-    let subscription = ConsumerProtocolSubscription {
-        topics: topics.iter().map(|topic| topic.to_string().into()).collect(),
-        ..ConsumerProtocolSubscription::default()
-    };
-    let mut encoder = Encoder::new();
-    encoder.int16(1);
-    subscription.encode(&mut encoder, 1).unwrap();
-    encoder.finish_contiguous().to_vec()
+/// An eager member that joins.
+fn eager(member_id: &str) -> Joining<'_> {
+    Joining { member_id, topics: &["foo"], ..Joining::default() }
 }
 
 impl Shell {
-    fn reply<T>(&mut self, token: ReplyToken, pick: impl FnOnce(GroupReply) -> Option<T>) -> Option<T> {
-        let reply = self.replies.remove(&token.0)?;
-        Some(pick(reply).expect("an answer of the right kind"))
-    }
-
-    fn classic_join(&mut self, member_id: &str) -> ReplyToken {
-        let context = self.context(3);
-        let metadata = subscription(&["foo"]);
-        let request = JoinGroupRequest {
-            group_id: GROUP.into(),
-            session_timeout_ms: SESSION_TIMEOUT_MS,
-            rebalance_timeout_ms: REBALANCE_TIMEOUT_MS,
-            member_id: member_id.to_owned().into(),
-            protocol_type: "consumer".into(),
-            protocols: vec![JoinGroupRequestProtocol {
-                name: "range".into(),
-                metadata: metadata.into(),
-                ..Default::default()
-            }],
-            ..JoinGroupRequest::default()
-        };
-        let output = self.coordinator.join_group(&context, &request);
-        self.carry_out(output);
-        context.token
-    }
-
-    fn joined(&mut self, token: ReplyToken) -> Option<JoinGroupResponse<'static>> {
-        self.reply(token, |reply| match reply {
-            GroupReply::JoinGroup(reply) => Some(reply),
-            _ => None,
-        })
-    }
-
-    fn classic_sync(
-        &mut self,
-        joined: &JoinGroupResponse<'_>,
-        assignments: &[(&str, Partitions)],
-    ) -> SyncGroupResponse<'static> {
-        let context = self.context(3);
-        let topics = TopicsView::new(
-            1,
-            self.topics.iter().map(|(name, (id, count))| {
-                (name.as_str().into(), TopicView { id: *id, partition_count: *count, racks: Vec::new() })
-            }),
-        );
-        let assignment = |(member_id, partitions): &(&str, Partitions)| SyncGroupRequestAssignment {
-            member_id: member_id.to_string().into(),
-            assignment: consumer_protocol::encode_assignment(1, partitions, &topics).into(),
-            ..Default::default()
-        };
-        let request = SyncGroupRequest {
-            group_id: GROUP.into(),
-            generation_id: joined.generation_id,
-            member_id: joined.member_id.clone(),
-            assignments: assignments.iter().map(assignment).collect(),
-            ..SyncGroupRequest::default()
-        };
-        let output = self.coordinator.sync_group(&context, &request);
-        self.carry_out(output);
-        let reply = self.reply(context.token, |reply| match reply {
-            GroupReply::SyncGroup(reply) => Some(reply),
-            _ => None,
-        });
-        reply.expect("an answer at once")
-    }
-
-    fn classic_heartbeat(&mut self, member_id: &str, generation_id: i32) -> ErrorCode {
-        let context = self.context(3);
-        let request = HeartbeatRequest {
-            group_id: GROUP.into(),
-            generation_id,
-            member_id: member_id.to_owned().into(),
-            ..HeartbeatRequest::default()
-        };
-        let output = self.coordinator.heartbeat(&context, &request);
-        self.carry_out(output);
-        let reply: Option<HeartbeatResponse<'static>> = self.reply(context.token, |reply| match reply {
-            GroupReply::Heartbeat(reply) => Some(reply),
-            _ => None,
-        });
-        ErrorCode(reply.expect("an answer at once").error_code)
-    }
-
-    fn partitions_in(&self, response: &SyncGroupResponse<'_>) -> Partitions {
-        let topics = TopicsView::new(
-            1,
-            self.topics.iter().map(|(name, (id, count))| {
-                (name.as_str().into(), TopicView { id: *id, partition_count: *count, racks: Vec::new() })
-            }),
-        );
-        consumer_protocol::assignment(&response.assignment, &topics).expect("an assignment").0
-    }
-
     fn group_type(&self) -> GroupType {
         self.coordinator.group(GROUP).expect("a group").group_type()
     }
 
     /// A classic group with one member that owns everything; its member id and generation.
     fn classic_group(&mut self) -> (String, i32) {
-        let token = self.classic_join("");
+        let token = self.classic_join(&eager(""));
         self.advance(1);
         let joined = self.joined(token).expect("the only member has joined");
         let all = self.partitions("foo", 0..4);
@@ -155,7 +47,7 @@ fn a_classic_group_becomes_a_consumer_group_when_the_first_member_of_the_new_pro
     assert_eq!(shell.group().members()[classic.as_str()].current.assigned, shell.partitions("foo", 0..4));
     assert_eq!(shell.classic_heartbeat(&classic, generation), ErrorCode::REBALANCE_IN_PROGRESS);
     // An eager member gives everything up before it joins, and gets its share with the next generation.
-    let token = shell.classic_join(&classic);
+    let token = shell.classic_join(&eager(&classic));
     let joined = shell.joined(token).expect("an answer at once");
     assert_eq!((joined.error_code, joined.generation_id), (0, generation + 1));
     let synchronized = shell.classic_sync(&joined, &[]);
@@ -174,7 +66,7 @@ fn the_group_becomes_classic_again_when_the_last_member_of_the_new_protocol_leav
     let mut shell = shell();
     let (classic, generation) = shell.classic_group();
     shell.join("new", &["foo"]);
-    let token = shell.classic_join(&classic);
+    let token = shell.classic_join(&eager(&classic));
     let joined = shell.joined(token).unwrap();
     shell.classic_sync(&joined, &[]);
     shell.beat("new", generation + 1, None);
@@ -186,7 +78,7 @@ fn the_group_becomes_classic_again_when_the_last_member_of_the_new_protocol_leav
     let Some(Group::Classic(group)) = shell.coordinator.group(GROUP) else { panic!("a classic group") };
     assert_eq!(group.state(), ClassicGroupState::PreparingRebalance);
     assert_eq!(shell.classic_heartbeat(&classic, generation + 1), ErrorCode::REBALANCE_IN_PROGRESS);
-    let token = shell.classic_join(&classic);
+    let token = shell.classic_join(&eager(&classic));
     let joined = shell.joined(token).expect("all have joined");
     assert_eq!((joined.leader.as_ref(), joined.generation_id), (classic.as_str(), generation + 2));
     let all = shell.partitions("foo", 0..4);
@@ -236,12 +128,12 @@ fn a_policy_against_it_keeps_groups_as_they_are() {
 fn a_member_that_waits_for_the_classic_rebalance_is_told_to_join_the_new_group() {
     let mut shell = shell();
     let (classic, _) = shell.classic_group();
-    let second = shell.classic_join("");
+    let second = shell.classic_join(&eager(""));
     assert_eq!(shell.joined(second), None);
     shell.join("new", &["foo"]);
     let told = shell.joined(second).expect("an answer");
     assert_eq!(ErrorCode(told.error_code), ErrorCode::REBALANCE_IN_PROGRESS);
-    let token = shell.classic_join(&classic);
+    let token = shell.classic_join(&eager(&classic));
     assert_eq!(shell.joined(token).map(|joined| joined.error_code), Some(0));
 }
 
@@ -249,11 +141,7 @@ fn a_member_that_waits_for_the_classic_rebalance_is_told_to_join_the_new_group()
 fn an_empty_group_changes_its_protocol_with_whoever_comes_first() {
     let mut shell = shell();
     let (classic, _) = shell.classic_group();
-    let context = shell.context(3);
-    let member = MemberIdentity { member_id: classic.into(), ..Default::default() };
-    let leave = LeaveGroupRequest { group_id: GROUP.into(), members: vec![member], ..Default::default() };
-    let output = shell.coordinator.leave_group(&context, &leave);
-    shell.carry_out(output);
+    shell.classic_leave(&classic);
     shell.join("new", &["foo"]);
     assert_eq!(shell.group_type(), GroupType::Consumer);
     shell.beat("new", -1, None);
@@ -276,7 +164,7 @@ fn a_classic_member_that_does_not_join_again_or_falls_silent_is_removed() {
     assert_eq!(shell.classic_heartbeat(&classic, generation), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(assigned(&shell.beat("new", generation + 1, None)), Some(shell.partitions("foo", 0..4)));
 
-    let token = shell.classic_join("");
+    let token = shell.classic_join(&eager(""));
     let joined = shell.joined(token).unwrap();
     assert_eq!(joined.error_code, 0);
     shell.advance(i64::from(SESSION_TIMEOUT_MS));
@@ -289,7 +177,7 @@ fn requests_of_the_classic_protocol_from_strangers_and_members_of_the_new_one_ar
     shell.join("new", &["foo"]);
     assert_eq!(shell.classic_heartbeat("new", 1), ErrorCode::UNKNOWN_MEMBER_ID);
     assert_eq!(shell.classic_heartbeat("nobody", 1), ErrorCode::UNKNOWN_MEMBER_ID);
-    let token = shell.classic_join("");
+    let token = shell.classic_join(&eager(""));
     let joined = shell.joined(token).unwrap();
     assert_eq!(shell.classic_heartbeat(&joined.member_id, 99), ErrorCode::ILLEGAL_GENERATION);
     let wrong = JoinGroupResponse { generation_id: 99, ..joined.clone() };
@@ -308,4 +196,91 @@ fn requests_of_the_classic_protocol_from_strangers_and_members_of_the_new_one_ar
         ErrorCode(shell.joined(context.token).unwrap().error_code),
         ErrorCode::INCONSISTENT_GROUP_PROTOCOL
     );
+}
+
+#[test]
+fn a_cooperative_classic_member_keeps_what_stays_its_own() {
+    let mut shell = shell();
+    let (classic, generation) = shell.classic_group();
+    let cooperative = |owned: Partitions| Joining { owned, ..eager(&classic) };
+    shell.join("new", &["foo"]);
+    assert_eq!(shell.classic_heartbeat(&classic, generation), ErrorCode::REBALANCE_IN_PROGRESS);
+    let token = shell.classic_join(&cooperative(shell.partitions("foo", 0..4)));
+    let joined = shell.joined(token).expect("an answer at once");
+    assert_eq!(joined.generation_id, generation, "it has to give up partitions first");
+    let synchronized = shell.classic_sync(&joined, &[]);
+    let kept = shell.partitions_in(&synchronized);
+    assert_eq!(kept.len(), 2);
+    assert_eq!(shell.classic_heartbeat(&classic, generation), ErrorCode::REBALANCE_IN_PROGRESS);
+    let token = shell.classic_join(&cooperative(kept.clone()));
+    let joined = shell.joined(token).expect("an answer at once");
+    assert_eq!(joined.generation_id, generation + 1);
+    let synchronized = shell.classic_sync(&joined, &[]);
+    assert_eq!(shell.partitions_in(&synchronized), kept);
+    assert_eq!(shell.classic_heartbeat(&classic, generation + 1), ErrorCode::NONE);
+    assert_eq!(assigned(&shell.beat("new", generation + 1, None)).map(|assigned| assigned.len()), Some(2));
+}
+
+#[test]
+fn a_static_member_that_goes_back_to_the_classic_protocol_takes_the_group_along_without_a_rebalance() {
+    let mut shell = shell();
+    let (classic, generation) = shell.classic_group();
+    let request =
+        ConsumerGroupHeartbeatRequest { instance_id: Some("one".into()), ..joining("new", &["foo"]) };
+    assert_eq!(shell.send(1, &request).error_code, 0);
+    let token = shell.classic_join(&eager(&classic));
+    let joined = shell.joined(token).unwrap();
+    shell.classic_sync(&joined, &[]);
+    let own = assigned(&shell.beat("new", generation + 1, None)).unwrap();
+
+    let token = shell.classic_join(&Joining { instance_id: Some("one"), ..eager("") });
+    let joined = shell.joined(token).expect("an answer at once");
+    assert_eq!((joined.error_code, joined.generation_id), (0, generation + 1));
+    assert_eq!(shell.group_type(), GroupType::Classic);
+    shell.advance(1);
+    assert_eq!(shell.classic_heartbeat(&classic, generation + 1), ErrorCode::NONE);
+    let synchronized = shell.classic_sync(&joined, &[]);
+    assert_eq!((synchronized.error_code, shell.partitions_in(&synchronized)), (0, own));
+    let Some(Group::Classic(group)) = shell.coordinator.group(GROUP) else { panic!("a classic group") };
+    assert_eq!((group.state(), group.members().len()), (ClassicGroupState::Stable, 2));
+}
+
+#[test]
+fn committed_offsets_stay_when_the_protocol_changes() {
+    let mut shell = shell();
+    let (classic, _) = shell.classic_group();
+    let commit = |shell: &mut Shell, member_id: &str, generation_id: i32, offset: i64| {
+        use protocol::messages::OffsetCommitRequest;
+        use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+        let context = shell.context(9);
+        let partition = OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+        let topic = OffsetCommitRequestTopic {
+            name: "foo".into(),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: GROUP.into(),
+            generation_id_or_member_epoch: generation_id,
+            member_id: member_id.to_owned().into(),
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let output = shell.coordinator.offset_commit(&context, &request);
+        shell.carry_out(output);
+        match shell.replies.remove(&context.token.0) {
+            Some(GroupReply::OffsetCommit(reply)) => ErrorCode(reply.topics[0].partitions[0].error_code),
+            other => panic!("no answer to a commit: {other:?}"),
+        }
+    };
+    let committed = |coordinator: &GroupCoordinator| coordinator.offset_count();
+    assert_eq!(commit(&mut shell, &classic, 1, 7), ErrorCode::NONE);
+    shell.join("new", &["foo"]);
+    assert_eq!(commit(&mut shell, &classic, 1, 8), ErrorCode::NONE);
+    assert_eq!(commit(&mut shell, &classic, 2, 9), ErrorCode::ILLEGAL_GENERATION);
+    assert_eq!(commit(&mut shell, "new", 2, 9), ErrorCode::NONE);
+    assert_eq!(commit(&mut shell, "new", 1, 9), ErrorCode::STALE_MEMBER_EPOCH);
+    shell.beat("new", -1, None);
+    assert_eq!(shell.group_type(), GroupType::Classic);
+    assert_eq!((committed(&shell.coordinator), committed(&shell.recovered())), (1, 1));
 }

@@ -1,5 +1,6 @@
 //! Consumer groups as a shell and clients see them, with a clock that tests move.
 
+mod classic;
 mod members;
 mod migration;
 mod model;
@@ -77,13 +78,7 @@ impl Shell {
 
     fn publish_topics(&mut self) {
         self.version += 1;
-        let view = |(name, (id, partition_count)): (&String, &(Uuid, usize))| {
-            (
-                name.as_str().into(),
-                TopicView { id: *id, partition_count: *partition_count, racks: Vec::new() },
-            )
-        };
-        let topics = Rc::new(TopicsView::new(self.version, self.topics.iter().map(view)));
+        let topics = Rc::new(self.topics_view());
         let output = self.coordinator.metadata_changed(&topics, self.now_ms);
         self.carry_out(output);
     }
@@ -117,7 +112,7 @@ impl Shell {
 
     /// What the log alone tells.
     fn recovered(&self) -> GroupCoordinator {
-        let mut coordinator = GroupCoordinator::new(self.config.clone(), 2);
+        let mut coordinator = GroupCoordinator::new(self.config.clone(), self.next_token + 2);
         for (key, value) in &self.log {
             coordinator.replay(&GroupRecord::decode(key, value.as_deref()).expect("records can be decoded"));
         }

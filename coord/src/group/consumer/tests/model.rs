@@ -1,17 +1,20 @@
 //! Random groups of honest members, against what must hold at every moment.
 //!
-//! A client is honest: it gives partitions up before it says that it has, uses nothing that it was not given, drops everything when it is
+//! A client of the new protocol is honest: it gives partitions up before it says that it has, uses nothing that it was not given, drops everything when it is
 //! fenced, and sends heartbeats as long as it lives. Answers get lost, appends are refused, members die, leave and come back, topics come,
-//! grow and go, the coordinator crashes.
+//! grow and go, the coordinator crashes. Clients of the classic protocol, eager ones, come to the same group.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
 use super::super::ConsumerGroupState;
+use super::classic::Joining;
 use super::*;
+use crate::group::ConsumerGroupMigrationPolicy;
 
 const CLIENTS: usize = 6;
+const CLASSIC_CLIENTS: usize = 3;
 const TOPICS: [&str; 4] = ["ant", "bee", "cat", "dog"];
 /// How often clients send heartbeats, in ms.
 const INTERVAL_MS: i64 = 5_000;
@@ -39,6 +42,12 @@ enum Step {
     Apply(usize),
     /// A client wants something else.
     Subscribe(usize, Wish),
+    /// A classic client starts, if it does not run and the group has members.
+    StartClassic(usize),
+    /// A classic client sends a heartbeat, and joins again if it is told to.
+    HeartbeatClassic(usize),
+    /// A classic client leaves properly (true) or dies.
+    StopClassic(usize, bool),
     /// A topic gets this many partitions more than before, or is deleted (0).
     Topic(usize, usize),
     /// Time passes: everybody who lives applies and sends heartbeats in time.
@@ -63,9 +72,20 @@ struct Client {
     full: bool,
 }
 
+/// An eager client of the classic protocol, which wants the first two topics.
+#[derive(Debug, Clone, Default)]
+struct ClassicClient {
+    id: String,
+    generation_id: i32,
+    owned: Partitions,
+    /// Whether it has to join (again) before it may go on.
+    has_to_join: bool,
+}
+
 struct World {
     shell: Shell,
     clients: Vec<Option<Client>>,
+    classic: Vec<Option<ClassicClient>>,
     /// How many lives each client has had; each has its own member id.
     lives: [usize; CLIENTS],
     epochs: (i32, i32),
@@ -73,8 +93,18 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let shell = Shell::new(GroupConfig::default(), &[("ant", 3), ("bee", 5)]);
-        World { shell, clients: vec![None; CLIENTS], lives: [0; CLIENTS], epochs: (0, 0) }
+        // A group of classic members alone stays what it is: what a classic group does is tested elsewhere.
+        let config = GroupConfig {
+            group_consumer_migration_policy: ConsumerGroupMigrationPolicy::Upgrade,
+            ..GroupConfig::default()
+        };
+        World {
+            shell: Shell::new(config, &[("ant", 3), ("bee", 5)]),
+            clients: vec![None; CLIENTS],
+            classic: vec![None; CLASSIC_CLIENTS],
+            lives: [0; CLIENTS],
+            epochs: (0, 0),
+        }
     }
 
     fn step(&mut self, step: &Step) {
@@ -88,6 +118,19 @@ impl World {
             Step::Subscribe(index, wish) => {
                 if let Some(client) = &mut self.clients[*index] {
                     client.wish = wish.clone();
+                }
+            }
+            Step::StartClassic(index) => {
+                self.classic[*index]
+                    .get_or_insert_with(|| ClassicClient { has_to_join: true, ..ClassicClient::default() });
+                self.classic_heartbeat(*index);
+            }
+            Step::HeartbeatClassic(index) => self.classic_heartbeat(*index),
+            Step::StopClassic(index, properly) => {
+                let stopped =
+                    self.classic[*index].take().filter(|client| *properly && self.has_member(&client.id));
+                if let Some(client) = stopped {
+                    self.shell.classic_leave(&client.id);
                 }
             }
             Step::Topic(index, more) => self.topic(TOPICS[*index], *more),
@@ -183,6 +226,59 @@ impl World {
         }
     }
 
+    fn has_member(&self, member_id: &str) -> bool {
+        match self.shell.coordinator.group(GROUP) {
+            Some(Group::Consumer(group)) => group.members().contains_key(member_id),
+            _ => false,
+        }
+    }
+
+    /// A classic client does what its background thread and its next poll do, in one step.
+    fn classic_heartbeat(&mut self, index: usize) {
+        let Some(client) = &mut self.classic[index] else { return };
+        if !client.has_to_join {
+            match self.shell.classic_heartbeat(&client.id, client.generation_id) {
+                ErrorCode::NONE => {}
+                ErrorCode::REBALANCE_IN_PROGRESS => client.has_to_join = true,
+                ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION => {
+                    *client = ClassicClient { has_to_join: true, ..ClassicClient::default() };
+                }
+                code => panic!("{code} for the heartbeat of {client:?}"),
+            }
+        }
+        if client.has_to_join {
+            client.owned = Partitions::default();
+            let has_members = match self.shell.coordinator.group(GROUP) {
+                Some(Group::Consumer(group)) => !group.is_empty(),
+                _ => false,
+            };
+            // Alone it would make a classic group.
+            if has_members {
+                self.classic_join(index);
+            }
+        }
+    }
+
+    fn classic_join(&mut self, index: usize) {
+        let Some(client) = &mut self.classic[index] else { return };
+        let joining = Joining { member_id: &client.id, topics: &TOPICS[..2], ..Joining::default() };
+        let token = self.shell.classic_join(&joining);
+        let joined = self.shell.joined(token).expect("a consumer group answers at once");
+        assert_eq!(joined.error_code, 0);
+        assert!(joined.generation_id >= client.generation_id, "the generation of {client:?} went back");
+        client.id = joined.member_id.to_string();
+        client.generation_id = joined.generation_id;
+        let synchronized = self.shell.classic_sync(&joined, &[]);
+        match ErrorCode(synchronized.error_code) {
+            ErrorCode::NONE => {
+                client.owned = self.shell.partitions_in(&synchronized);
+                client.has_to_join = false;
+            }
+            ErrorCode::REBALANCE_IN_PROGRESS => {}
+            code => panic!("{code} for the SyncGroup of {client:?}"),
+        }
+    }
+
     fn topic(&mut self, name: &str, more: usize) {
         match (self.shell.topics.get(name), more) {
             (Some(_), 0) => self.shell.delete_topic(name),
@@ -201,16 +297,20 @@ impl World {
                 self.heartbeat(index, false, false);
                 self.check();
             }
+            for index in 0..CLASSIC_CLIENTS {
+                self.classic_heartbeat(index);
+                self.check();
+            }
         }
     }
 
     /// What must hold at every moment.
     fn check(&mut self) {
         let mut seen = BTreeSet::new();
-        for client in self.clients.iter().flatten() {
-            for partition in client.owned.iter() {
-                assert!(seen.insert(partition), "two members use {partition}");
-            }
+        let consumers = self.clients.iter().flatten().map(|client| &client.owned);
+        let classic = self.classic.iter().flatten().map(|client| &client.owned);
+        for partition in consumers.chain(classic).flat_map(Partitions::iter) {
+            assert!(seen.insert(partition), "two members use {partition}");
         }
         let Some(Group::Consumer(group)) = self.shell.coordinator.group(GROUP) else { return };
         let mut owned = BTreeSet::new();
@@ -244,7 +344,12 @@ impl World {
     fn check_settles(&mut self) {
         // Former lives are over after a session, and so is everything that hung on them; regular expressions are looked at every ten seconds.
         self.wait(60_000 + 4 * INTERVAL_MS);
-        let living = self.clients.iter().flatten().count();
+        if self.clients.iter().flatten().next().is_none() {
+            // The classic ones would not start without somebody else.
+            self.classic = vec![None; CLASSIC_CLIENTS];
+            self.wait(i64::from(REBALANCE_TIMEOUT_MS));
+        }
+        let living = self.clients.iter().flatten().count() + self.classic.iter().flatten().count();
         let Some(Group::Consumer(group)) = self.shell.coordinator.group(GROUP) else {
             assert_eq!(living, 0);
             return;
@@ -263,12 +368,14 @@ impl World {
                 wanted.extend(self.shell.partitions(name, 0..self.shell.topics[name].1 as i32).iter());
             }
         }
-        let used: BTreeSet<_> = self
-            .clients
-            .iter()
-            .flatten()
-            .flat_map(|client| client.owned.iter().collect::<Vec<_>>())
-            .collect();
+        if self.classic.iter().flatten().next().is_some() {
+            for name in TOPICS[..2].iter().filter(|name| self.shell.topics.contains_key(**name)) {
+                wanted.extend(self.shell.partitions(name, 0..self.shell.topics[*name].1 as i32).iter());
+            }
+        }
+        let consumers = self.clients.iter().flatten().map(|client| &client.owned);
+        let classic = self.classic.iter().flatten().map(|client| &client.owned);
+        let used: BTreeSet<_> = consumers.chain(classic).flat_map(Partitions::iter).collect();
         assert_eq!(used, wanted, "every partition that is wanted is used, and no other");
         let before = self.shell.log.len();
         self.wait(4 * INTERVAL_MS);
@@ -295,6 +402,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client().prop_map(Step::Refused),
         6 => client().prop_map(Step::Apply),
         1 => (client(), wish()).prop_map(|(index, wish)| Step::Subscribe(index, wish)),
+        1 => (0..CLASSIC_CLIENTS).prop_map(Step::StartClassic),
+        2 => (0..CLASSIC_CLIENTS).prop_map(Step::HeartbeatClassic),
+        1 => (0..CLASSIC_CLIENTS, any::<bool>()).prop_map(|(index, properly)| Step::StopClassic(index, properly)),
         1 => (0..TOPICS.len(), 0usize..4).prop_map(|(topic, more)| Step::Topic(topic, more)),
         2 => prop_oneof![Just(1_000), Just(11_000), Just(50_000)].prop_map(Step::Wait),
         1 => Just(Step::Crash),
