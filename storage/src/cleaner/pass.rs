@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         ShardStore,
-        flusher::checkpoint_logs,
+        flusher::{checkpoint_logs, is_out_of_space},
         shared::{Shared, add},
     },
     types::{Offset, TopicIdPartition},
@@ -80,8 +80,10 @@ impl<D: Disk> ShardStore<D> {
     ///
     /// Ends early when the store is closed. Dropping the future is like a crash: nothing is lost.
     ///
+    /// A log whose files are damaged or cannot be read is left alone from then on.
+    ///
     /// # Errors
-    /// A failing or full disk. What was cleaned is clean, the rest is as it was.
+    /// A full disk, a store that has failed. What was cleaned is clean, the rest is as it was.
     pub async fn clean_next<H: CleanerHost>(
         &self,
         host: &H,
@@ -98,12 +100,16 @@ impl<D: Disk> ShardStore<D> {
             }
             Err(Stop::Abandoned) => Ok(None),
             Err(Stop::Uncleanable(why)) => {
-                let partition = format!("{}-{}", log.topic, log.id.partition);
-                tracing::error!(partition, why, "the log cannot be compacted and is left as it is");
-                log.state.borrow_mut().uncleanable = Some(why.into());
+                log.give_up(why);
                 Ok(None)
             }
-            Err(Stop::Storage(error)) => Err(error),
+            Err(Stop::Storage(error)) => match is_of_this_log(&error) {
+                true => {
+                    log.give_up(error.to_string());
+                    Ok(None)
+                }
+                false => Err(error),
+            },
         }
     }
 
@@ -117,7 +123,12 @@ impl<D: Disk> ShardStore<D> {
             }
             let found = match log.cleanable(now_ms).await {
                 Ok(found) => found,
-                Err(ReadError::Storage(error)) => return Err(error),
+                Err(ReadError::Storage(error)) if !is_of_this_log(&error) => return Err(error),
+                Err(ReadError::Storage(StorageError::Disk(error))) if error.is_not_found() => continue,
+                Err(ReadError::Storage(error)) => {
+                    log.give_up(error.to_string());
+                    continue;
+                }
                 Err(_) => continue,
             };
             let ratio = found.dirty_ratio();
@@ -127,6 +138,15 @@ impl<D: Disk> ShardStore<D> {
             }
         }
         Ok(best.map(|(_, log)| log))
+    }
+}
+
+/// Whether an error is about one log's files, so that other logs can be cleaned all the same.
+fn is_of_this_log(error: &StorageError) -> bool {
+    match error {
+        StorageError::Corrupt { .. } => true,
+        StorageError::Disk(error) => !is_out_of_space(error),
+        _ => false,
     }
 }
 
@@ -155,6 +175,17 @@ impl LogState {
 }
 
 impl<D: Disk> LogInner<D> {
+    /// Leaves the log alone until the next start: it cannot be cleaned, and must not keep others from it.
+    fn give_up(&self, why: String) {
+        let partition = format!("{}-{}", self.topic, self.id.partition);
+        tracing::error!(
+            partition,
+            why,
+            "the log cannot be compacted and is left as it is until the next start"
+        );
+        self.state.borrow_mut().uncleanable = Some(why.into());
+    }
+
     /// What could be cleaned. Closes the active segment if that has waited for too long.
     async fn cleanable(&self, now_ms: i64) -> Result<Cleanable, ReadError> {
         let is_roll_due = || {
