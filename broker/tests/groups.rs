@@ -256,7 +256,7 @@ fn a_group_of_two_shares_its_work_commits_and_goes_on_after_kill_9() {
     assert_eq!(find_coordinator(&mut first, "g"), (ErrorCode::NONE, i32::from(broker.kafka.port())));
     let alone = join(&mut first, "g", "", 30_000);
     assert_eq!((alone.error, alone.generation), (ErrorCode::NONE, 1));
-    assert_eq!(alone.members, [alone.member.clone()]);
+    assert_eq!(alone.members, std::slice::from_ref(&alone.member));
     assert_eq!(sync(&mut first, "g", &alone), (ErrorCode::NONE, alone.member.clone().into_bytes()));
 
     // The second one waits until the first has come again.
@@ -290,7 +290,7 @@ fn a_group_of_two_shares_its_work_commits_and_goes_on_after_kill_9() {
     let broker = start_in(broker.kill(), "0-1");
     let (mut first, mut second) = (Client::new(&broker), Client::new(&broker));
     let committed = vec![(TOPIC.to_owned(), 0, 10), (TOPIC.to_owned(), 1, 11), (TOPIC.to_owned(), 3, 13)];
-    assert_eq!(fetch_all(&mut first, &["g"]), [committed.clone()]);
+    assert_eq!(fetch_all(&mut first, &["g"]), [committed]);
     assert_eq!(heartbeat(&mut first, "g", &leader), ErrorCode::NONE);
     assert_eq!(heartbeat(&mut second, "g", &follower), ErrorCode::NONE);
     assert_eq!(sync(&mut second, "g", &follower).0, ErrorCode::NONE);

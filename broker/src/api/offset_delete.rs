@@ -65,12 +65,10 @@ fn split<'a>(
             let row = |row: &OffsetDeleteRequestPartition| OffsetDeleteResponsePartition {
                 partition_index: row.partition_index,
                 error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.code(),
-                ..Default::default()
             };
             refused.push(OffsetDeleteResponseTopic {
                 name: topic.name.to_string().into(),
                 partitions: have_not.iter().map(row).collect(),
-                ..Default::default()
             });
         }
     }
