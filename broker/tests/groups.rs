@@ -9,6 +9,8 @@ use client::Client;
 use harness::{DEADLINE, RunningBroker, sum_of, wait_until};
 use protocol::ErrorCode;
 use protocol::frame::{decode_response, encode_request};
+use protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
+use protocol::messages::consumer_group_heartbeat::{self, ConsumerGroupHeartbeatRequest};
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use protocol::messages::delete_groups::DeleteGroupsRequest;
 use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
@@ -32,6 +34,7 @@ use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicPro
 use protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use protocol::records::{BatchBuilder, BatchOptions};
 use protocol::wire::Records;
+use uuid::Uuid;
 
 const TOPIC: &str = "t";
 const JOIN_VERSION: i16 = 9;
@@ -458,6 +461,87 @@ fn the_topic_of_offsets_is_internal_and_no_producer_writes_to_it() {
     let error = client
         .call(&produce, 9, |response| ErrorCode(response.responses[0].partition_responses[0].error_code));
     assert_eq!(error, ErrorCode::INVALID_TOPIC_EXCEPTION);
+}
+
+/// What a member of a consumer group hears: its epoch, and its partitions of `TOPIC` if they are told.
+fn consumer_heartbeat(
+    client: &mut Client,
+    group: &str,
+    member: &str,
+    epoch: i32,
+    owned: Option<(Uuid, &[i32])>,
+) -> (ErrorCode, i32, Option<Vec<i32>>) {
+    let is_new = epoch == 0;
+    let owned = owned.map(|(topic_id, partitions)| consumer_group_heartbeat::TopicPartitions {
+        topic_id,
+        partitions: partitions.to_vec(),
+        ..Default::default()
+    });
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: group.into(),
+        member_id: member.into(),
+        member_epoch: epoch,
+        rebalance_timeout_ms: if is_new { 60_000 } else { -1 },
+        subscribed_topic_names: is_new.then(|| vec![TOPIC.into()]),
+        topic_partitions: if is_new { Some(Vec::new()) } else { owned.map(|owned| vec![owned]) },
+        ..Default::default()
+    };
+    client.call(&request, 1, |response| {
+        let assigned = response.assignment.map(|assignment| {
+            let mut partitions: Vec<i32> =
+                assignment.topic_partitions.iter().flat_map(|topic| topic.partitions.clone()).collect();
+            partitions.sort();
+            partitions
+        });
+        (ErrorCode(response.error_code), response.member_epoch, assigned)
+    })
+}
+
+#[test]
+fn a_consumer_group_assigns_by_itself_and_survives_kill_9() {
+    let broker = start("0-1");
+    let mut client = Client::new(&broker);
+    create_topic(&mut client, TOPIC, 4);
+    let asked = MetadataRequestTopic { name: Some(TOPIC.into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![asked]), ..Default::default() };
+    let topic_id = client.call(&request, 12, |response| response.topics[0].topic_id);
+    find_coordinator(&mut client, "c");
+    let (one, two) = ("11111111111111111111AA", "22222222222222222222AA");
+    assert_eq!(
+        consumer_heartbeat(&mut client, "c", one, 0, None),
+        (ErrorCode::NONE, 1, Some(vec![0, 1, 2, 3]))
+    );
+    let owned = consumer_heartbeat(&mut client, "c", one, 1, Some((topic_id, &[0, 1, 2, 3])));
+    assert_eq!((owned.0, owned.1), (ErrorCode::NONE, 1));
+    // The second one gets its half when the first has given it up.
+    assert_eq!(consumer_heartbeat(&mut client, "c", two, 0, None).0, ErrorCode::NONE);
+    let (_, epoch, kept) = consumer_heartbeat(&mut client, "c", one, 1, None);
+    let kept = kept.expect("there is something to give up");
+    assert_eq!((epoch, kept.len()), (1, 2));
+    let given_up = consumer_heartbeat(&mut client, "c", one, 1, Some((topic_id, &kept)));
+    assert_eq!((given_up.0, given_up.1), (ErrorCode::NONE, 2));
+
+    let broker = start_in(broker.kill(), "0-1");
+    let mut client = Client::new(&broker);
+    let (error, (epoch, got)) = once_loaded(|| {
+        let (error, epoch, got) = consumer_heartbeat(&mut client, "c", two, 2, None);
+        (error, (epoch, got))
+    });
+    let mut all = [kept.clone(), got.expect("what the first has given up")].concat();
+    all.sort();
+    assert_eq!((error, epoch, all), (ErrorCode::NONE, 2, vec![0, 1, 2, 3]));
+    let describe =
+        ConsumerGroupDescribeRequest { group_ids: vec!["c".into(), "none".into()], ..Default::default() };
+    let described = client.call(&describe, 1, |response| {
+        let groups = response.groups.iter();
+        groups.map(|group| (ErrorCode(group.error_code), group.members.len())).collect::<Vec<_>>()
+    });
+    assert_eq!(described, [(ErrorCode::NONE, 2), (ErrorCode::GROUP_ID_NOT_FOUND, 0)]);
+    for (member, rest) in [(one, 1), (two, 0)] {
+        assert_eq!(consumer_heartbeat(&mut client, "c", member, -1, None).0, ErrorCode::NONE);
+        let described = client.call(&describe, 1, |response| response.groups[0].members.len());
+        assert_eq!(described, rest);
+    }
 }
 
 /// A member's request to join that nobody has answered yet.

@@ -101,6 +101,10 @@ served! {
     DescribeProducers 0..=0 by describe_producers;
     /// Forgets a broker that is gone.
     UnregisterBroker 0..=0 by unregister_broker;
+    /// KIP-848. librdkafka wants version 1.
+    ConsumerGroupHeartbeat 0..=1 by consumer_group_heartbeat;
+    /// Consumer groups; classic ones have DescribeGroups.
+    ConsumerGroupDescribe 0..=1 by consumer_group_describe;
     /// Client metrics alone in 0.
     ListConfigResources 0..=1 by list_config_resources;
     /// Admin clients fall back to Metadata without it.

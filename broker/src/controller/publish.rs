@@ -48,6 +48,7 @@ async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), Cont
         }
         logs::before(shard, record).await.map_err(|error| failed(&error))?;
         shard.metadata.replay(record).map_err(|error| failed(&error))?;
+        follow::record_replayed(shard, record);
         if let MetadataRecord::Topic { topic_id, .. } = record {
             follow::topic_created(shard, *topic_id);
         }

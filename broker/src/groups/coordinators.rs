@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use coord::group::consumer::TopicsView;
 use coord::group::{GroupConfig, GroupCoordinator, GroupReply, Output, ReplyToken};
+use coord::metadata::MetadataImage;
 use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
 use storage::journal::CommitSeq;
@@ -24,6 +26,8 @@ pub struct Groups {
     config: Rc<GroupConfig>,
     topic: Cell<Option<OffsetsTopic>>,
     partitions: RefCell<BTreeMap<i32, Rc<Partition>>>,
+    /// The topics of the image as coordinators see them; none if they have changed since somebody looked.
+    topics: RefCell<Option<Rc<TopicsView>>>,
     /// Requests whose answer comes later.
     pub waiting: WaitingRoom,
     /// What the timer's task waits for.
@@ -48,6 +52,8 @@ pub struct Partition {
     last_commit: Cell<Option<CommitSeq>>,
     /// Topics that were deleted while the coordinator was loading.
     deleted_topics: RefCell<Vec<Vec<Rc<str>>>>,
+    /// What its coordinator knows of topics.
+    topics: RefCell<Option<Rc<TopicsView>>>,
 }
 
 /// How far a coordinator is.
@@ -70,6 +76,7 @@ impl Groups {
             config: Rc::new(config),
             topic: Cell::new(None),
             partitions: RefCell::default(),
+            topics: RefCell::default(),
             waiting: WaitingRoom::default(),
             timer: TimerArm::default(),
             metrics: GroupMetrics::default(),
@@ -106,6 +113,7 @@ impl Groups {
             state: RefCell::new(PartitionState::Loading),
             last_commit: Cell::new(None),
             deleted_topics: RefCell::default(),
+            topics: RefCell::default(),
         });
         self.partitions.borrow_mut().insert(index, Rc::clone(&partition));
         partition
@@ -119,6 +127,30 @@ impl Groups {
     /// All partitions that this shard has, in the order of their indexes.
     pub fn partitions(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Notes that topics have come, gone or changed. Coordinators are told when they are needed next: with thousands of topics each look costs
+    /// some time, and most changes come many at once.
+    pub fn topics_have_changed(&self) {
+        self.topics.replace(None);
+    }
+
+    /// Tells the coordinator of topics, if they have changed since it was told.
+    pub fn tell_topics(
+        &self,
+        image: &MetadataImage,
+        partition: &Partition,
+        coordinator: &mut GroupCoordinator,
+        now_ms: i64,
+    ) {
+        let current =
+            Rc::clone(self.topics.borrow_mut().get_or_insert_with(|| Rc::new(TopicsView::from_image(image))));
+        if partition.topics.borrow().as_ref().is_some_and(|known| Rc::ptr_eq(known, &current)) {
+            return;
+        }
+        let output = coordinator.metadata_changed(&current, now_ms);
+        partition.topics.replace(Some(current));
+        self.carry_out(partition, coordinator, output, None, now_ms);
     }
 
     /// A token that nobody else has.

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use coord::metadata::TopicImage;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
+use coord::metadata::{MetadataRecord, TopicImage};
 use storage::TopicIdPartition;
 use uuid::Uuid;
 
@@ -63,6 +63,22 @@ pub fn topics_deleted(shard: &Rc<Shard>, mut topics: Vec<Rc<str>>) {
         for partition in shard.groups.partitions() {
             forget_topics(shard, partition, topics.clone());
         }
+    }
+}
+
+/// The shard's image has taken the record.
+pub fn record_replayed(shard: &Shard, record: &MetadataRecord) {
+    let concerns_topics = matches!(
+        record,
+        MetadataRecord::Topic { .. }
+            | MetadataRecord::RemoveTopic { .. }
+            | MetadataRecord::Partitions { .. }
+            | MetadataRecord::PartitionChange { .. }
+            | MetadataRecord::RegisterBroker(_)
+            | MetadataRecord::UnregisterBroker { .. }
+    );
+    if concerns_topics {
+        shard.groups.topics_have_changed();
     }
 }
 

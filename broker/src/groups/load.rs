@@ -99,6 +99,7 @@ async fn load(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Loaded, Lo
     let began = AppendQueue::call(shard, move |shard| {
         let groups = &shard.groups;
         let now_ms = groups.now_ms();
+        groups.tell_topics(&shard.image(), &partition, &mut coordinator, now_ms);
         let output = coordinator.loaded(now_ms);
         groups.carry_out(&partition, &mut coordinator, output, None, now_ms);
         for topics in partition.take_deleted_topics() {

@@ -112,6 +112,7 @@ where
         Err(code) => return Outcome::Refused(code),
     };
     let (token, now_ms) = (groups.next_token(), groups.now_ms());
+    groups.tell_topics(&shard.image(), &partition, coordinator, now_ms);
     let context = RequestContext {
         api_version: request.version,
         client_id: &request.client_id,

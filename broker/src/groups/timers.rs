@@ -83,6 +83,7 @@ async fn tick(shard: &Rc<Shard>, partition: &Rc<Partition>) {
         let mut state = partition.state.borrow_mut();
         if let Ok(coordinator) = state.active() {
             let now_ms = shard.groups.now_ms();
+            shard.groups.tell_topics(&shard.image(), &partition, coordinator, now_ms);
             let output = coordinator.tick(now_ms);
             shard.groups.carry_out(&partition, coordinator, output, None, now_ms);
         }
