@@ -1,38 +1,94 @@
 //! Heavy work on idle-priority threads: it runs when no shard wants the core, and its result comes back as a message.
 //!
 //! A task that computes for long on a shard delays its neighbours until it yields; on a SCHED_IDLE thread of the same core it does not.
+//!
+//! Where the cores are never idle such a thread stands still, and what it does would never end. So a job that got next to no processor time makes
+//! the following ones run, for a while, on a thread of low but not idle priority (nice 10), which gets a tenth of a core or so.
 
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job {
+    sent: Instant,
+    work: Box<dyn FnOnce() + Send>,
+}
+
+/// A job that takes at least this long and has had less than a quarter of a core meanwhile was starved.
+const STARVED_FROM: Duration = Duration::from_millis(50);
+/// How long the thread of low priority takes over.
+const RELIEF: Duration = Duration::from_secs(3);
+const RELIEF_NICE: i32 = 10;
 
 /// A handle on the pool; the threads end when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Background {
     jobs: mpsc::Sender<Job>,
+    relief: mpsc::Sender<Job>,
+    starved: Arc<Starved>,
+}
+
+/// Until when jobs go to the thread of low priority.
+#[derive(Debug)]
+struct Starved {
+    started: Instant,
+    until_ms: AtomicU64,
+}
+
+impl Starved {
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn is_now(&self) -> bool {
+        self.now_ms() < self.until_ms.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, wall: Duration, cpu: Duration) {
+        if was_starved(wall, cpu) {
+            self.until_ms.store(self.now_ms() + RELIEF.as_millis() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+fn was_starved(wall: Duration, cpu: Duration) -> bool {
+    wall >= STARVED_FROM && cpu * 4 < wall
 }
 
 impl Background {
-    /// Starts `threads` idle-priority threads.
+    /// Starts `threads` idle-priority threads, and one of low priority for when these are starved.
     pub fn start(threads: usize) -> io::Result<Background> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
+        let starved = Arc::new(Starved { started: Instant::now(), until_ms: AtomicU64::new(0) });
+        let (relief, relieving) = mpsc::channel::<Job>();
+        std::thread::Builder::new().name("background-relief".into()).spawn(move || {
+            become_low_priority();
+            for job in relieving {
+                (job.work)();
+            }
+        })?;
         for n in 0..threads.max(1) {
-            let queue = queue.clone();
+            let (queue, starved) = (queue.clone(), starved.clone());
             std::thread::Builder::new().name(format!("background-{n}")).spawn(move || {
                 become_idle_priority();
+                let mut free_since = Instant::now();
                 loop {
                     let job = queue.lock().expect("a job never runs under the lock").recv();
                     let Ok(job) = job else { break };
-                    job();
+                    // Waiting for the processor begins when there is a job and the thread has no other.
+                    let (ready, cpu) = (job.sent.max(free_since), thread_cpu_time());
+                    (job.work)();
+                    free_since = Instant::now();
+                    starved.note(free_since - ready, thread_cpu_time().saturating_sub(cpu));
                 }
             })?;
         }
-        Ok(Background { jobs })
+        Ok(Background { jobs, relief, starved })
     }
 
     /// Runs `job` on one of the threads. It runs to its end even if the result is not awaited.
@@ -45,10 +101,12 @@ impl Background {
         F: FnOnce() -> R + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let work = Box::new(move || {
             let _ = answer.send(job());
         });
-        self.jobs.send(job).expect("the threads live as long as a handle does");
+        let job = Job { sent: Instant::now(), work };
+        let queue = if self.starved.is_now() { &self.relief } else { &self.jobs };
+        queue.send(job).expect("the threads live as long as a handle does");
         async move { answered.await.expect("the background job panicked") }
     }
 }
@@ -61,9 +119,38 @@ fn become_idle_priority() {
     }
 }
 
+fn become_low_priority() {
+    // SAFETY: a plain call; process 0 is the calling thread on Linux.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, RELIEF_NICE) } != 0 {
+        tracing::warn!(error = %io::Error::last_os_error(), "background thread keeps its normal priority");
+    }
+}
+
+/// Processor time that the calling thread has had.
+fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a valid timespec.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_got_next_to_no_processor_time_was_starved() {
+        let ms = Duration::from_millis;
+        assert!(was_starved(ms(1000), ms(5)));
+        assert!(!was_starved(ms(1000), ms(900)), "it was at work");
+        assert!(!was_starved(ms(40), ms(1)), "a short delay is what idle priority means");
+        let starved = Starved { started: Instant::now(), until_ms: AtomicU64::new(0) };
+        assert!(!starved.is_now());
+        starved.note(ms(1000), ms(5));
+        assert!(starved.is_now());
+    }
 
     #[test]
     fn jobs_run_with_idle_priority_and_hand_their_result_back_to_the_shard() {
