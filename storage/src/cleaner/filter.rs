@@ -324,7 +324,7 @@ mod tests {
             assert_eq!(filtered.batches.len(), 2, "a batch of which nothing is left goes");
             assert_eq!((filtered.stats.records_read, filtered.stats.records_kept), (6, 3));
             assert!(!filtered.is_unchanged);
-            let again = run(&rules(&all, 16), &[filtered.bytes.clone()]);
+            let again = run(&rules(&all, 16), std::slice::from_ref(&filtered.bytes));
             assert!(
                 again.is_unchanged && again.bytes == filtered.bytes,
                 "cleaning what is clean changes nothing"
@@ -370,7 +370,7 @@ mod tests {
         };
         assert_eq!(timestamp(&first.bytes), 100, "the record's own timestamp stays");
         r.now_ms = NOW + DAY - 1;
-        let second = run(&r, &[first.bytes.clone()]);
+        let second = run(&r, std::slice::from_ref(&first.bytes));
         assert!(second.is_unchanged, "the horizon is set once");
         r.now_ms = NOW + DAY;
         let third = run(&r, &[first.bytes]);
@@ -407,7 +407,7 @@ mod tests {
             filtered.batches.iter().all(|b| b.max_timestamp == -1),
             "no record, no timestamp to be found"
         );
-        let again = run(&r, &[filtered.bytes.clone()]);
+        let again = run(&r, std::slice::from_ref(&filtered.bytes));
         assert!(again.is_unchanged, "an empty batch that is needed stays");
         r.last_of_producer.insert(9, 20);
         r.map_end = Offset(6);
