@@ -9,6 +9,18 @@ use coord::group::GroupRecord;
 use super::coordinators::{Groups, PartitionState};
 use crate::metrics::{Counter, Samples};
 
+/// Protocols with the states that their groups can be in.
+const GROUP_STATES: [(&str, &str); 8] = [
+    ("classic", "empty"),
+    ("classic", "preparingrebalance"),
+    ("classic", "completingrebalance"),
+    ("classic", "stable"),
+    ("consumer", "empty"),
+    ("consumer", "assigning"),
+    ("consumer", "reconciling"),
+    ("consumer", "stable"),
+];
+
 /// The counters of one shard.
 #[derive(Debug, Default)]
 pub struct GroupMetrics {
@@ -55,7 +67,9 @@ impl Groups {
         const PREFIX: &str = "kafka_server_group_coordinator_metrics";
         let mut states = [("active", 0), ("loading", 0), ("failed", 0)];
         let mut offsets = 0;
-        let mut groups: BTreeMap<(String, String), u64> = BTreeMap::new();
+        // All of them, so that a graph shows none where there is none.
+        let none = GROUP_STATES.iter().map(|(kind, state)| ((kind.to_string(), state.to_string()), 0));
+        let mut groups: BTreeMap<(String, String), u64> = none.collect();
         for partition in self.partitions() {
             match &*partition.state.borrow() {
                 PartitionState::Loading => states[1].1 += 1,
