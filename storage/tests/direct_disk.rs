@@ -1,6 +1,7 @@
 //! The real disk, in a glommio executor, in the temporary directory.
 
 use glommio::LocalExecutorBuilder;
+use protocol::records::CRC_START;
 use std::{cell::Cell, future::Future, path::PathBuf, rc::Rc};
 use storage::{
     LeaderEpoch, Offset, PartitionId, TopicIdPartition,
@@ -149,6 +150,14 @@ fn a_write_whose_future_is_dropped_leaves_its_buffer_alone() {
     });
 }
 
+/// Bytes that have a batch's checksum in its place, which the journal relies on.
+fn batch(i: usize) -> Vec<u8> {
+    let mut batch = vec![i as u8; 1000 * (i + 1)];
+    let checksum = crc32c::crc32c(&batch[CRC_START..]);
+    batch[CRC_START - 4..CRC_START].copy_from_slice(&checksum.to_be_bytes());
+    batch
+}
+
 #[test]
 fn slices_of_a_commit_are_good_on_other_threads_and_come_home() {
     on_disk(|disk, dir| async move {
@@ -167,7 +176,7 @@ fn slices_of_a_commit_are_good_on_other_threads_and_come_home() {
         let run = glommio::spawn_local(async move { running.run().await });
         for i in 0..40 {
             let durability = if i % 4 == 3 { Durability::Write } else { Durability::Sync };
-            let payload = vec![i as u8; 1000 * (i as usize + 1)];
+            let payload = batch(i as usize);
             let appended = journal.append(&header(i), durability, &[&payload], |_| {}).expect("room");
             journal.durable(appended.commit).await.expect("durable");
         }
@@ -185,7 +194,7 @@ fn slices_of_a_commit_are_good_on_other_threads_and_come_home() {
         assert_eq!(entries.len(), 40);
         for (i, entry) in entries.iter().enumerate() {
             assert_eq!(entry.header, header(i as i64));
-            assert_eq!(entry.payload, vec![i as u8; 1000 * (i + 1)]);
+            assert_eq!(entry.payload, batch(i));
         }
         assert_eq!(journal.durable_end(), CommitSeq(40));
     });

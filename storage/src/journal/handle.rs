@@ -152,7 +152,8 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Copies an entry, whose payload is the concatenation of `parts`, into the commit that is gathering, and has that written as soon as the
-    /// one before it is done. `patch` may edit the copy in place; it must not call the journal.
+    /// one before it is done. `patch` may edit the copy in place; it must not call the journal. The patched payload of a batch has to have the right
+    /// checksum of its own: the journal's is derived from it, and a wrong one is taken for damage at the next start.
     ///
     /// Nothing is durable yet: wait for [`Journal::durable`] of the commit, or for the observer's [`JournalEvent::Done`].
     pub fn append(
