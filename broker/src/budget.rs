@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A cheap handle on a shard's memory budget.
@@ -38,6 +39,24 @@ impl Permit {
     pub fn merge(&mut self, other: Permit) {
         self.permit.merge(other.permit);
     }
+}
+
+/// `memory` as bytes that keep `permit` until their last slice is dropped.
+pub fn charged<M, P>(memory: M, permit: P) -> Bytes
+where
+    M: AsRef<[u8]> + Send + 'static,
+    P: Send + 'static,
+{
+    struct Charged<M, P> {
+        memory: M,
+        _permit: P,
+    }
+    impl<M: AsRef<[u8]>, P> AsRef<[u8]> for Charged<M, P> {
+        fn as_ref(&self) -> &[u8] {
+            self.memory.as_ref()
+        }
+    }
+    Bytes::from_owner(Charged { memory, _permit: permit })
 }
 
 impl Charge {

@@ -20,7 +20,7 @@ use protocol::wire::Records;
 use tokio::sync::oneshot;
 
 use super::{Answer, Call};
-use crate::budget::Permit;
+use crate::budget::{self, Permit};
 use crate::fetch_session::{
     FetchPartition, FetchPlan, FinishedFetch, PartitionNews, SessionRequest, TopicRef,
 };
@@ -81,20 +81,10 @@ fn max_response_bytes(shard: &Shard) -> usize {
 
 /// Gives back the memory of an answer when its last segment has been sent.
 fn hold(segments: &mut [Bytes], memory: Vec<Permit>) {
-    struct Held {
-        bytes: Bytes,
-        _memory: Vec<Permit>,
-    }
-    impl AsRef<[u8]> for Held {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
     if let Some(last) = segments.last_mut()
         && !memory.is_empty()
     {
-        let bytes = std::mem::take(last);
-        *last = Bytes::from_owner(Held { bytes, _memory: memory });
+        *last = budget::charged(std::mem::take(last), memory);
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::budget::{Budget, Permit};
+use crate::budget::{Budget, Permit, charged};
 
 /// Size of the length in front of each frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -66,18 +66,6 @@ pub enum Step {
     NeedInput,
     /// The budget is short: await this, hand the permit to [`FrameReader::grant`], go on.
     NeedBudget(BoxFuture<'static, Permit>),
-}
-
-/// Bytes in memory that are charged to a budget.
-struct Charged {
-    buffer: Vec<u8>,
-    _permit: Permit,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
 }
 
 /// A frame of which a part has come.
@@ -208,10 +196,6 @@ fn next_charge(partial: &Partial) -> usize {
 fn need_budget(budget: &Budget, bytes: usize) -> Step {
     let budget = budget.clone();
     Step::NeedBudget(Box::pin(async move { budget.acquire(bytes).await }))
-}
-
-fn charged(buffer: Vec<u8>, permit: Permit) -> Bytes {
-    Bytes::from_owner(Charged { buffer, _permit: permit })
 }
 
 #[cfg(test)]
