@@ -7,6 +7,19 @@ use std::{
     task::{Poll, Waker},
 };
 
+/// Waits until the task is polled once more, which it asks for: other tasks of the executor run in between.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 /// Something that one task waits for and that many logs can trigger: a parked fetch registers one signal with all its partitions.
 #[derive(Debug, Default)]
 pub struct WakeSignal {
@@ -192,16 +205,7 @@ mod tests {
                 if bytes < 500 {
                     peak.set(peak.get().max(gate.used.get()));
                 }
-                let mut yielded = false;
-                poll_fn(|cx| {
-                    if std::mem::replace(&mut yielded, true) {
-                        Poll::Ready(())
-                    } else {
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                })
-                .await;
+                yield_now().await;
                 drop(guard);
             };
             pool.spawner().spawn_local(task).unwrap();

@@ -50,15 +50,7 @@ pub fn spawn<F: Future<Output = ()> + 'static>(future: F) {
 /// Waits until the task is polled once more, which it asks for: a request that is not at the front of its connection's queue is not polled
 /// again before it gets there.
 pub async fn wait_for_next_poll() {
-    let mut was_polled = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut was_polled, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await
+    storage::wake::yield_now().await;
 }
 
 /// Lets the other tasks of this shard run.

@@ -12,6 +12,7 @@ use crate::{
     },
     store::{ShardStore, flusher::checkpoint_logs, shard_store::expire_producers},
     types::Offset,
+    wake::yield_now,
 };
 use std::rc::Rc;
 
@@ -212,17 +213,4 @@ impl<D: Disk> ShardStore<D> {
         doomed.push(segment);
         Ok(true)
     }
-}
-
-/// Lets other tasks run once.
-async fn yield_now() {
-    let mut has_yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await
 }

@@ -6,6 +6,7 @@ use protocol::{
     records::{BatchBuilder, BatchOptions, RecordIter, decompress, iter_batches},
 };
 use std::{collections::BTreeMap, rc::Rc};
+pub use storage::wake::yield_now;
 use storage::{
     AppendError, AppendOutcome, LogConfig, Offset, PartitionLog, StorageError,
     cleaner::{CleanReport, CleanerConfig, CleanerHost},
@@ -41,18 +42,6 @@ impl CleanerHost for InlineHost {
     fn secret(&self) -> [u8; 16] {
         [42; 16]
     }
-}
-
-pub async fn yield_now() {
-    let mut has_yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await
 }
 
 /// A compacted topic that is due as soon as anything is dirty.

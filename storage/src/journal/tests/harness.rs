@@ -1,5 +1,6 @@
 //! A workload on a journal, and what must be true of the journal when it is opened again, whatever happened in between.
 
+pub use crate::wake::yield_now;
 use crate::{
     DiskError, JournalError, LeaderEpoch, Offset, PartitionId, StorageError, TopicIdPartition,
     disk::{Disk, sim::SimDisk},
@@ -12,10 +13,8 @@ use futures::{executor::LocalPool, task::LocalSpawnExt};
 use protocol::records::CRC_START;
 use std::{
     cell::RefCell,
-    future::poll_fn,
     path::{Path, PathBuf},
     rc::Rc,
-    task::Poll,
 };
 use uuid::Uuid;
 
@@ -177,19 +176,6 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
-}
-
-pub async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Appends one entry, writing its base offset through `patch` as the broker does (and the checksum that a batch has), and tells the model.
