@@ -10,7 +10,6 @@ use std::sync::Arc;
 use coord::config::ConfigResourceType;
 use coord::metadata::MetadataRecord;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
-use futures::future::join_all;
 
 use super::ControllerError;
 use crate::groups::{follow, overrides};
@@ -19,18 +18,11 @@ use crate::{live, logs};
 
 /// Has every shard take the records; returns when all have.
 pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) -> Result<(), ControllerError> {
-    let calls: Vec<_> = shard
-        .mesh
-        .shards()
-        .map(|target| {
-            let records = Arc::clone(&records);
-            shard.mesh.call(target, move |shard: &Rc<Shard>| {
-                let shard = Rc::clone(shard);
-                async move { apply(&shard, &records).await }
-            })
-        })
-        .collect();
-    join_all(calls).await.into_iter().collect()
+    let take = move |shard: &Rc<Shard>| {
+        let shard = Rc::clone(shard);
+        async move { apply(&shard, &records).await }
+    };
+    shard.mesh.call_all(take).await.into_iter().collect()
 }
 
 /// One shard takes the records, one after the other: the image changes in place, because nobody holds it while this waits.
