@@ -62,23 +62,34 @@ pub fn refresh(shard: &Shard) {
     }
 }
 
+/// Changes a config in `image`, as a record of the metadata log does.
+#[cfg(test)]
+pub fn set_at_run_time(
+    image: &mut MetadataImage,
+    resource_type: ConfigResourceType,
+    resource: &str,
+    config: &str,
+    value: &str,
+) {
+    let record = coord::metadata::MetadataRecord::ResourceConfig {
+        resource_type,
+        resource_name: resource.to_owned(),
+        config: config.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    image.replay(&record).expect("a config of a resource");
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use coord::config::{effective_config, topic_config};
-    use coord::metadata::MetadataRecord;
 
     use super::*;
 
     fn set(image: &mut MetadataImage, broker: &str, config: &str, value: &str) {
-        let record = MetadataRecord::ResourceConfig {
-            resource_type: ConfigResourceType::Broker,
-            resource_name: broker.to_owned(),
-            config: config.to_owned(),
-            value: Some(value.to_owned()),
-        };
-        image.replay(&record).unwrap();
+        set_at_run_time(image, ConfigResourceType::Broker, broker, config, value);
     }
 
     #[test]

@@ -118,25 +118,18 @@ fn of_config(config: &Config, image: &MetadataImage) -> Vec<BrokerSetting> {
             all.push(topic_default(config, definition, synonym, is_last));
         }
     }
-    for definition in DYNAMIC_CONFIGS {
-        // The others are shown when they are set.
-        if setting(definition.name).is_none() {
-            let row =
-                BrokerSetting::new(definition.name, definition.kind, None, None, definition.documentation);
-            all.push(row);
-        }
-    }
     let broker = image.resource_configs(ConfigResourceType::Broker, &config.node_id.to_string());
     let cluster = image.resource_configs(ConfigResourceType::Broker, ALL_BROKERS);
+    for ConfigDefinition { name, kind, documentation, .. } in DYNAMIC_CONFIGS {
+        // What is no setting of ours has no value of its own: it is shown when it is set.
+        if setting(name).is_none() && (broker.contains_key(*name) || cluster.contains_key(*name)) {
+            all.push(BrokerSetting::new(name, *kind, None, None, *documentation));
+        }
+    }
     for row in &mut all {
         add_dynamic(row, broker, cluster);
     }
-    all.retain(|row| setting(row.name).is_some() || !is_throttle(row.name) || !row.values.is_empty());
     all
-}
-
-fn is_throttle(name: &str) -> bool {
-    DYNAMIC_CONFIGS.iter().any(|definition| definition.name == name) && setting(name).is_none()
 }
 
 fn add_dynamic(
@@ -185,9 +178,9 @@ fn kafka_name(setting: &Setting) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use coord::metadata::MetadataRecord;
 
     use super::*;
+    use crate::live::set_at_run_time;
 
     fn find(all: &[BrokerSetting], name: &str) -> BrokerSetting {
         all.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name}")).clone()
@@ -228,13 +221,7 @@ mod tests {
     fn what_was_set_at_run_time_comes_first() {
         let mut image = MetadataImage::new();
         let mut set = |broker: &str, config: &str, value: &str| {
-            let record = MetadataRecord::ResourceConfig {
-                resource_type: ConfigResourceType::Broker,
-                resource_name: broker.to_owned(),
-                config: config.to_owned(),
-                value: Some(value.to_owned()),
-            };
-            image.replay(&record).unwrap();
+            set_at_run_time(&mut image, ConfigResourceType::Broker, broker, config, value);
         };
         set("", "log.segment.bytes", "3000000");
         set("1", "log.segment.bytes", "2000000");

@@ -35,21 +35,14 @@ fn all(image: &MetadataImage) -> BTreeMap<String, GroupOverrides> {
 
 #[cfg(test)]
 mod tests {
-    use coord::metadata::MetadataRecord;
-
     use super::*;
+    use crate::live::set_at_run_time;
 
     #[test]
     fn what_is_set_for_a_group_is_for_the_coordinator() {
         let mut image = MetadataImage::new();
         let mut set = |group: &str, config: &str, value: &str| {
-            let record = MetadataRecord::ResourceConfig {
-                resource_type: ConfigResourceType::Group,
-                resource_name: group.to_owned(),
-                config: config.to_owned(),
-                value: Some(value.to_owned()),
-            };
-            image.replay(&record).unwrap();
+            set_at_run_time(&mut image, ConfigResourceType::Group, group, config, value);
         };
         set("a", "consumer.session.timeout.ms", "50000");
         set("b", "share.session.timeout.ms", "45000");

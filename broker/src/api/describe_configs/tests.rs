@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::api::table;
+use crate::live::set_at_run_time;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -29,13 +30,7 @@ fn image() -> MetadataImage {
         partitions: vec![partition],
     };
     image.replay(&record).expect("a new topic");
-    let record = MetadataRecord::ResourceConfig {
-        resource_type: ConfigResourceType::Group,
-        resource_name: "g".to_owned(),
-        config: "consumer.session.timeout.ms".to_owned(),
-        value: Some("50000".to_owned()),
-    };
-    image.replay(&record).expect("a group's config");
+    set_at_run_time(&mut image, ConfigResourceType::Group, "g", "consumer.session.timeout.ms", "50000");
     image
 }
 
