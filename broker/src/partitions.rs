@@ -38,6 +38,11 @@ pub fn find_topic<'i>(image: &'i MetadataImage, name: TopicName<'_>) -> Result<&
     }
 }
 
+/// Whether there is such a partition, whoever leads it.
+pub fn exists(image: &MetadataImage, topic: &str, partition: i32) -> bool {
+    image.topic(topic).is_some_and(|topic| topic.partition(PartitionId(partition)).is_some())
+}
+
 /// Finds a partition of `topic` that this broker leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
 pub fn find_led(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
     let partition_image =

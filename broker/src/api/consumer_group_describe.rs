@@ -26,7 +26,7 @@ pub async fn handle(call: Call) -> Answer {
                 places.iter().map(|place| request.group_ids[*place].clone()).collect();
             coordinator.consumer_group_describe(&names)
         };
-        groups::requests::read_groups(&call, &request.group_ids, look).await
+        groups::read_groups(&call, &request.group_ids, look).await
     } else {
         request.group_ids.iter().map(|_| Err(ErrorCode::UNSUPPORTED_VERSION)).collect()
     };

@@ -12,18 +12,16 @@ use crate::groups::{self, GroupRequest, Patience};
 /// Asks the coordinator of each group.
 pub async fn handle(call: Call) -> Answer {
     let request: DeleteGroupsRequest<'_> = call.decode()?;
-    let deletions = request.groups_names.iter().enumerate().map(|(place, name)| {
+    let deletions = request.groups_names.iter().map(|name| {
         let call = &call;
         async move {
+            let group_id = name.to_string();
             let delete = groups::submit(
                 call,
                 name,
                 Patience::None,
                 GroupRequest::of(call),
-                move |coordinator, context, request| {
-                    let request: DeleteGroupsRequest<'_> = request.decode();
-                    coordinator.delete_groups(context, &request.groups_names[place..=place])
-                },
+                move |coordinator, context, _| coordinator.delete_groups(context, &[group_id.into()]),
             );
             match delete.await {
                 Ok(GroupReply::DeleteGroups(response)) => Ok(response.results),

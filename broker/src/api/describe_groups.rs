@@ -23,7 +23,7 @@ pub async fn handle(call: Call) -> Answer {
         let names: Vec<Cow<'_, str>> = places.iter().map(|place| request.groups[*place].clone()).collect();
         coordinator.describe_groups(version, &names)
     };
-    let found = groups::requests::read_groups(&call, &request.groups, look).await;
+    let found = groups::read_groups(&call, &request.groups, look).await;
     let described = request.groups.iter().zip(found).map(|(name, found)| match found {
         Ok(group) if request.include_authorized_operations && group.error_code == 0 => {
             DescribedGroup { authorized_operations: GROUP_OPERATIONS, ..group }

@@ -12,7 +12,7 @@ use crate::groups::{self, GroupRequest};
 pub async fn handle(call: Call) -> Answer {
     let _: ListGroupsRequest<'_> = call.decode()?;
     let request = GroupRequest::of(&call);
-    let look = move |coordinator: &GroupCoordinator, _now_ms: i64| {
+    let look = move |coordinator: &GroupCoordinator| {
         let request: ListGroupsRequest<'_> = request.decode();
         coordinator.list_groups(&request.states_filter, &request.types_filter)
     };

@@ -5,21 +5,24 @@
 
 use coord::group::GroupReply;
 use coord::metadata::MetadataImage;
-use coord::types::PartitionId;
+use protocol::ErrorCode;
 use protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use protocol::{Encoder, ErrorCode, Message};
 
 use super::{Answer, Call, Refusal};
 use crate::groups::{self, GroupRequest, Patience};
+use crate::partitions;
 
 /// Asks the group's coordinator.
 pub async fn handle(call: Call) -> Answer {
     let request: OffsetCommitRequest<'_> = call.decode()?;
     let image = call.shard.image();
-    if request.topics.iter().all(|topic| topic.partitions.iter().all(|row| exists(&image, topic, row))) {
+    let are_known = |topic: &OffsetCommitRequestTopic<'_>| {
+        topic.partitions.iter().all(|row| partitions::exists(&image, &topic.name, row.partition_index))
+    };
+    if request.topics.iter().all(are_known) {
         let response = commit(&call, &request, GroupRequest::of(&call)).await?;
         return call.respond(&response);
     }
@@ -28,8 +31,8 @@ pub async fn handle(call: Call) -> Answer {
     let mut response = OffsetCommitResponse { topics: refused, ..Default::default() };
     // As in Kafka, a request that is empty from the start does reach the group.
     if !known.topics.is_empty() {
-        let body = encoded(&known, call.version)?;
-        merge(&mut response, commit(&call, &known, GroupRequest::of(&call).with_body(body)).await?);
+        let submitted = GroupRequest::changed(&call, &known)?;
+        merge(&mut response, commit(&call, &known, submitted).await?);
     }
     call.respond(&response)
 }
@@ -53,14 +56,6 @@ async fn commit(
     }
 }
 
-fn exists(
-    image: &MetadataImage,
-    topic: &OffsetCommitRequestTopic<'_>,
-    row: &OffsetCommitRequestPartition<'_>,
-) -> bool {
-    image.topic(&topic.name).is_some_and(|topic| topic.partition(PartitionId(row.partition_index)).is_some())
-}
-
 /// The request without partitions that do not exist, and the refusal of those.
 fn split<'a>(
     image: &MetadataImage,
@@ -69,8 +64,10 @@ fn split<'a>(
     let mut known = OffsetCommitRequest { topics: Vec::new(), ..request.clone() };
     let mut refused = Vec::new();
     for topic in &request.topics {
-        let (have, have_not): (Vec<_>, Vec<_>) =
-            topic.partitions.iter().cloned().partition(|row| exists(image, topic, row));
+        let exists = |row: &OffsetCommitRequestPartition<'_>| {
+            partitions::exists(image, &topic.name, row.partition_index)
+        };
+        let (have, have_not): (Vec<_>, Vec<_>) = topic.partitions.iter().cloned().partition(exists);
         if !have.is_empty() {
             known.topics.push(OffsetCommitRequestTopic { partitions: have, ..topic.clone() });
         }
@@ -80,13 +77,6 @@ fn split<'a>(
         }
     }
     (known, refused)
-}
-
-fn encoded(request: &OffsetCommitRequest<'_>, version: i16) -> Result<bytes::Bytes, Refusal> {
-    let mut encoder = Encoder::new();
-    let encoded = request.encode(&mut encoder, version);
-    encoded.map_err(|error| Refusal::malformed("OffsetCommit", error))?;
-    Ok(encoder.finish_contiguous())
 }
 
 /// The whole request has failed: each partition says so.

@@ -4,28 +4,25 @@
 
 use coord::group::GroupReply;
 use coord::metadata::MetadataImage;
-use coord::types::PartitionId;
+use protocol::ErrorCode;
 use protocol::messages::offset_delete::{
     OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic, OffsetDeleteResponse,
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use protocol::{Encoder, ErrorCode, Message};
 
-use super::{Answer, Call, Refusal};
+use super::{Answer, Call};
 use crate::groups::{self, GroupRequest, Patience};
+use crate::partitions;
 
 /// Asks the group's coordinator.
 pub async fn handle(call: Call) -> Answer {
     let request: OffsetDeleteRequest<'_> = call.decode()?;
     let (known, refused) = split(&call.shard.image(), &request);
-    let mut encoder = Encoder::new();
-    let encoded = known.encode(&mut encoder, call.version);
-    encoded.map_err(|error| Refusal::malformed("OffsetDelete", error))?;
     let delete = groups::submit(
         &call,
         &request.group_id,
         Patience::None,
-        GroupRequest::of(&call).with_body(encoder.finish_contiguous()),
+        GroupRequest::changed(&call, &known)?,
         |coordinator, context, request| coordinator.offset_delete(context, &request.decode()),
     );
     let mut response = match delete.await {
@@ -52,11 +49,8 @@ fn split<'a>(
     let mut known = OffsetDeleteRequest { topics: Vec::new(), ..request.clone() };
     let mut refused = Vec::new();
     for topic in &request.topics {
-        let exists = |row: &OffsetDeleteRequestPartition| {
-            image
-                .topic(&topic.name)
-                .is_some_and(|topic| topic.partition(PartitionId(row.partition_index)).is_some())
-        };
+        let exists =
+            |row: &OffsetDeleteRequestPartition| partitions::exists(image, &topic.name, row.partition_index);
         let (have, have_not): (Vec<_>, Vec<_>) = topic.partitions.iter().cloned().partition(exists);
         if !have.is_empty() {
             known.topics.push(OffsetDeleteRequestTopic { partitions: have, ..topic.clone() });

@@ -4,8 +4,6 @@
 //! Source: KIP-709 (several groups), KIP-447 (stable offsets), `KafkaApis.handleOffsetFetchRequest`, `OffsetFetchResponse`.
 
 use coord::group::GroupCoordinator;
-use futures::future::join_all;
-
 use protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponse,
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -25,23 +23,22 @@ const INVALID_OFFSET: i64 = -1;
 pub async fn handle(call: Call) -> Answer {
     let request = in_groups(call.decode()?, call.version);
     let version = call.version;
-    let asked = request.groups.iter().enumerate().map(|(place, group)| {
-        let request = GroupRequest::of(&call);
-        let call = &call;
-        async move {
-            let look = move |coordinator: &GroupCoordinator, _now_ms: i64| {
-                let request = in_groups(request.decode(), version);
-                coordinator.offset_fetch(&request.groups[place], request.require_stable)
-            };
-            let found = groups::read(call, &group.group_id, look).await;
-            found.unwrap_or_else(|error| OffsetFetchResponseGroup {
-                group_id: group.group_id.to_string().into(),
-                error_code: error.code(),
-                ..Default::default()
-            })
-        }
+    let submitted = GroupRequest::of(&call);
+    let look = move |coordinator: &GroupCoordinator, places: &[usize]| {
+        let request = in_groups(submitted.decode(), version);
+        let fetch = |place: &usize| coordinator.offset_fetch(&request.groups[*place], request.require_stable);
+        places.iter().map(fetch).collect()
+    };
+    let names: Vec<_> = request.groups.iter().map(|group| group.group_id.clone()).collect();
+    let rows = groups::read_groups(&call, &names, look).await;
+    let found = request.groups.iter().zip(rows).map(|(group, row)| {
+        row.unwrap_or_else(|error| OffsetFetchResponseGroup {
+            group_id: group.group_id.to_string().into(),
+            error_code: error.code(),
+            ..Default::default()
+        })
     });
-    let mut found = join_all(asked.collect::<Vec<_>>()).await;
+    let mut found: Vec<_> = found.collect();
     if version >= FIRST_VERSION_WITH_GROUPS {
         return call.respond(&OffsetFetchResponse { groups: found, ..Default::default() });
     }

@@ -29,5 +29,5 @@ pub mod timers;
 pub mod waiting;
 
 pub use coordinators::Groups;
-pub use requests::{GroupRequest, Patience, read, read_everywhere, submit};
+pub use requests::{GroupRequest, Patience, read_everywhere, read_groups, submit};
 pub use routing::{GroupHome, home_of};

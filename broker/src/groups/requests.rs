@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use coord::group::{GroupCoordinator, GroupReply, Output, RequestContext};
 use futures::future::{Either, join_all, select};
-use protocol::{Decoder, ErrorCode, Request};
+use protocol::{Decoder, Encoder, ErrorCode, Request};
 use tokio::sync::oneshot;
 
 use super::coordinators::PendingReply;
@@ -40,9 +40,12 @@ impl GroupRequest {
         }
     }
 
-    /// The same with another body of the same version.
-    pub fn with_body(self, body: Bytes) -> Self {
-        GroupRequest { body, ..self }
+    /// The request of `call` with `message` in place of what came.
+    pub fn changed<'a>(call: &Call, message: &impl Request<'a>) -> Result<Self, Refusal> {
+        let mut encoder = Encoder::new();
+        let encoded = message.encode(&mut encoder, call.version);
+        encoded.map_err(|error| Refusal::malformed(call.key.name(), error))?;
+        Ok(GroupRequest { body: encoder.finish_contiguous(), ..GroupRequest::of(call) })
     }
 
     /// Reads the body, which the handler has read before.
@@ -152,24 +155,14 @@ async fn settle(
     Ok(reply)
 }
 
-/// Asks the group's coordinator for something that changes nothing. What it says is durable.
-pub async fn read<R, F>(call: &Call, group_id: &str, look: F) -> Result<R, ErrorCode>
-where
-    R: Send + 'static,
-    F: FnOnce(&GroupCoordinator, i64) -> R + Send + 'static,
-{
-    let home = home_of(&call.shard, group_id)?;
-    let read = move |shard: &Rc<Shard>| read_partition(Rc::clone(shard), home.partition, look);
-    call.shard.mesh.call(home.owner, read).await
-}
-
+/// Asks a coordinator for something that changes nothing. What it says is durable.
 async fn read_partition<R>(
     shard: Rc<Shard>,
     partition: i32,
-    look: impl FnOnce(&GroupCoordinator, i64) -> R,
+    look: impl FnOnce(&GroupCoordinator) -> R,
 ) -> Result<R, ErrorCode> {
     let partition = shard.groups.partition(partition)?;
-    let found = look(partition.state.borrow_mut().active()?, shard.groups.now_ms());
+    let found = look(partition.state.borrow_mut().active()?);
     if let Some(commit) = partition.last_commit() {
         shard.store().durable(commit).await.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
     }
@@ -220,7 +213,7 @@ async fn read_homes<R>(
     let mut found = Vec::with_capacity(homes.len());
     for (partition, places) in homes {
         let rows =
-            read_partition(Rc::clone(&shard), partition, |coordinator, _| look(coordinator, &places)).await;
+            read_partition(Rc::clone(&shard), partition, |coordinator| look(coordinator, &places)).await;
         found.push((places, rows));
         crate::runtime::yield_now().await;
     }
@@ -231,7 +224,7 @@ async fn read_homes<R>(
 pub async fn read_everywhere<R, F>(shard: &Rc<Shard>, look: F) -> Result<Vec<R>, ErrorCode>
 where
     R: Send + 'static,
-    F: Fn(&GroupCoordinator, i64) -> R + Clone + Send + 'static,
+    F: Fn(&GroupCoordinator) -> R + Clone + Send + 'static,
 {
     let read = move |shard: &Rc<Shard>| {
         let shard = Rc::clone(shard);
