@@ -9,12 +9,18 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use crate::error::BenchError;
 use crate::sys;
 
-/// How often the executor looks for I/O while tasks run. With a short one glommio 0.9 can park although work is ready, which the heartbeat
-/// below makes an outlier.
+/// How often the executor looks for I/O while tasks run. With a short one glommio 0.9 can park although work is ready, which the heartbeats
+/// below make an outlier.
 const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// glommio can park although a task is ready, also with this timer; what is ready then runs at the next beat. So a lost wake shows as
-/// an outlier of at most this, and not as a run that never ends.
-const HEARTBEAT: Duration = Duration::from_millis(5);
+/// an outlier and not as a run that never ends. What is ready may be the task of a beat, whose timer is then no more; so there are slower ones,
+/// whose timers are still to come.
+const HEARTBEATS: [Duration; 4] = [
+    Duration::from_millis(5),
+    Duration::from_millis(70),
+    Duration::from_millis(900),
+    Duration::from_secs(11),
+];
 /// Memory that is registered with the kernel; sockets do not use it.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 
@@ -73,12 +79,14 @@ pub fn run<T>(task: impl Future<Output = T>) -> Result<T, BenchError> {
 
 /// Wakes this executor regularly for as long as it runs.
 fn beat() {
-    glommio::spawn_local(async {
-        loop {
-            glommio::timer::sleep(HEARTBEAT).await;
-        }
-    })
-    .detach();
+    for period in HEARTBEATS {
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(period).await;
+            }
+        })
+        .detach();
+    }
 }
 
 fn builder(placement: Placement) -> LocalExecutorBuilder {
