@@ -34,7 +34,7 @@ pub struct JournalLimit {
 }
 
 /// Removes the file when the measurement ends, however it ends.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {

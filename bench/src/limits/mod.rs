@@ -1,9 +1,10 @@
-//! What this machine could do at best: loopback TCP, journal writes with sync, CRC-32C.
+//! What this machine could do at best: loopback TCP, journal writes with sync, direct reads, CRC-32C.
 //!
 //! A broker's figure alone says as much about the machine as about the broker. Each limit is the barest program for one thing that
 //! every produce or fetch must do; a run that is measured together with them becomes a ratio that carries over to other machines.
 
 mod crc;
+mod disk_read;
 mod journal;
 mod tcp;
 
@@ -21,7 +22,7 @@ pub use journal::JournalLimit;
 /// Options of `bench limits`, and of the measurement that goes with a run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LimitsArgs {
-    /// Folder for the journal file, on the disk that the broker uses
+    /// Folder for the files that are written and read, on the disk that the broker uses
     #[arg(long, visible_alias = "dir", value_name = "DIR", default_value = ".")]
     pub limits_dir: PathBuf,
     /// How long to measure each limit
@@ -53,6 +54,8 @@ pub struct Limits {
     pub ping_pong_p99_ns: u64,
     /// Direct writes with sync to a file that was filled with zeros before.
     pub journal: Vec<JournalLimit>,
+    /// Sequential direct reads of 1 MiB, several in flight.
+    pub disk_read_bytes_per_second: f64,
     /// CRC-32C over 1 MiB in cache, one core.
     pub crc32c_bytes_per_second: f64,
     /// What a reader has to know, such as a file system without direct I/O.
@@ -60,7 +63,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures all of them; takes about five times `--limits-seconds`.
+    /// Measures all of them; takes about seven times `--limits-seconds`.
     pub fn measure(args: &LimitsArgs) -> Result<Limits, BenchError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -80,6 +83,9 @@ impl Limits {
         limits.ping_pong_p99_ns = round_trips.value_at_quantile(0.99);
         limits.journal = journal::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
             .map_err(failed(&format!("journal writes in {}", args.limits_dir.display())))?;
+        limits.disk_read_bytes_per_second =
+            disk_read::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
+                .map_err(failed(&format!("reads in {}", args.limits_dir.display())))?;
         limits.crc32c_bytes_per_second = crc::measure(args.limits_seconds);
         Ok(limits)
     }
@@ -110,6 +116,14 @@ impl Limits {
                 ),
             );
         }
+        row(
+            &format!(
+                "read {}, {} in flight",
+                units::bytes(disk_read::READ_BYTES as f64),
+                disk_read::READS_IN_FLIGHT
+            ),
+            units::bytes_per_second(self.disk_read_bytes_per_second),
+        );
         row("CRC-32C, one core", units::bytes_per_second(self.crc32c_bytes_per_second));
         for remark in &self.remarks {
             row("note", remark.clone());
@@ -144,12 +158,13 @@ mod tests {
         let limits = Limits::measure(&args).expect("this machine can be measured");
         assert!(limits.tcp_bytes_per_second > 1e6);
         assert!(limits.ping_pong_p50_ns > 0 && limits.ping_pong_p50_ns <= limits.ping_pong_p99_ns);
+        assert!(limits.disk_read_bytes_per_second > 1e6);
         assert!(limits.crc32c_bytes_per_second > 1e6);
         assert_eq!(limits.journal.len(), 4);
         assert!(limits.journal.iter().all(|limit| limit.bytes_per_second > 0.0));
         let text = limits.render();
         assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
         let left = std::fs::read_dir(dir.path()).expect("readable").count();
-        assert_eq!(left, 0, "the journal file was left behind");
+        assert_eq!(left, 0, "a file was left behind");
     }
 }

@@ -1,0 +1,80 @@
+//! Sequential direct reads, several in flight: what reading old data can reach at most.
+//!
+//! The file is larger than what any other limit has written, and is written past the page cache, so that the reads go to the device.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::journal::Scratch;
+use crate::sys::AlignedBuffer;
+
+/// Bytes of each read.
+pub const READ_BYTES: usize = 1 << 20;
+/// Reads in flight at any time.
+pub const READS_IN_FLIGHT: usize = 4;
+const FILE_BYTES_MIN: u64 = 256 << 20;
+const FILE_BYTES_PER_SECOND: u64 = 1 << 30;
+
+/// Bytes per second. A file system without direct I/O is measured without, and a remark says so.
+pub fn measure(dir: &Path, duration: Duration, remarks: &mut Vec<String>) -> io::Result<f64> {
+    let scratch = Scratch(dir.join(format!(".bench-limits-read-{}.tmp", std::process::id())));
+    let wanted = (FILE_BYTES_PER_SECOND as f64 * duration.as_secs_f64()) as u64;
+    let file_bytes = wanted.max(FILE_BYTES_MIN).next_multiple_of(READ_BYTES as u64);
+    let is_direct = fill(&scratch.0, file_bytes)?;
+    if !is_direct {
+        remarks
+            .push("this file system has no direct I/O: the disk's read figure is of cached reads".to_owned());
+    }
+    let file = open(&scratch.0, OpenOptions::new().read(true), is_direct)?;
+    let next = AtomicU64::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..READS_IN_FLIGHT)
+            .map(|_| scope.spawn(|| read(&file, &next, file_bytes, start + duration)))
+            .collect();
+        readers.into_iter().try_for_each(|reader| reader.join().expect("a reader does not panic"))
+    })?;
+    let bytes = next.load(Ordering::Relaxed) * READ_BYTES as u64;
+    Ok(bytes as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Writes the file; answers whether that was done with direct I/O.
+fn fill(path: &Path, file_bytes: u64) -> io::Result<bool> {
+    let mut create = OpenOptions::new();
+    create.write(true).create(true);
+    let (file, is_direct) = match open(path, &create, true) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(path, &create, false)?, false),
+        other => (other?, true),
+    };
+    let mut buffer = AlignedBuffer::new(READ_BYTES);
+    // Bytes that nothing below can compress or find that they are there already.
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for position in (0..file_bytes).step_by(READ_BYTES) {
+        for word in buffer.as_mut().chunks_exact_mut(8) {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            word.copy_from_slice(&seed.to_le_bytes());
+        }
+        file.write_all_at(buffer.as_ref(), position)?;
+    }
+    file.sync_all()?;
+    Ok(is_direct)
+}
+
+fn open(path: &Path, options: &OpenOptions, is_direct: bool) -> io::Result<File> {
+    options.clone().custom_flags(if is_direct { libc::O_DIRECT } else { 0 }).open(path)
+}
+
+/// One of the readers: takes the next piece of the file, from the beginning again after its end, until time is over.
+fn read(file: &File, next: &AtomicU64, file_bytes: u64, until: Instant) -> io::Result<()> {
+    let mut buffer = AlignedBuffer::new(READ_BYTES);
+    while Instant::now() < until || next.load(Ordering::Relaxed) == 0 {
+        let position = next.fetch_add(1, Ordering::Relaxed) * READ_BYTES as u64 % file_bytes;
+        file.read_exact_at(buffer.as_mut(), position)?;
+    }
+    Ok(())
+}
