@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::error::BenchError;
+use crate::launch::{self, ExecutorThread};
 use crate::sys;
 
 /// How often the executor looks for I/O while tasks run. With a short one glommio 0.9 can park although work is ready, which the heartbeats
@@ -55,7 +56,7 @@ pub fn spawn<F, T>(
     core: usize,
     spin: bool,
     task: impl FnOnce() -> F + Send + 'static,
-) -> Result<ExecutorJoinHandle<T>, BenchError>
+) -> Result<ExecutorThread<T>, BenchError>
 where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
@@ -65,7 +66,7 @@ where
         beat();
         task()
     };
-    builder(Placement::Fixed(core)).spawn(with_heartbeat).map_err(refused)
+    launch::spawn("bench", builder(Placement::Fixed(core)), with_heartbeat).map_err(refused)
 }
 
 /// Runs `task` on an executor of this thread, for what precedes a run.
@@ -74,7 +75,7 @@ pub fn run<T>(task: impl Future<Output = T>) -> Result<T, BenchError> {
         beat();
         task.await
     };
-    Ok(builder(Placement::Unbound).make().map_err(refused)?.run(with_heartbeat))
+    launch::run(builder(Placement::Unbound), with_heartbeat).map_err(refused)
 }
 
 /// Wakes this executor regularly for as long as it runs.
@@ -90,10 +91,10 @@ fn beat() {
 }
 
 fn builder(placement: Placement) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(placement).name("bench").preempt_timer(PREEMPT_TIMER).io_memory(IO_MEMORY_BYTES)
+    LocalExecutorBuilder::new(placement).preempt_timer(PREEMPT_TIMER).io_memory(IO_MEMORY_BYTES)
 }
 
-fn refused(error: glommio::GlommioError<()>) -> BenchError {
+fn refused(error: std::io::Error) -> BenchError {
     BenchError::Option(format!(
         "cannot start an executor: {error}. It needs io_uring (see the sysctl kernel.io_uring_disabled, and the seccomp profile \
          in a container) and 512 KiB of locked memory (ulimit -l)"

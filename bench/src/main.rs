@@ -9,8 +9,12 @@ mod executor;
 #[cfg(test)]
 #[path = "../../tools/src/ctl/fake_broker.rs"]
 mod fake_broker;
+#[path = "../../broker/src/runtime/launch.rs"]
+mod launch;
 mod limits;
 mod load;
+#[path = "../../broker/src/runtime/nudge.rs"]
+mod nudge;
 mod produce;
 mod report;
 mod schedule;

@@ -167,7 +167,7 @@ struct Broker {
     info: Arc<BrokerInfo>,
     phase: watch::Sender<Phase>,
     events: mpsc::Receiver<Event>,
-    executors: Vec<glommio::ExecutorJoinHandle<()>>,
+    executors: Vec<runtime::ExecutorThread<()>>,
     systemd: Notifier,
     stop_requested: Option<i32>,
 }

@@ -17,7 +17,7 @@ use super::listener::{bind, listen};
 use super::{DispatchOutcome, Limits, Net};
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
-use crate::runtime::{Guard, Pulse, spawn_executor};
+use crate::runtime::{ExecutorThread, Guard, Pulse, spawn_executor};
 
 /// The answer is the request.
 const ECHO: i16 = 0;
@@ -40,7 +40,7 @@ struct TestServer {
     address: SocketAddr,
     budget: Budget,
     stop: Option<oneshot::Sender<()>>,
-    executor: Option<glommio::ExecutorJoinHandle<()>>,
+    executor: Option<ExecutorThread<()>>,
     _guard: Guard,
 }
 

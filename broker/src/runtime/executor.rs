@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
+use super::launch::{self, ExecutorThread};
+
 /// What differs between executors; everything else is decided here.
 #[derive(Debug, Clone)]
 pub struct ExecutorOptions {
@@ -45,32 +47,27 @@ impl Default for ExecutorOptions {
 
 /// Starts a thread with an executor and runs the future that `start` makes on it. Task queues with `Latency` requirements must not be created
 /// on it: they preempt so often that glommio parks with work at hand.
-pub fn spawn_executor<G, F, T>(
-    options: ExecutorOptions,
-    start: G,
-) -> io::Result<glommio::ExecutorJoinHandle<T>>
+pub fn spawn_executor<G, F, T>(options: ExecutorOptions, start: G) -> io::Result<ExecutorThread<T>>
 where
     G: FnOnce() -> F + Send + 'static,
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
     let placement = options.core.map_or(Placement::Unbound, Placement::Fixed);
-    LocalExecutorBuilder::new(placement)
-        .name(&options.name)
+    let builder = LocalExecutorBuilder::new(placement)
         .preempt_timer(options.preempt_timer)
         .io_memory(IO_MEMORY_BYTES)
         .spin_before_park(options.spin_before_park)
         // The thread for rename, truncate and unlink must not compete with the pinned shard.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || {
-            for period in HEARTBEATS {
-                super::spawn(async move {
-                    loop {
-                        super::sleep(period).await;
-                    }
-                });
-            }
-            start()
-        })
-        .map_err(|error| io::Error::other(error.to_string()))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
+    launch::spawn(&options.name, builder, move || {
+        for period in HEARTBEATS {
+            super::spawn(async move {
+                loop {
+                    super::sleep(period).await;
+                }
+            });
+        }
+        start()
+    })
 }

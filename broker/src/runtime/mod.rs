@@ -1,6 +1,7 @@
 //! glommio, and everything one has to know about it: nothing else in the broker names an executor option.
 //!
 //! - [`executor`]: one pinned executor per shard, with the options that avoid glommio's traps;
+//! - [`launch`]: executors that are sure to start;
 //! - [`cores`]: which cores exist and may be used;
 //! - [`uring`]: whether this system allows io_uring, and what to do if not;
 //! - [`probe`]: makes glommio see that disks are not pollable, before it gets it wrong;
@@ -16,6 +17,7 @@ pub mod cores;
 pub mod executor;
 pub mod guard;
 pub mod inbox;
+pub mod launch;
 pub mod limits;
 pub mod memory;
 mod nudge;
@@ -31,6 +33,7 @@ use std::time::Duration;
 pub use background::Background;
 pub use executor::{ExecutorOptions, spawn_executor};
 pub use guard::{Guard, Pulse};
+pub use launch::ExecutorThread;
 pub use waker::CoalescingWaker;
 
 /// Makes every panic end the process: a broken invariant on one shard is not survived by the others. Call it first thing in `main`.
