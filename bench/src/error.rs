@@ -43,6 +43,14 @@ pub enum BenchError {
         /// The broker's own words, with a leading separator, or nothing.
         message: String,
     },
+    /// A file that was named cannot be used.
+    #[error("cannot read {path}: {reason}")]
+    Input {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A result file could not be written.
     #[error("cannot write {path}: {source}")]
     Output {
@@ -59,7 +67,7 @@ pub enum BenchError {
         /// Why not.
         source: io::Error,
     },
-    /// `--verify` found data that is not what was written.
+    /// What was read is not what was written.
     #[error("verification failed: {0}")]
     Verification(String),
 }

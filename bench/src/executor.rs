@@ -35,10 +35,15 @@ pub fn spins() -> bool {
     SPINS.get()
 }
 
+/// The cores that this process may use, ascending.
+pub fn allowed_cores() -> Result<Vec<usize>, BenchError> {
+    sys::allowed_cores()
+        .map_err(|source| BenchError::Limit { what: "the cores of this machine".to_owned(), source })
+}
+
 /// Chooses the cores of a run: those that were asked for, or the last that this process may use.
 pub fn choose_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, BenchError> {
-    let allowed = sys::allowed_cores()
-        .map_err(|source| BenchError::Limit { what: "the cores of this machine".to_owned(), source })?;
+    let allowed = allowed_cores()?;
     match asked {
         None => Ok(allowed.last().into_iter().copied().collect()),
         Some(cores) => match cores.iter().find(|core| !allowed.contains(core)) {

@@ -1,16 +1,11 @@
-//! Options that produce and consume share, and the collecting of what their workers report.
+//! Options that the commands share.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
 
-use crate::clock::Clock;
 use crate::error::BenchError;
-use crate::executor;
 use crate::limits::{Limits, LimitsArgs};
-use crate::report::{OutputArgs, live_line};
-use crate::stats::{Collector, Interval, Point};
+use crate::report::OutputArgs;
 use crate::units;
 
 /// Which broker, which topic, which cores.
@@ -22,7 +17,7 @@ pub struct TargetArgs {
     /// Topic
     #[arg(long, default_value = "bench")]
     pub topic: String,
-    /// Connections to each broker (per core)
+    /// Connections to each broker, of each producer or consumer
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
     /// Cores that make the load, as 1, 0-3 or 0,2 [default: the last]
@@ -31,6 +26,9 @@ pub struct TargetArgs {
     /// Never let a core sleep while it waits: takes the client's own wake-up (some 50 µs) out of the latencies, and the whole core
     #[arg(long)]
     pub spin: bool,
+    /// Count the processor time of these processes as the broker's (on the same machine)
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub broker_pid: Vec<u32>,
 }
 
 impl TargetArgs {
@@ -58,20 +56,26 @@ impl TargetArgs {
     }
 }
 
-/// Whether to measure the machine's limits in the same run.
+/// The machine's limits, measured in the same run or before.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WithLimitsArgs {
     /// Measure the machine's limits before the run, and print the result as a share of them
     #[arg(long)]
     pub with_limits: bool,
+    /// Print the result as a share of the limits in this file, as 'bench limits --json' wrote it
+    #[arg(long, value_name = "FILE", conflicts_with = "with_limits")]
+    pub limits: Option<PathBuf>,
     #[command(flatten)]
-    limits: LimitsArgs,
+    how: LimitsArgs,
 }
 
 impl WithLimitsArgs {
     /// The limits, if they are wanted.
-    pub fn measure(&self) -> Result<Option<Limits>, BenchError> {
-        self.with_limits.then(|| Limits::measure(&self.limits)).transpose()
+    pub fn find(&self) -> Result<Option<Limits>, BenchError> {
+        match &self.limits {
+            Some(path) => Limits::read(path).map(Some),
+            None => self.with_limits.then(|| Limits::measure(&self.how)).transpose(),
+        }
     }
 }
 
@@ -84,110 +88,3 @@ pub fn check_outputs(output: &OutputArgs) -> Result<(), BenchError> {
     };
     output.hgrm.iter().chain(&output.html).try_for_each(probe)
 }
-
-/// What a worker reports while it runs.
-pub enum Event {
-    /// It is connected and waits for the start.
-    Ready,
-    /// A second is past.
-    Second(Box<Interval>),
-    /// It has ended, well or not; joining its thread tells which.
-    Ended,
-}
-
-/// The workers of a run, one on each core, and how they are listened to.
-pub struct Crew<'a> {
-    /// On which cores, and whether they sleep.
-    pub target: &'a TargetArgs,
-    /// There are no more workers than partitions.
-    pub partitions: usize,
-    /// Seconds that do not count.
-    pub warmup_seconds: u64,
-    /// Whether to show no live line.
-    pub quiet: bool,
-    /// Whether records have a latency.
-    pub latency: bool,
-}
-
-impl Crew<'_> {
-    /// Runs `work` on each core, with what `setup` makes for it from its number, the number of workers, and its ends of both channels. Returns
-    /// what was gathered while they ran, and what each left at its end.
-    pub fn run<S, F, E>(
-        &self,
-        mut setup: impl FnMut(usize, usize, Sender<Event>, Receiver<Clock>) -> S,
-        work: fn(S) -> F,
-    ) -> Result<(Collector, Vec<E>), BenchError>
-    where
-        S: Send + 'static,
-        F: Future<Output = Result<E, BenchError>> + 'static,
-        E: Send + 'static,
-    {
-        let mut cores = self.target.cores()?;
-        cores.truncate(self.partitions);
-        let (events_in, events) = mpsc::channel();
-        let mut starters = Vec::new();
-        let mut threads = Vec::new();
-        for (number, core) in cores.iter().enumerate() {
-            let (starter, start) = mpsc::channel();
-            let setup = setup(number, cores.len(), events_in.clone(), start);
-            let ended = events_in.clone();
-            threads.push(executor::spawn(*core, self.target.spin, move || async move {
-                let outcome = work(setup).await;
-                // A send fails only when the run was given up.
-                let _ = ended.send(Event::Ended);
-                outcome
-            })?);
-            starters.push(starter);
-        }
-        drop(events_in);
-        let collector = conduct(cores.len(), self.warmup_seconds, events, starters, self.quiet, self.latency);
-        let died = |error| BenchError::Option(format!("a worker died: {error}"));
-        let ends: Result<Vec<E>, BenchError> =
-            threads.into_iter().map(|thread| thread.join().map_err(died)?).collect();
-        Ok((collector, ends?))
-    }
-}
-
-/// Waits until all workers are ready, starts them at one moment, and gathers their seconds until the last has ended.
-///
-/// A worker that fails before the start ends without `Ready`; then nobody is started.
-fn conduct(
-    workers: usize,
-    warmup_seconds: u64,
-    events: Receiver<Event>,
-    starters: Vec<Sender<Clock>>,
-    quiet: bool,
-    latency: bool,
-) -> Collector {
-    let mut collector = Collector::new(workers, warmup_seconds);
-    for _ in 0..workers {
-        match events.recv() {
-            Ok(Event::Ready) => {}
-            Ok(Event::Second(_) | Event::Ended) | Err(_) => return collector,
-        }
-    }
-    let clock = Clock::starting_in(START_DELAY);
-    for starter in &starters {
-        // A worker that is gone by now shows its error when it is joined.
-        let _ = starter.send(clock);
-    }
-    let show = |(point, joined): (Point, Interval)| {
-        if !quiet {
-            eprintln!("{}", live_line(&point, &joined.errors, latency));
-        }
-    };
-    let mut running = workers;
-    while running > 0 {
-        match events.recv() {
-            Ok(Event::Second(interval)) => collector.deliver(*interval).into_iter().for_each(show),
-            Ok(Event::Ready) => {}
-            Ok(Event::Ended) => running -= 1,
-            Err(_) => break,
-        }
-    }
-    collector.close().into_iter().for_each(show);
-    collector
-}
-
-/// Time between the word to start and the first record, so that every worker has heard it.
-const START_DELAY: Duration = Duration::from_millis(20);

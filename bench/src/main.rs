@@ -3,7 +3,11 @@
 mod client;
 mod clock;
 mod commits;
+mod compare;
 mod consume;
+mod cpu;
+mod crew;
+mod discard;
 mod error;
 mod executor;
 #[cfg(test)]
@@ -15,6 +19,7 @@ mod limits;
 mod load;
 #[path = "../../broker/src/runtime/nudge.rs"]
 mod nudge;
+mod payload;
 mod produce;
 mod report;
 mod schedule;
@@ -41,8 +46,12 @@ struct Cli {
 enum Command {
     /// Commit offsets from the members of a group, one by one, and measure how long each commit takes
     Commits(Box<commits::CommitsArgs>),
+    /// Compare two results, each printed by a run with --json
+    Compare(compare::CompareArgs),
     /// Read a topic and measure how long after their intended send time records arrive
     Consume(Box<consume::ConsumeArgs>),
+    /// Be a server that acknowledges everything and keeps nothing, to measure the load generator itself
+    Discard(discard::DiscardArgs),
     /// Offer records at a rate and measure latency from the moment each was meant to be sent
     Produce(Box<produce::ProduceArgs>),
     /// Measure this machine: loopback TCP, journal write + sync, CRC-32C
@@ -58,6 +67,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Commits(args) => commits::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Discard(args) => discard::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Limits { args, json } => limits::run(&args, json),
@@ -91,7 +102,10 @@ mod tests {
             "bench produce --rate max --size 1KiB --batch-bytes 1MiB --partitions 4 --with-limits --limits-dir /tmp",
             "bench produce --rate 50k --keys 1000 --compression zstd --idempotent --acks all --hgrm a.hgrm --html a.html",
             "bench commits --members 50 --cores 1",
-            "bench consume --from beginning --verify --connections 2 --json",
+            "bench produce --rate 50k --producers 4 --consumers 2 --size lognormal:1KiB:0.5 --payload random --limits l.json",
+            "bench consume --from beginning --no-verify --consumers 2 --connections 2 --json",
+            "bench compare a.json b.json --json",
+            "bench discard --listen 127.0.0.1:0 --partitions 4",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

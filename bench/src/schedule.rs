@@ -18,6 +18,8 @@ const FRACTION_BITS: u32 = 32;
 pub struct Schedule {
     /// Nanoseconds between records, as fixed point with [`FRACTION_BITS`].
     period: u128,
+    /// When the first record is due, in the same unit; less than a period.
+    phase: u128,
     /// Records of the whole run.
     total: u64,
 }
@@ -31,7 +33,12 @@ impl Schedule {
         assert!(rate > 0.0, "a schedule needs a positive rate");
         let period = ((1e9 / rate) * (1u64 << FRACTION_BITS) as f64).round().max(1.0) as u128;
         let total = ((u128::from(duration_ns) << FRACTION_BITS) / period) as u64;
-        Schedule { period, total }
+        Schedule { period, phase: 0, total }
+    }
+
+    /// The same schedule, later by `part` (in `0..1`) of a period, so that several together are as even as one.
+    pub fn later_by(self, part: f64) -> Schedule {
+        Schedule { phase: (part.clamp(0.0, 0.999) * self.period as f64) as u128, ..self }
     }
 
     /// How many records the run consists of.
@@ -42,14 +49,15 @@ impl Schedule {
     /// When record `index` is meant to be sent.
     #[inline]
     pub fn intended_ns(&self, index: u64) -> u64 {
-        ((u128::from(index) * self.period) >> FRACTION_BITS) as u64
+        ((u128::from(index) * self.period + self.phase) >> FRACTION_BITS) as u64
     }
 
     /// How many records are due at `now_ns`: those whose intended time is not later.
     #[inline]
     pub fn due(&self, now_ns: u64) -> u64 {
         // The smallest index whose intended time is later than now.
-        let index = (((u128::from(now_ns) + 1) << FRACTION_BITS).div_ceil(self.period)) as u64;
+        let until = ((u128::from(now_ns) + 1) << FRACTION_BITS).saturating_sub(self.phase);
+        let index = until.div_ceil(self.period) as u64;
         index.min(self.total)
     }
 }
@@ -133,7 +141,7 @@ mod tests {
     #[test]
     fn a_record_is_due_exactly_from_its_intended_time_on() {
         for rate in [0.7, 3.0, 999.0, 1e6, 1e6 / 3.0, 123_456_789.0] {
-            let schedule = Schedule::new(rate, 1000 * SECOND);
+            let schedule = Schedule::new(rate, 1000 * SECOND).later_by(rate % 1.0);
             for index in [0, 1, 2, 17, 699, 1_000_003].into_iter().filter(|i| *i < schedule.total()) {
                 let intended = schedule.intended_ns(index);
                 assert!(schedule.due(intended) > index, "rate {rate}, record {index} not due at its time");
@@ -142,6 +150,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn schedules_that_share_a_rate_are_as_even_as_one() {
+        let whole = Schedule::new(1000.0, SECOND);
+        let parts: Vec<Schedule> =
+            (0..4).map(|n| Schedule::new(250.0, SECOND).later_by(f64::from(n) / 4.0)).collect();
+        let mut intended: Vec<u64> =
+            parts.iter().flat_map(|part| (0..part.total()).map(|index| part.intended_ns(index))).collect();
+        intended.sort_unstable();
+        assert_eq!(intended, (0..whole.total()).map(|index| whole.intended_ns(index)).collect::<Vec<_>>());
     }
 
     #[test]

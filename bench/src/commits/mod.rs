@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use crate::client::{Topic, connect_any, ensure_topic};
 use crate::clock::unix_ms;
+use crate::crew::Crew;
 use crate::error::BenchError;
 use crate::executor;
-use crate::load::{Crew, TargetArgs, check_outputs};
-use crate::report::{OutputArgs, Report};
+use crate::load::{TargetArgs, WithLimitsArgs, check_outputs};
+use crate::report::{LiveLine, OutputArgs, Report};
 use crate::stats::INTERVAL_NS;
 use crate::units;
 
@@ -52,6 +53,11 @@ pub struct CommitsArgs {
     /// How long to run before anything counts (whole seconds)
     #[arg(long, default_value = "2s", value_parser = units::parse_duration)]
     warmup: Duration,
+    /// Count the processor time of these processes as the broker's (on the same machine)
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    broker_pid: Vec<u32>,
+    #[command(flatten)]
+    limits: WithLimitsArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -64,6 +70,7 @@ impl CommitsArgs {
             connections: 1,
             cores: self.cores.clone(),
             spin: self.spin,
+            broker_pid: self.broker_pid.clone(),
         }
     }
 
@@ -96,7 +103,11 @@ pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
         return Err(BenchError::Option("--duration: at least 1s".to_owned()));
     }
     check_outputs(&args.output)?;
-    let report = measure(args)?;
+    let limits = args.limits.find()?;
+    let mut report = measure(args)?;
+    if let Some(limits) = limits {
+        report.compare_with(limits);
+    }
     report.emit(&args.output, &mut std::io::stdout().lock())
 }
 
@@ -105,20 +116,23 @@ fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {
     let started_unix_ms = unix_ms();
     let target = args.target();
     let crew = Crew {
-        target: &target,
-        partitions: usize::from(args.members),
+        cores: target.cores()?,
+        spin: target.spin,
         warmup_seconds: args.warmup_seconds(),
         quiet: args.output.quiet,
-        latency: true,
+        sides: &[LiveLine { name: "", unit: "commits", latency: true }],
+        broker_pids: &target.broker_pid,
     };
     let partitions = topic.partitions.len() as i32;
-    let setup =
-        |number, workers, events, start| WorkerSetup::new(args, partitions, number, workers, events, start);
-    let (collector, _) = crew.run(setup, run::work)?;
+    let workers = crew.cores.len().min(usize::from(args.members));
+    let setups = (0..workers).map(|number| WorkerSetup::new(args, partitions, number, workers)).collect();
+    let outcome = crew.run::<WorkerSetup>(setups)?;
+    let collector = &outcome.collectors[0];
     let measured_ns = args.end_ns() - args.warmup_seconds() * INTERVAL_NS;
     let seconds = measured_ns as f64 / INTERVAL_NS as f64;
-    let mut report = Report::new("commits", started_unix_ms, &collector, seconds, true);
+    let mut report = Report::new("commits", started_unix_ms, collector, seconds, true);
     report.unit = "commits";
+    report.cpu = Some(outcome.cpu.divided(report.records, 0));
     report.settings = args.settings();
     report.remarks.push(format!(
         "closed loop: each of {} members sends its next commit when the last one is answered; latencies count from sending",

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -11,8 +10,8 @@ use glommio::timer::sleep;
 use super::CommitsArgs;
 use super::member::Member;
 use crate::clock::Clock;
+use crate::crew::{Seconds, Worker};
 use crate::error::BenchError;
-use crate::load::Event;
 use crate::stats::{INTERVAL_NS, Interval};
 
 const TICK: Duration = Duration::from_millis(20);
@@ -22,26 +21,17 @@ pub struct WorkerSetup {
     args: CommitsArgs,
     /// The partitions that each of its members commits.
     members: Vec<Vec<i32>>,
-    events: Sender<Event>,
-    start: Receiver<Clock>,
 }
 
 impl WorkerSetup {
     /// The setup of worker `number` of `workers`: it has each `workers`-th member.
-    pub fn new(
-        args: &CommitsArgs,
-        partitions: i32,
-        number: usize,
-        workers: usize,
-        events: Sender<Event>,
-        start: Receiver<Clock>,
-    ) -> WorkerSetup {
+    pub fn new(args: &CommitsArgs, partitions: i32, number: usize, workers: usize) -> WorkerSetup {
         let of_member = |member: usize| {
             let count = i32::from(args.partitions_per_commit).min(partitions);
             (0..count).map(|n| (member as i32 + n) % partitions).collect()
         };
         let members = (number..usize::from(args.members)).step_by(workers).map(of_member).collect();
-        WorkerSetup { args: args.clone(), members, events, start }
+        WorkerSetup { args: args.clone(), members }
     }
 }
 
@@ -53,33 +43,39 @@ struct Tally {
     has_failed: Cell<bool>,
 }
 
-/// Runs a worker to its end.
-pub async fn work(setup: WorkerSetup) -> Result<(), BenchError> {
-    let WorkerSetup { args, members, events, start } = setup;
-    let connected = members.iter().map(|_| Member::connect(&args.bootstrap, &args.group));
-    let mut connected = try_join_all(connected).await?;
-    try_join_all(connected.iter_mut().map(Member::join)).await?;
-    try_join_all(connected.iter_mut().map(|member| member.settle(usize::from(args.members)))).await?;
+impl Worker for WorkerSetup {
+    /// The members, each with its partitions, settled in the group.
+    type Ready = (CommitsArgs, Vec<(Member, Vec<i32>)>);
+    type End = ();
 
-    // From here on the thread waits for the others; nothing else runs on it.
-    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
-    let Some(clock) = started else { return Ok(()) };
-    let tally = Rc::new(Tally {
-        clock,
-        interval: RefCell::new(Interval::new(0)),
-        end_ns: args.end_ns(),
-        has_failed: Cell::new(false),
-    });
-    sleep(clock.until(0)).await;
-    let work = connected.into_iter().zip(members).map(|(member, partitions)| {
-        let (tally, topic) = (Rc::clone(&tally), args.topic.clone());
-        glommio::spawn_local(async move { commit_until_end(member, &tally, &topic, &partitions).await })
-    });
-    let work: Vec<_> = work.collect();
-    hand_over_seconds(&tally, &events).await;
-    let members: Result<Vec<Member>, BenchError> = join_all(work).await.into_iter().collect();
-    join_all(members?.into_iter().map(Member::leave)).await;
-    Ok(())
+    async fn prepare(self) -> Result<Self::Ready, BenchError> {
+        let WorkerSetup { args, members } = self;
+        let connected = members.iter().map(|_| Member::connect(&args.bootstrap, &args.group));
+        let mut connected = try_join_all(connected).await?;
+        try_join_all(connected.iter_mut().map(Member::join)).await?;
+        try_join_all(connected.iter_mut().map(|member| member.settle(usize::from(args.members)))).await?;
+        Ok((args, connected.into_iter().zip(members).collect()))
+    }
+
+    async fn run(ready: Self::Ready, clock: Clock, seconds: Seconds) -> Result<(), BenchError> {
+        let (args, members) = ready;
+        let tally = Rc::new(Tally {
+            clock,
+            interval: RefCell::new(Interval::new(0)),
+            end_ns: args.end_ns(),
+            has_failed: Cell::new(false),
+        });
+        sleep(clock.until(0)).await;
+        let work = members.into_iter().map(|(member, partitions)| {
+            let (tally, topic) = (Rc::clone(&tally), args.topic.clone());
+            glommio::spawn_local(async move { commit_until_end(member, &tally, &topic, &partitions).await })
+        });
+        let work: Vec<_> = work.collect();
+        hand_over_seconds(&tally, &seconds).await;
+        let members: Result<Vec<Member>, BenchError> = join_all(work).await.into_iter().collect();
+        join_all(members?.into_iter().map(Member::leave)).await;
+        Ok(())
+    }
 }
 
 async fn commit_until_end(
@@ -115,7 +111,7 @@ async fn commit_until_end(
 }
 
 /// Hands each second over when it is past, until the end.
-async fn hand_over_seconds(tally: &Tally, events: &Sender<Event>) {
+async fn hand_over_seconds(tally: &Tally, seconds: &Seconds) {
     loop {
         let second = tally.interval.borrow().second;
         let ends_ns = ((second + 1) * INTERVAL_NS).min(tally.end_ns);
@@ -127,7 +123,8 @@ async fn hand_over_seconds(tally: &Tally, events: &Sender<Event>) {
         }
         let full = tally.interval.replace(Interval::new(second + 1));
         let is_last = ends_ns == tally.end_ns;
-        if events.send(Event::Second(Box::new(full))).is_err() || is_last {
+        seconds.hand_over(full);
+        if is_last {
             return;
         }
     }

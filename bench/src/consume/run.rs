@@ -1,9 +1,10 @@
-//! A consuming worker: one connection per leader (or several), each with a fetch session, begun again when leaders change.
+//! A consumer: one connection per leader (or several), each with a fetch session, begun again when leaders change.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,12 +14,14 @@ use protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use protocol::messages::{FetchRequest, FetchResponse};
 
 use super::session::Session;
-use super::tally::{Checks, next_offset, tally};
-use super::{ConsumeArgs, Start};
-use crate::client::{Client, Topic, connect_any, describe_topic, error_name};
+use super::tally::{Checks, PartitionTally, next_offset};
+use super::verification::Verification;
+use super::{FetchArgs, Start};
+use crate::client::{Client, Connection, Topic, connect_any, describe_topic, error_name};
 use crate::clock::Clock;
+use crate::crew::Seconds;
 use crate::error::BenchError;
-use crate::load::Event;
+use crate::load::TargetArgs;
 use crate::stats::{INTERVAL_NS, Interval};
 
 /// Kafka's error codes that a consumer treats in its own way.
@@ -29,93 +32,153 @@ mod code {
 }
 const TICK: Duration = Duration::from_millis(100);
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// A stamp that is further in the past is none of a running load.
+const OLDEST_STAMP_NS: u64 = 3_600_000_000_000;
 
-/// All that a worker needs, to be taken to its thread.
-pub struct WorkerSetup {
-    /// The run's options.
-    pub args: ConsumeArgs,
-    /// The partitions to read.
-    pub partitions: Vec<i32>,
-    /// Where seconds are reported.
-    pub events: Sender<Event>,
-    /// Where the start is announced.
-    pub start: Receiver<Clock>,
+/// When a consumer has read enough.
+#[derive(Debug, Clone)]
+pub enum Until {
+    /// When the run's time is over.
+    Time,
+    /// When it has read what was there when it began.
+    End,
+    /// When the run's producers have ended and it has read what they wrote, or the producers' drain time is over once more.
+    Producers {
+        /// How many of them have not ended.
+        left: Arc<AtomicUsize>,
+        /// How long to go on without them.
+        drain: Duration,
+    },
 }
 
-/// How a worker ended.
+/// All that a consumer needs, to be taken to its thread.
+#[derive(Debug, Clone)]
+pub struct ConsumerSetup {
+    /// Which broker and topic.
+    pub target: TargetArgs,
+    /// How to fetch.
+    pub fetch: FetchArgs,
+    /// The partitions to read.
+    pub partitions: Vec<i32>,
+    /// Where to begin.
+    pub start: Start,
+    /// When to end.
+    pub until: Until,
+    /// Since the start of the run: when counting starts, and when the run's time is over.
+    pub warmup_ns: u64,
+    /// See `warmup_ns`.
+    pub end_ns: u64,
+    /// Whether to measure latency.
+    pub latency: bool,
+}
+
+/// How a consumer ended.
 #[derive(Debug, Default)]
-pub struct WorkerEnd {
+pub struct ConsumerEnd {
     /// When the last records arrived, since the start of the run.
     pub last_arrival_ns: u64,
     /// Records without a stamp.
     pub unstamped: u64,
-    /// The first thing that `--verify` found wrong.
-    pub wrong: Option<String>,
+    /// What was wrong with what was read.
+    pub verification: Verification,
+    /// How many different records of each source were read from each partition.
+    pub distinct: BTreeMap<(i32, u32), u64>,
 }
 
-impl WorkerEnd {
-    /// Adds another worker's.
-    pub fn add(&mut self, other: WorkerEnd) {
+impl ConsumerEnd {
+    /// Adds another consumer's.
+    pub fn add(&mut self, other: ConsumerEnd) {
         self.last_arrival_ns = self.last_arrival_ns.max(other.last_arrival_ns);
         self.unstamped += other.unstamped;
-        self.wrong = self.wrong.take().or(other.wrong);
+        self.verification.add(other.verification);
+        self.distinct.extend(other.distinct);
     }
 }
 
-/// One core's part of the run.
-struct Worker {
-    args: ConsumeArgs,
+/// A consumer that waits for the start.
+pub struct ReadyConsumer {
+    setup: ConsumerSetup,
+    topic: Topic,
+    control: Client,
+    positions: BTreeMap<i32, i64>,
+    ends: Option<BTreeMap<i32, i64>>,
+}
+
+/// A consumer at work.
+struct Reader {
+    setup: ConsumerSetup,
     clock: Clock,
     checks: Checks,
     last_second: u64,
     /// Where each partition has been read to.
     positions: RefCell<BTreeMap<i32, i64>>,
-    /// Where reading from the beginning ends.
-    ends: BTreeMap<i32, i64>,
+    /// Where reading ends, once that is known.
+    ends: RefCell<Option<BTreeMap<i32, i64>>>,
+    tallies: RefCell<BTreeMap<i32, PartitionTally>>,
     current: RefCell<Interval>,
-    end: RefCell<WorkerEnd>,
-    events: Sender<Event>,
+    end: RefCell<ConsumerEnd>,
+    seconds: Seconds,
     stopped: Cell<bool>,
     /// Some connection broke or a leader moved: all connections of this round end.
     restart: Cell<bool>,
 }
 
-/// Runs a worker to its end.
-pub async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
-    let WorkerSetup { args, partitions, events, start } = setup;
-    let mut control = connect_any(&args.target.bootstrap).await?;
-    let topic = find_topic(&mut control, &args.target.topic).await?;
-    let latest = list_offsets(&topic, &partitions, LATEST_TIMESTAMP).await?;
-    let (positions, ends) = match args.from {
-        Start::Tail => (latest, BTreeMap::new()),
-        Start::Beginning => {
-            let ends = if args.duration.is_none() { latest } else { BTreeMap::new() };
-            (list_offsets(&topic, &partitions, EARLIEST_TIMESTAMP).await?, ends)
+impl ConsumerSetup {
+    /// Finds out where to begin, and where to end if that is known.
+    pub async fn prepare(self) -> Result<ReadyConsumer, BenchError> {
+        let mut control = connect_any(&self.target.bootstrap).await?;
+        let topic = find_topic(&mut control, &self.target.topic).await?;
+        let latest = list_offsets(&topic, &self.partitions, LATEST_TIMESTAMP).await?;
+        let (positions, ends) = match self.start {
+            Start::Tail => (latest, None),
+            Start::Beginning => {
+                let ends = matches!(self.until, Until::End).then_some(latest);
+                (list_offsets(&topic, &self.partitions, EARLIEST_TIMESTAMP).await?, ends)
+            }
+        };
+        Ok(ReadyConsumer { setup: self, topic, control, positions, ends })
+    }
+}
+
+impl ReadyConsumer {
+    /// Reads until the end.
+    pub async fn run(self, clock: Clock, seconds: Seconds) -> Result<ConsumerEnd, BenchError> {
+        let ReadyConsumer { setup, topic, control, positions, ends } = self;
+        // What a consumer of the run's own producers reads was meant to be sent in the run; others may be late.
+        let counted_from = match setup.until {
+            Until::Producers { .. } => clock.unix_ns(setup.warmup_ns),
+            Until::Time | Until::End => clock.unix_ns(setup.warmup_ns).saturating_sub(OLDEST_STAMP_NS),
+        };
+        let tally =
+            |(partition, offset): (&i32, &i64)| (*partition, PartitionTally::new(*partition, *offset == 0));
+        let reader = Rc::new(Reader {
+            checks: Checks {
+                latency_from: setup.latency.then_some(counted_from),
+                verify: !setup.fetch.no_verify,
+            },
+            last_second: setup.end_ns.div_ceil(INTERVAL_NS) - 1,
+            clock,
+            tallies: RefCell::new(positions.iter().map(tally).collect()),
+            positions: RefCell::new(positions),
+            ends: RefCell::new(ends),
+            current: RefCell::new(Interval::new(0)),
+            end: RefCell::default(),
+            seconds,
+            stopped: Cell::new(false),
+            restart: Cell::new(false),
+            setup,
+        });
+        sleep(clock.until(0)).await;
+        glommio::spawn_local(reader.clone().tick()).detach();
+        reader.read(topic, control).await?;
+        reader.hand_over();
+        let mut end = reader.end.take();
+        for (partition, tally) in reader.tallies.borrow().iter() {
+            let sources = tally.sequences.distinct();
+            end.distinct.extend(sources.map(|(source, distinct)| ((*partition, source), distinct)));
         }
-    };
-    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
-    let Some(clock) = started else {
-        return Ok(WorkerEnd::default());
-    };
-    let end_ns = args.end_ns();
-    let worker = Rc::new(Worker {
-        checks: Checks { latency: args.from == Start::Tail, verify: args.verify },
-        last_second: end_ns.div_ceil(INTERVAL_NS) - 1,
-        clock,
-        positions: RefCell::new(positions),
-        ends,
-        current: RefCell::new(Interval::new(0)),
-        end: RefCell::default(),
-        events,
-        stopped: Cell::new(false),
-        restart: Cell::new(false),
-        args,
-    });
-    sleep(clock.until(0)).await;
-    glommio::spawn_local(worker.clone().tick(end_ns)).detach();
-    worker.read(topic, control).await?;
-    worker.hand_over();
-    Ok(worker.end.take())
+        Ok(end)
+    }
 }
 
 async fn find_topic(client: &mut Client, name: &str) -> Result<Topic, BenchError> {
@@ -128,10 +191,10 @@ async fn find_topic(client: &mut Client, name: &str) -> Result<Topic, BenchError
 
 /// The partitions by the broker that leads them, in at most `connections` groups each.
 fn by_connection(topic: &Topic, partitions: &[i32], connections: usize) -> BTreeMap<(i32, usize), Vec<i32>> {
+    let leaders: BTreeMap<i32, i32> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
     let mut groups: BTreeMap<(i32, usize), Vec<i32>> = BTreeMap::new();
     for (position, partition) in partitions.iter().enumerate() {
-        let leader =
-            topic.partitions.iter().find(|info| info.index == *partition).map_or(-1, |info| info.leader);
+        let leader = leaders.get(partition).copied().unwrap_or(-1);
         groups.entry((leader, position % connections)).or_default().push(*partition);
     }
     groups
@@ -170,7 +233,7 @@ fn address(topic: &Topic, broker: i32) -> Result<&str, BenchError> {
     })
 }
 
-impl Worker {
+impl Reader {
     /// Reads until the end, in rounds: a round lasts until a connection breaks or a leader moves.
     async fn read(&self, topic: Topic, control: Client) -> Result<(), BenchError> {
         let mut topic = topic;
@@ -178,7 +241,7 @@ impl Worker {
         let partitions: Vec<i32> = self.positions.borrow().keys().copied().collect();
         loop {
             self.restart.set(false);
-            let groups = by_connection(&topic, &partitions, usize::from(self.args.target.connections));
+            let groups = by_connection(&topic, &partitions, usize::from(self.setup.target.connections));
             let rounds =
                 groups.into_iter().map(|((leader, _), group)| self.read_connection(&topic, leader, group));
             for outcome in join_all(rounds).await {
@@ -195,7 +258,7 @@ impl Worker {
             self.current.borrow_mut().reconnects += 1;
             sleep(RESTART_PAUSE).await;
             if control.is_none() {
-                control = connect_any(&self.args.target.bootstrap).await.ok();
+                control = connect_any(&self.setup.target.bootstrap).await.ok();
             }
             match &mut control {
                 None => {}
@@ -263,7 +326,7 @@ impl Worker {
             .map(|(partition, fetch_offset)| FetchPartition {
                 partition,
                 fetch_offset,
-                partition_max_bytes: self.args.partition_max_bytes as i32,
+                partition_max_bytes: self.setup.fetch.partition_max_bytes as i32,
                 ..Default::default()
             })
             .collect();
@@ -277,9 +340,9 @@ impl Worker {
             }],
         };
         FetchRequest {
-            max_wait_ms: self.args.max_wait_ms as i32,
-            min_bytes: self.args.min_bytes as i32,
-            max_bytes: self.args.fetch_max_bytes as i32,
+            max_wait_ms: self.setup.fetch.max_wait_ms as i32,
+            min_bytes: self.setup.fetch.min_bytes as i32,
+            max_bytes: self.setup.fetch.fetch_max_bytes as i32,
             session_id,
             session_epoch,
             topics,
@@ -303,7 +366,7 @@ impl Worker {
     /// Moves the session past what arrived; returns where the partitions with data stood before.
     fn advance(
         &self,
-        connection: &crate::client::Connection,
+        connection: &Connection,
         session: &mut Session,
         response: &FetchResponse<'_>,
     ) -> Result<BTreeMap<i32, i64>, BenchError> {
@@ -338,49 +401,75 @@ impl Worker {
 
     fn count(
         &self,
-        connection: &crate::client::Connection,
+        connection: &Connection,
         data: &PartitionData<'_>,
         position: i64,
         arrived_ns: u64,
     ) -> Result<(), BenchError> {
         let records = data.records.as_ref().map(|records| records.contiguous()).unwrap_or_default();
         let arrived_unix_ns = self.clock.unix_ns(arrived_ns);
-        let mut current = self.current.borrow_mut();
-        let tallied = tally(&records, position, self.checks, arrived_unix_ns, &mut current)
+        let mut tallies = self.tallies.borrow_mut();
+        let Some(tally) = tallies.get_mut(&data.partition_index) else {
+            return Err(connection.nonsense("records of a partition that was not asked for"));
+        };
+        let (mut current, mut end) = (self.current.borrow_mut(), self.end.borrow_mut());
+        let tallied = tally
+            .count(&records, position, self.checks, arrived_unix_ns, &mut current, &mut end.verification)
             .map_err(|error| connection.nonsense(error))?;
-        let mut end = self.end.borrow_mut();
         end.last_arrival_ns = end.last_arrival_ns.max(arrived_ns);
         end.unstamped += tallied.unstamped;
-        if let (Some(wrong), None) = (tallied.wrong, &end.wrong) {
-            end.wrong = Some(format!("partition {}: {wrong}", data.partition_index));
-        }
         Ok(())
     }
 
     fn group_is_read(&self, session: &Session) -> bool {
-        !self.ends.is_empty()
-            && session.positions().all(|(partition, offset)| self.is_read(partition, offset))
+        self.are_read(session.positions())
     }
 
     fn has_reached_the_end(&self) -> bool {
-        !self.ends.is_empty()
-            && self.positions.borrow().iter().all(|(partition, offset)| self.is_read(*partition, *offset))
+        self.are_read(self.positions.borrow().iter().map(|(partition, offset)| (*partition, *offset)))
     }
 
-    fn is_read(&self, partition: i32, offset: i64) -> bool {
-        self.ends.get(&partition).is_none_or(|end| offset >= *end)
+    fn are_read(&self, mut positions: impl Iterator<Item = (i32, i64)>) -> bool {
+        let ends = self.ends.borrow();
+        let is_read = |ends: &BTreeMap<i32, i64>, partition, offset| {
+            ends.get(&partition).is_none_or(|end| offset >= *end)
+        };
+        ends.as_ref()
+            .is_some_and(|ends| positions.all(|(partition, offset)| is_read(ends, partition, offset)))
     }
 
     /// Hands over seconds while nothing arrives, and ends the run when its time is over.
-    async fn tick(self: Rc<Self>, end_ns: u64) {
+    async fn tick(self: Rc<Self>) {
+        let end_ns = self.setup.end_ns;
         while !self.stopped.get() {
             let now = self.clock.now_ns();
             self.roll(now);
+            let mut pause = TICK.min(Duration::from_nanos(end_ns.saturating_sub(now).max(1)));
             if now >= end_ns {
-                self.stopped.set(true);
+                pause = TICK;
+                match &self.setup.until {
+                    Until::Time | Until::End => self.stopped.set(true),
+                    Until::Producers { drain, .. } if now >= end_ns + 2 * drain.as_nanos() as u64 => {
+                        self.stopped.set(true);
+                    }
+                    Until::Producers { left, .. } => {
+                        if left.load(Ordering::Acquire) == 0 && self.ends.borrow().is_none() {
+                            // Without an answer the next tick asks again.
+                            let ends = self.find_ends().await.ok();
+                            self.ends.replace(ends);
+                        }
+                    }
+                }
             }
-            sleep(TICK.min(Duration::from_nanos(end_ns.saturating_sub(now).max(1)))).await;
+            sleep(pause).await;
         }
+    }
+
+    /// The end of each partition as it is now.
+    async fn find_ends(&self) -> Result<BTreeMap<i32, i64>, BenchError> {
+        let mut client = connect_any(&self.setup.target.bootstrap).await?;
+        let topic = find_topic(&mut client, &self.setup.target.topic).await?;
+        list_offsets(&topic, &self.setup.partitions, LATEST_TIMESTAMP).await
     }
 
     fn roll(&self, now_ns: u64) {
@@ -392,8 +481,6 @@ impl Worker {
 
     fn hand_over(&self) {
         let second = self.current.borrow().second;
-        let past = self.current.replace(Interval::new(second + 1));
-        // A send fails only when the run was given up, and then nobody wants the interval.
-        let _ = self.events.send(Event::Second(Box::new(past)));
+        self.seconds.hand_over(self.current.replace(Interval::new(second + 1)));
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::new_histogram;
 use crate::sys::AlignedBuffer;
@@ -19,12 +19,12 @@ const FILL_BYTES: usize = 1 << 20;
 const WRITE_BYTES: [usize; 2] = [4 << 10, 1 << 20];
 
 /// One kind of write.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JournalLimit {
     /// Bytes of each write.
     pub write_bytes: usize,
     /// How it was made durable: `fdatasync` after the write, or `O_DSYNC` on the file.
-    pub sync: &'static str,
+    pub sync: String,
     /// Durable bytes per second, one write at a time.
     pub bytes_per_second: f64,
     /// Median of write and sync together.
@@ -79,12 +79,7 @@ fn open(path: &Path, flags: i32, remarks: &mut Vec<String>) -> io::Result<File> 
     }
 }
 
-fn measure_one(
-    file: &File,
-    write_bytes: usize,
-    sync: &'static str,
-    duration: Duration,
-) -> io::Result<JournalLimit> {
+fn measure_one(file: &File, write_bytes: usize, sync: &str, duration: Duration) -> io::Result<JournalLimit> {
     let mut buffer = AlignedBuffer::new(write_bytes);
     let mut histogram = new_histogram();
     let mut position = 0;
@@ -103,7 +98,7 @@ fn measure_one(
     let bytes = histogram.len() as f64 * write_bytes as f64;
     Ok(JournalLimit {
         write_bytes,
-        sync,
+        sync: sync.to_owned(),
         bytes_per_second: bytes / start.elapsed().as_secs_f64(),
         p50_ns: histogram.value_at_quantile(0.5),
         p99_ns: histogram.value_at_quantile(0.99),

@@ -9,10 +9,10 @@ mod journal;
 mod tcp;
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
 use crate::{sys, units};
@@ -42,7 +42,7 @@ fn parse_pair(text: &str) -> Result<(usize, usize), String> {
 }
 
 /// The limits of this machine.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Limits {
     /// The cores used.
     pub cores: Vec<usize>,
@@ -88,6 +88,24 @@ impl Limits {
                 .map_err(failed(&format!("reads in {}", args.limits_dir.display())))?;
         limits.crc32c_bytes_per_second = crc::measure(args.limits_seconds);
         Ok(limits)
+    }
+
+    /// Reads what `bench limits --json` printed.
+    pub fn read(path: &Path) -> Result<Limits, BenchError> {
+        let text = std::fs::read(path)
+            .map_err(|source| BenchError::Input { path: path.to_owned(), reason: source.to_string() })?;
+        serde_json::from_slice(&text)
+            .map_err(|error| BenchError::Input { path: path.to_owned(), reason: error.to_string() })
+    }
+
+    /// Bytes per second of the fastest way to make large writes durable.
+    pub fn journal_bytes_per_second(&self) -> f64 {
+        self.journal.iter().map(|journal| journal.bytes_per_second).fold(0.0, f64::max)
+    }
+
+    /// The median of the quickest way to make a small write durable, ns; `None` if it was not measured.
+    pub fn journal_p50_ns(&self) -> Option<u64> {
+        self.journal.iter().map(|journal| journal.p50_ns).min()
     }
 
     /// The limits as a table.
@@ -166,5 +184,12 @@ mod tests {
         assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
         let left = std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(left, 0, "a file was left behind");
+
+        let path = dir.path().join("limits.json");
+        std::fs::write(&path, serde_json::to_vec(&limits).expect("plain values")).expect("writable");
+        let read = Limits::read(&path).expect("what was written");
+        assert_eq!(read.render(), text);
+        std::fs::write(&path, b"{").expect("writable");
+        assert!(Limits::read(&path).expect_err("cut").to_string().contains("limits.json"));
     }
 }

@@ -70,6 +70,10 @@ pub struct Feed {
     /// Which records of the schedule are this partition's.
     pub share: Share,
     taken: u64,
+    /// How many records fit into the next batch, once it has been asked.
+    room: Option<u32>,
+    /// Records written for good.
+    written: u64,
     in_flight: u32,
     sequence: i32,
     retry: VecDeque<Batch>,
@@ -86,6 +90,8 @@ impl Feed {
         Feed {
             share,
             taken: 0,
+            room: None,
+            written: 0,
             in_flight: 0,
             sequence: 0,
             retry: VecDeque::new(),
@@ -95,11 +101,11 @@ impl Feed {
         }
     }
 
-    /// What can be sent at `now_ns`, in batches of at most `max_records`. A `Ready` batch counts as in flight from here on.
+    /// What can be sent at `now_ns`; `room` tells how many records from one on fit into a batch. A `Ready` batch counts as in flight from here on.
     ///
     /// `eager` takes what is due without waiting for the linger: when one partition's batch leaves, those of other partitions on
     /// the same connection travel along (as Kafka's `RecordAccumulator.drain` does it), or each would need a request of its own.
-    pub fn next(&mut self, pace: &Pace, now_ns: u64, max_records: u32, eager: bool) -> Next {
+    pub fn next(&mut self, pace: &Pace, now_ns: u64, room: impl Fn(u64) -> u32, eager: bool) -> Next {
         if self.moving {
             if self.in_flight > 0 {
                 return Next::Blocked;
@@ -120,13 +126,17 @@ impl Feed {
         }
         match pace {
             Pace::Closed { end_ns } if now_ns >= *end_ns => Next::Finished,
-            Pace::Closed { .. } => Next::Ready(self.take(max_records, Some(now_ns))),
+            Pace::Closed { .. } => {
+                let count = self.room(room);
+                Next::Ready(self.take(count, Some(now_ns)))
+            }
             Pace::Open { .. } if self.share.is_empty() => Next::Finished,
             Pace::Open { schedule, linger_ns } => {
                 let mine = self.share.count_in(schedule.total());
                 if self.taken >= mine {
                     return Next::Finished;
                 }
+                let max_records = self.room(room);
                 let due = self.share.count_in(schedule.due(now_ns)) - self.taken;
                 let oldest = schedule.intended_ns(self.share.index_of(self.taken));
                 let complete = due >= u64::from(max_records) || self.taken + due == mine;
@@ -139,19 +149,35 @@ impl Feed {
         }
     }
 
+    fn room(&mut self, room: impl Fn(u64) -> u32) -> u32 {
+        *self.room.get_or_insert_with(|| room(self.taken))
+    }
+
     fn take(&mut self, count: u32, closed_loop_ns: Option<u64>) -> Batch {
         let batch = Batch { first: self.taken, count, sequence: self.sequence, closed_loop_ns };
         self.taken += u64::from(count);
+        self.room = None;
         // Sequence numbers run from 0 to 2^31 - 1 and start again at 0 (`DefaultRecordBatch.incrementSequence`).
         self.sequence = ((i64::from(self.sequence) + i64::from(count)) & 0x7fff_ffff) as i32;
         self.in_flight += 1;
         batch
     }
 
-    /// A batch was answered for good (written, or failed for good).
-    pub fn settle(&mut self) {
+    /// A batch of `count` records was written.
+    pub fn settle(&mut self, count: u32) {
+        self.written += u64::from(count);
+        self.give_up();
+    }
+
+    /// A batch failed for good.
+    pub fn give_up(&mut self) {
         self.in_flight = self.in_flight.checked_sub(1).expect("only batches in flight are settled");
         self.failures_in_a_row = 0;
+    }
+
+    /// Records written for good.
+    pub fn written(&self) -> u64 {
+        self.written
     }
 
     /// From now on the partition's batches take another connection: what is in flight must be answered first, or the two
@@ -212,29 +238,29 @@ mod tests {
     fn without_linger_a_record_leaves_when_it_is_due() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        assert_eq!(ready(feed.next(&pace, 0, 100, false)).count, 1);
-        assert_eq!(feed.next(&pace, MS / 2, 100, false), Next::At(MS));
-        assert_eq!(ready(feed.next(&pace, MS, 100, false)).first, 1);
+        assert_eq!(ready(feed.next(&pace, 0, |_| 100, false)).count, 1);
+        assert_eq!(feed.next(&pace, MS / 2, |_| 100, false), Next::At(MS));
+        assert_eq!(ready(feed.next(&pace, MS, |_| 100, false)).first, 1);
     }
 
     #[test]
     fn linger_gathers_records_until_the_oldest_has_waited_or_the_batch_is_full() {
         let pace = open(1000.0, 5, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        assert_eq!(feed.next(&pace, 0, 100, false), Next::At(5 * MS));
-        let batch = ready(feed.next(&pace, 5 * MS, 100, false));
+        assert_eq!(feed.next(&pace, 0, |_| 100, false), Next::At(5 * MS));
+        let batch = ready(feed.next(&pace, 5 * MS, |_| 100, false));
         assert_eq!((batch.first, batch.count), (0, 6));
         // Of the next batch, with room for three: full when the ninth record is due.
-        assert_eq!(feed.next(&pace, 6 * MS, 3, false), Next::At(8 * MS));
-        assert_eq!(ready(feed.next(&pace, 8 * MS, 3, false)).count, 3);
+        assert_eq!(feed.next(&pace, 6 * MS, |_| 3, false), Next::At(8 * MS));
+        assert_eq!(ready(feed.next(&pace, 8 * MS, |_| 3, false)).count, 3);
     }
 
     #[test]
     fn a_batch_leaves_early_when_the_connection_sends_anyway() {
         let pace = open(1000.0, 5, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        assert_eq!(ready(feed.next(&pace, 2 * MS, 100, true)).count, 3);
-        assert_eq!(feed.next(&pace, 2 * MS, 100, true), Next::At(8 * MS), "nothing is due");
+        assert_eq!(ready(feed.next(&pace, 2 * MS, |_| 100, true)).count, 3);
+        assert_eq!(feed.next(&pace, 2 * MS, |_| 100, true), Next::At(8 * MS), "nothing is due");
     }
 
     #[test]
@@ -242,7 +268,7 @@ mod tests {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
         assert_eq!(feed.backlog(&pace, 2000 * MS), 2001);
-        let batch = ready(feed.next(&pace, 2000 * MS, 500, false));
+        let batch = ready(feed.next(&pace, 2000 * MS, |_| 500, false));
         assert_eq!(batch.count, 500);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 0), 0);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 499), 499 * MS);
@@ -253,26 +279,26 @@ mod tests {
     fn a_failed_batch_is_sent_again_unchanged_and_before_newer_ones() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let first = ready(feed.next(&pace, 0, 100, false));
-        let second = ready(feed.next(&pace, MS, 100, false));
-        let third = ready(feed.next(&pace, 2 * MS, 100, false));
+        let first = ready(feed.next(&pace, 0, |_| 100, false));
+        let second = ready(feed.next(&pace, MS, |_| 100, false));
+        let third = ready(feed.next(&pace, 2 * MS, |_| 100, false));
         feed.send_again(second, 10 * MS);
         assert_eq!(
-            feed.next(&pace, 3 * MS, 100, false),
+            feed.next(&pace, 3 * MS, |_| 100, false),
             Next::Blocked,
             "others of the partition are in flight"
         );
         feed.send_again(first, 12 * MS);
         feed.send_again(third, 11 * MS);
-        assert_eq!(feed.next(&pace, 4 * MS, 100, false), Next::At(12 * MS), "back off");
-        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(first));
-        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Blocked);
-        feed.settle();
-        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(second));
-        feed.settle();
-        assert_eq!(feed.next(&pace, 12 * MS, 100, false), Next::Ready(third));
-        feed.settle();
-        let fourth = ready(feed.next(&pace, 12 * MS, 100, false));
+        assert_eq!(feed.next(&pace, 4 * MS, |_| 100, false), Next::At(12 * MS), "back off");
+        assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(first));
+        assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Blocked);
+        feed.settle(1);
+        assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(second));
+        feed.settle(1);
+        assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(third));
+        feed.settle(1);
+        let fourth = ready(feed.next(&pace, 12 * MS, |_| 100, false));
         assert_eq!((fourth.first, fourth.sequence, fourth.count), (3, 3, 10));
     }
 
@@ -280,37 +306,52 @@ mod tests {
     fn a_partition_that_changes_its_connection_waits_for_what_is_in_flight() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        ready(feed.next(&pace, 0, 100, false));
+        ready(feed.next(&pace, 0, |_| 100, false));
         feed.change_connection();
-        assert_eq!(feed.next(&pace, 5 * MS, 100, false), Next::Blocked);
-        feed.settle();
-        assert_eq!(ready(feed.next(&pace, 5 * MS, 100, false)).first, 1);
+        assert_eq!(feed.next(&pace, 5 * MS, |_| 100, false), Next::Blocked);
+        feed.settle(1);
+        assert_eq!(ready(feed.next(&pace, 5 * MS, |_| 100, false)).first, 1);
     }
 
     #[test]
     fn the_last_records_do_not_linger_and_then_nothing_is_left() {
         let pace = open(1000.0, 1000, 1);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let batch = ready(feed.next(&pace, 999 * MS, 2000, false));
+        let batch = ready(feed.next(&pace, 999 * MS, |_| 2000, false));
         assert_eq!(batch.count, 1000);
-        assert_eq!(feed.next(&pace, 999 * MS, 2000, false), Next::Finished);
+        assert_eq!(feed.next(&pace, 999 * MS, |_| 2000, false), Next::Finished);
         assert_eq!(feed.backlog(&pace, 5000 * MS), 0);
     }
 
     #[test]
     fn a_partition_that_no_key_reaches_has_nothing_to_send() {
         let mut feed = Feed::new(Share::new(4, vec![]));
-        assert_eq!(feed.next(&open(1000.0, 0, 1), 500 * MS, 10, false), Next::Finished);
+        assert_eq!(feed.next(&open(1000.0, 0, 1), 500 * MS, |_| 10, false), Next::Finished);
     }
 
     #[test]
     fn a_closed_loop_sends_full_batches_until_its_end() {
         let pace = Pace::Closed { end_ns: 100 * MS };
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        let batch = ready(feed.next(&pace, 42 * MS, 64, false));
+        let batch = ready(feed.next(&pace, 42 * MS, |_| 64, false));
         assert_eq!(batch.count, 64);
         assert_eq!(pace.intended_ns(&feed.share, &batch, 63), 42 * MS);
-        assert_eq!(feed.next(&pace, 100 * MS, 64, false), Next::Finished);
+        assert_eq!(feed.next(&pace, 100 * MS, |_| 64, false), Next::Finished);
+    }
+
+    #[test]
+    fn a_batch_holds_what_fits_from_its_first_record_on() {
+        let pace = open(1000.0, 5, 10);
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        // Large records at first, small ones later.
+        let room = |first: u64| if first < 4 { 2 } else { 100 };
+        assert_eq!(feed.next(&pace, 0, room, false), Next::At(MS), "full with the second record");
+        assert_eq!(ready(feed.next(&pace, 4 * MS, room, false)).count, 2);
+        assert_eq!(ready(feed.next(&pace, 4 * MS, room, false)).count, 2);
+        assert_eq!(feed.next(&pace, 4 * MS, room, false), Next::At(9 * MS));
+        feed.settle(2);
+        feed.give_up();
+        assert_eq!(feed.written(), 2);
     }
 
     #[test]
@@ -318,7 +359,7 @@ mod tests {
         let pace = Pace::Closed { end_ns: u64::MAX };
         let mut feed = Feed::new(Share::new(1, vec![0]));
         feed.sequence = i32::MAX - 1;
-        assert_eq!(ready(feed.next(&pace, 0, 3, false)).sequence, i32::MAX - 1);
-        assert_eq!(ready(feed.next(&pace, 0, 3, false)).sequence, 1);
+        assert_eq!(ready(feed.next(&pace, 0, |_| 3, false)).sequence, i32::MAX - 1);
+        assert_eq!(ready(feed.next(&pace, 0, |_| 3, false)).sequence, 1);
     }
 }

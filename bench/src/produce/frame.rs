@@ -3,7 +3,7 @@
 //! Versions 9 to 12 of the request have one layout (flexible, topics by name); it is written here by hand so that batches are built
 //! where they are sent from. A test reads it back with the codec.
 
-use super::template::HEADER_BYTES;
+use crate::payload::BATCH_HEADER_BYTES;
 
 /// Kafka's API key of Produce.
 const PRODUCE: i16 = 0;
@@ -79,11 +79,11 @@ impl Frame {
 
     /// Adds a batch whose records are compressed: `payload` follows a header that `write` fills in, given the whole batch.
     pub fn compressed_batch(&mut self, partition: i32, payload: &[u8], write: impl FnOnce(&mut [u8])) {
-        let len = HEADER_BYTES + payload.len();
+        let len = BATCH_HEADER_BYTES + payload.len();
         self.put(&partition.to_be_bytes());
         self.put_uvarint(len + 1);
         let start = self.len;
-        self.put(&[0; HEADER_BYTES]);
+        self.put(&[0; BATCH_HEADER_BYTES]);
         self.put(payload);
         write(&mut self.bytes[start..start + len]);
         self.known.clear();

@@ -1,9 +1,8 @@
-//! A worker's life on its core: connect, wait for the start, send, follow the leaders, drain, end.
+//! A producer's life: connect, wait for the start, send, follow the leaders, drain, end.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use glommio::timer::sleep;
@@ -13,13 +12,13 @@ use protocol::messages::InitProducerIdRequest;
 use super::ProduceArgs;
 use super::feed::{Feed, Pace};
 use super::frame::RequestFields;
-use super::key::partition_of;
 use super::lane::Lane;
 use super::worker::{Slot, Worker, WorkerPlan};
 use crate::client::{CLIENT_ID, Client, Topic, connect_any, describe_topic};
 use crate::clock::Clock;
+use crate::crew::Seconds;
 use crate::error::BenchError;
-use crate::load::Event;
+use crate::payload::{PayloadPlan, partition_of, scramble};
 use crate::schedule::{Schedule, Share};
 use crate::stats::INTERVAL_NS;
 use crate::units::Rate;
@@ -34,63 +33,88 @@ const REQUEST_OVERHEAD: usize = 1024;
 /// Kafka's default for the largest request of a producer.
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// All that a worker needs, to be taken to its thread.
-pub struct WorkerSetup {
+/// All that a producer needs, to be taken to its thread.
+pub struct ProducerSetup {
     args: ProduceArgs,
     topic: Topic,
-    /// Numbers of its partitions, with the places in the cycle that they own.
-    shares: Vec<(i32, Share)>,
-    keys: Vec<u64>,
-    /// This worker's part of the rate.
-    part: f64,
-    events: Sender<Event>,
-    start: Receiver<Clock>,
+    /// Which of the run's producers it is.
+    number: usize,
+    /// What its records say where they come from.
+    source: u32,
 }
 
-impl WorkerSetup {
-    /// The setup of worker `number` of `workers`: it owns each `workers`-th partition.
-    pub fn new(
-        args: &ProduceArgs,
-        topic: &Topic,
-        number: usize,
-        workers: usize,
-        events: Sender<Event>,
-        start: Receiver<Clock>,
-    ) -> WorkerSetup {
-        let all = topic.partitions.len();
-        let mine: Vec<usize> = (number..all).step_by(workers).collect();
-        let (keys, shares, part) = if args.keys == 0 {
-            let cycle = mine.len() as u64;
-            let shares = (0..cycle).map(|place| Share::new(cycle, vec![place])).collect::<Vec<_>>();
-            (Vec::new(), shares, cycle as f64 / all as f64)
-        } else {
-            let home = |key: &u64| partition_of(*key, all as u32) as usize;
-            let keys: Vec<u64> = (0..args.keys).filter(|key| home(key) % workers == number).collect();
-            let mut places = vec![Vec::new(); mine.len()];
-            for (place, key) in keys.iter().enumerate() {
-                places[home(key) / workers].push(place as u64);
-            }
-            let cycle = keys.len().max(1) as u64;
-            let shares = places.into_iter().map(|places| Share::new(cycle, places)).collect();
-            let part = keys.len() as f64 / args.keys as f64;
-            (keys, shares, part)
-        };
-        let indexes = mine.iter().map(|position| topic.partitions[*position].index);
-        WorkerSetup {
-            args: args.clone(),
-            topic: topic.clone(),
-            shares: indexes.zip(shares).collect(),
-            keys,
-            part,
-            events,
-            start,
+impl ProducerSetup {
+    /// The setup of producer `number` of the run. Every producer writes to all partitions.
+    pub fn new(args: &ProduceArgs, topic: &Topic, number: usize, source: u32) -> ProducerSetup {
+        ProducerSetup { args: args.clone(), topic: topic.clone(), number, source }
+    }
+
+    /// Which records of the producer's schedule go to which partition, in the order of partitions.
+    fn shares(&self) -> Vec<Share> {
+        let partitions = self.topic.partitions.len();
+        if self.args.keys == 0 {
+            // Producers begin at different partitions, or all would fill the same batch at the same time.
+            let shift = self.number * partitions / self.args.producers();
+            let place = |position: usize| ((position + shift) % partitions) as u64;
+            return (0..partitions)
+                .map(|position| Share::new(partitions as u64, vec![place(position)]))
+                .collect();
         }
+        let mut places = vec![Vec::new(); partitions];
+        for key in 0..self.args.keys {
+            places[partition_of(key, partitions as u32) as usize].push(key);
+        }
+        places.into_iter().map(|places| Share::new(self.args.keys, places)).collect()
+    }
+
+    /// Connects to all leaders.
+    pub async fn prepare(self) -> Result<ReadyProducer, BenchError> {
+        let shares = self.shares();
+        let ProducerSetup { args, topic, number, source } = self;
+        let lanes =
+            Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
+        let mut slots = Vec::new();
+        for (position, (info, share)) in topic.partitions.iter().zip(shares).enumerate() {
+            let lane = lanes.lane_for(&topic, info.leader, position);
+            let origin = scramble((info.index as u64) << 32 | number as u64);
+            slots.push(Slot { partition: info.index, origin, feed: Feed::new(share), lane, round: 0 });
+        }
+        let mut clients = Vec::new();
+        let list = lanes.list.borrow().clone();
+        for lane in &list {
+            clients.push(lane.connect().await?);
+        }
+        let mut version = i16::MAX;
+        for client in &clients {
+            version = version.min(Lane::produce_version(client)?);
+        }
+        let mut control = connect_any(&args.target.bootstrap).await?;
+        let producer = if args.idempotent { Some(init_producer(&mut control).await?) } else { None };
+        let plan = plan(&args, version, producer, source);
+        Ok(ReadyProducer { args, number, topic, lanes, slots, clients, control, plan })
     }
 }
 
-/// How a worker ended.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct WorkerEnd {
+/// A producer that waits for the start.
+pub struct ReadyProducer {
+    args: ProduceArgs,
+    number: usize,
+    topic: Topic,
+    lanes: Rc<Lanes>,
+    slots: Vec<Slot>,
+    /// The first connection of each lane.
+    clients: Vec<Client>,
+    control: Client,
+    plan: WorkerPlan,
+}
+
+/// How a producer ended.
+#[derive(Debug, Clone, Default)]
+pub struct ProducerEnd {
+    /// What its records say where they come from.
+    pub source: u32,
+    /// Records that were written, by partition.
+    pub written: Vec<(i32, u64)>,
     /// Records that never completed.
     pub unfinished: u64,
     /// Records given up after an error.
@@ -99,16 +123,7 @@ pub struct WorkerEnd {
     pub last_completion_ns: u64,
 }
 
-impl WorkerEnd {
-    /// Adds another worker's.
-    pub fn add(&mut self, other: &WorkerEnd) {
-        self.unfinished += other.unfinished;
-        self.gave_up += other.gave_up;
-        self.last_completion_ns = self.last_completion_ns.max(other.last_completion_ns);
-    }
-}
-
-/// The connections of a worker.
+/// The connections of a producer.
 struct Lanes {
     list: RefCell<Vec<Rc<Lane>>>,
     connections: usize,
@@ -133,75 +148,55 @@ impl Lanes {
     }
 }
 
-/// Runs a worker to its end.
-pub async fn work(setup: WorkerSetup) -> Result<WorkerEnd, BenchError> {
-    let WorkerSetup { args, topic, shares, keys, part, events, start } = setup;
-    let lanes =
-        Rc::new(Lanes { list: RefCell::default(), connections: usize::from(args.target.connections) });
-    let leaders: Vec<(i32, i32)> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
-    let mut slots = Vec::new();
-    for (position, (partition, share)) in shares.into_iter().enumerate() {
-        let leader = leaders.iter().find(|(index, _)| *index == partition).map_or(-1, |(_, leader)| *leader);
-        let lane = lanes.lane_for(&topic, leader, position);
-        slots.push(Slot { partition, feed: Feed::new(share), lane, round: 0 });
+impl ReadyProducer {
+    /// Sends until the end of the schedule, and waits for what is in flight.
+    pub async fn run(self, clock: Clock, seconds: Seconds) -> Result<ProducerEnd, BenchError> {
+        let ReadyProducer { args, number, topic, lanes, slots, clients, control, plan } = self;
+        let end_ns = args.end_ns();
+        let producers = args.producers() as f64;
+        let pace = match args.rate {
+            Rate::Max => Pace::Closed { end_ns },
+            Rate::PerSecond(rate) => Pace::Open {
+                schedule: Schedule::new(rate / producers, end_ns).later_by(number as f64 / producers),
+                linger_ns: (args.linger_ms * 1e6) as u64,
+            },
+        };
+        let source = plan.source;
+        let worker = Rc::new(Worker::new(plan, clock, pace, slots, seconds));
+        sleep(clock.until(0)).await;
+        let list = lanes.list.borrow().clone();
+        for (lane, client) in list.into_iter().zip(clients) {
+            spawn_lane(&worker, lane, Some(client));
+        }
+        glommio::spawn_local(follow_leaders(
+            worker.clone(),
+            lanes.clone(),
+            args.target.bootstrap.clone(),
+            topic.name,
+            control,
+        ))
+        .detach();
+        tick_until_done(&worker, &lanes, &args).await;
+        worker.stop();
+        worker.refresh.raise();
+        for lane in lanes.list.borrow().iter() {
+            lane.end();
+        }
+        if let Some(error) = worker.take_fatal() {
+            return Err(error);
+        }
+        worker.finish();
+        Ok(ProducerEnd {
+            source,
+            written: worker.written(),
+            unfinished: worker.unfinished(),
+            gave_up: worker.gave_up(),
+            last_completion_ns: worker.last_completion_ns(),
+        })
     }
-    let mut clients = Vec::new();
-    let list = lanes.list.borrow().clone();
-    for lane in &list {
-        clients.push(lane.connect().await?);
-    }
-    let mut version = i16::MAX;
-    for client in &clients {
-        version = version.min(Lane::produce_version(client)?);
-    }
-    let mut control = connect_any(&args.target.bootstrap).await?;
-    let producer = if args.idempotent { Some(init_producer(&mut control).await?) } else { None };
-    let plan = plan(&args, version, producer);
-
-    // From here on the thread waits for the others; nothing else runs on it.
-    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
-    let Some(clock) = started else {
-        return Ok(WorkerEnd::default());
-    };
-    let end_ns = args.end_ns();
-    let pace = match args.rate {
-        Rate::Max => Pace::Closed { end_ns },
-        // A worker whose partitions no key reaches has nothing to send, at any rate.
-        Rate::PerSecond(rate) => Pace::Open {
-            schedule: Schedule::new((rate * part).max(1e-9), if part > 0.0 { end_ns } else { 0 }),
-            linger_ns: (args.linger_ms * 1e6) as u64,
-        },
-    };
-    let worker = Rc::new(Worker::new(plan, clock, pace, slots, keys, events));
-    for (lane, client) in list.into_iter().zip(clients) {
-        spawn_lane(&worker, lane, Some(client));
-    }
-    glommio::spawn_local(follow_leaders(
-        worker.clone(),
-        lanes.clone(),
-        args.target.bootstrap.clone(),
-        topic.name,
-        control,
-    ))
-    .detach();
-    tick_until_done(&worker, &lanes, &args).await;
-    worker.stop();
-    worker.refresh.raise();
-    for lane in lanes.list.borrow().iter() {
-        lane.end();
-    }
-    if let Some(error) = worker.take_fatal() {
-        return Err(error);
-    }
-    worker.finish();
-    Ok(WorkerEnd {
-        unfinished: worker.unfinished(),
-        gave_up: worker.gave_up(),
-        last_completion_ns: worker.last_completion_ns(),
-    })
 }
 
-fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>) -> WorkerPlan {
+fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>, source: u32) -> WorkerPlan {
     WorkerPlan {
         request: RequestFields {
             version,
@@ -212,8 +207,13 @@ fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>) -> Worke
         },
         max_in_flight: usize::from(args.max_in_flight),
         max_request_bytes: REQUEST_BYTES.max(args.batch_bytes + REQUEST_OVERHEAD),
-        value_bytes: args.size,
-        batch_bytes: args.batch_bytes,
+        payload: PayloadPlan {
+            sizes: args.size.clone(),
+            filling: args.payload,
+            keyed: args.keys > 0,
+            batch_bytes: args.batch_bytes,
+        },
+        source,
         compression: args.compression,
         producer,
         warmup_ns: args.warmup_seconds() * INTERVAL_NS,
@@ -312,9 +312,9 @@ async fn follow_leaders(
 fn move_partitions(worker: &Rc<Worker>, lanes: &Lanes, topic: &Topic) {
     let before = lanes.list.borrow().len();
     let mut leaderless = false;
+    let leaders: BTreeMap<i32, i32> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
     for (position, slot) in worker.slots.borrow_mut().iter_mut().enumerate() {
-        let leader =
-            topic.partitions.iter().find(|info| info.index == slot.partition).map(|info| info.leader);
+        let leader = leaders.get(&slot.partition).copied();
         match leader.filter(|leader| topic.brokers.contains_key(leader)) {
             None => leaderless = true,
             Some(leader) => {

@@ -1,5 +1,7 @@
 //! Runs against a fake broker, and the hand-written bytes against the codec.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 use protocol::frame::decode_request_header;
 use protocol::messages::ProduceRequest;
@@ -7,9 +9,10 @@ use protocol::records::{BatchView, RecordIter, decompress};
 use protocol::wire::Message;
 
 use super::frame::{Frame, RequestFields, VERSIONS};
-use super::template::{BatchFields, Template, finish};
-use super::{ProduceArgs, measure};
+use super::run::ProducerEnd;
+use super::{ProduceArgs, acknowledged_and_not_read, measure};
 use crate::fake_broker::FakeBroker;
+use crate::payload::{BatchFields, Filling, Payload, PayloadPlan, Stamp, finish, stamp};
 use crate::report::Report;
 
 const NOT_LEADER: i16 = 6;
@@ -21,7 +24,11 @@ struct Line {
 }
 
 pub(crate) fn produce(broker: &FakeBroker, options: &str) -> Report {
-    let common = ["bench", "--bootstrap", &broker.address, "--quiet", "--warmup", "0", "--duration", "1s"];
+    produce_to(&broker.address, options)
+}
+
+pub(crate) fn produce_to(address: &str, options: &str) -> Report {
+    let common = ["bench", "--bootstrap", address, "--quiet", "--warmup", "0", "--duration", "1s"];
     let line = Line::try_parse_from(common.into_iter().chain(options.split(' '))).expect("valid options");
     measure(&line.args).expect("the run succeeds")
 }
@@ -45,7 +52,13 @@ fn records(broker: &FakeBroker, topic: &str, partition: usize) -> Vec<(i32, Opti
 
 #[test]
 fn requests_and_batches_written_by_hand_are_what_the_codec_reads() {
-    let template = Template::new(50, true, 4096, usize::MAX);
+    let plan = PayloadPlan {
+        sizes: "50".parse().expect("a size"),
+        filling: Filling::Text,
+        keyed: true,
+        batch_bytes: 4096,
+    };
+    let payload = Payload::new(&plan);
     let mut frame = Frame::default();
     for version in VERSIONS {
         // The second time the buffer holds an older request with other batch lengths, the third time the same.
@@ -59,9 +72,14 @@ fn requests_and_batches_written_by_hand_are_what_the_codec_reads() {
             };
             frame.begin(&fields, 77, counts.len());
             for (partition, count) in counts.into_iter().enumerate() {
-                frame.batch(partition as i32, template.batch_len(count), count, |out, patch| {
-                    template.write_records(out, count, patch, |number| (1000 + u64::from(number), 9));
+                let len = payload.extent(0, count).batch_bytes;
+                frame.batch(partition as i32, len, count, |out, patch| {
+                    payload.write_records(out, 0, count, patch, |number| {
+                        let number = u64::from(number);
+                        (Stamp { intended_unix_ns: 1000 + number, source: 1, number }, 9)
+                    });
                     let fields = BatchFields {
+                        base_offset: 0,
                         timestamp_ms: 42,
                         attributes: 0,
                         producer_id: 5,
@@ -108,10 +126,8 @@ fn every_scheduled_record_arrives_once_and_in_order() {
         let mut stamps = Vec::new();
         for partition in 0..3 {
             let records = records(&broker, "bench", partition);
-            let of_partition: Vec<u64> = records
-                .iter()
-                .map(|(_, _, value)| u64::from_be_bytes(*value.first_chunk().expect("a stamp")))
-                .collect();
+            let of_partition: Vec<u64> =
+                records.iter().map(|(_, _, value)| stamp(value).expect("a stamp").intended_unix_ns).collect();
             assert!(of_partition.is_sorted());
             stamps.extend(of_partition);
         }
@@ -180,4 +196,73 @@ fn a_closed_loop_sends_full_batches() {
     assert!(report.records > 0 && report.target_rate.is_none());
     assert!(report.records_per_batch > 100.0, "{}", report.records_per_batch);
     assert!(broker.produced() > 0);
+}
+
+#[test]
+fn several_producers_share_the_rate_and_each_has_its_own_sequences() {
+    let broker = FakeBroker::start();
+    let report = produce(&broker, "--rate 1k --partitions 3 --producers 4 --linger-ms 0");
+    assert_eq!((report.records, report.unfinished), (1000, 0));
+    let mut next: BTreeMap<(usize, u32), u64> = BTreeMap::new();
+    let mut stamps = Vec::new();
+    for partition in 0..3 {
+        for (_, _, value) in records(&broker, "bench", partition) {
+            let stamp = stamp(&value).expect("a stamp");
+            let next = next.entry((partition, stamp.source)).or_default();
+            assert_eq!(stamp.number, *next);
+            *next += 1;
+            stamps.push(stamp.intended_unix_ns);
+        }
+    }
+    assert_eq!(next.len(), 12, "each producer writes to each partition");
+    stamps.sort_unstable();
+    assert!(stamps.windows(2).all(|pair| pair[1] - pair[0] == 1_000_000), "together they are as even as one");
+}
+
+#[test]
+fn sizes_follow_their_distribution_in_batches_that_keep_their_limit() {
+    let broker = FakeBroker::start();
+    let report =
+        produce(&broker, "--rate 5k --partitions 2 --size mix:50=3,1000=1 --batch-bytes 4000 --linger-ms 50");
+    assert_eq!((report.records, report.unfinished), (5000, 0));
+    let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
+    for partition in 0..2 {
+        for batch in broker.log("bench", partition).expect("the topic").batches {
+            assert!(batch.len() <= 4000);
+        }
+        for (_, _, value) in records(&broker, "bench", partition) {
+            *sizes.entry(value.len()).or_default() += 1;
+        }
+    }
+    assert_eq!(sizes.keys().collect::<Vec<_>>(), [&50, &1000]);
+    assert!(sizes[&50].abs_diff(3750) < 150, "{sizes:?}");
+    assert_eq!(report.payload_bytes, sizes[&50] * 50 + sizes[&1000] * 1000);
+}
+
+#[test]
+fn the_runs_own_consumers_see_every_record_once() {
+    let broker = FakeBroker::start();
+    let report = produce(&broker, "--rate 1k --partitions 3 --producers 2 --consumers 2 --max-wait-ms 5");
+    assert_eq!((report.records, report.unfinished), (1000, 0));
+    let reading = report.end_to_end.as_ref().expect("consumers");
+    let verification = reading.verification.as_ref().expect("verified");
+    assert_eq!((verification.checked, verification.is_sound()), (1000, true), "{verification:?}");
+    assert_eq!(reading.records, 1000);
+    assert_eq!(reading.latency.as_ref().map(|latency| latency.count), Some(1000));
+    report.verdict().expect("nothing is wrong");
+}
+
+#[test]
+fn records_that_are_acknowledged_and_never_come_are_lost() {
+    let written = |source, written: &[(i32, u64)]| ProducerEnd {
+        source,
+        written: written.to_vec(),
+        ..ProducerEnd::default()
+    };
+    let producers = [written(1, &[(0, 100), (1, 50)]), written(2, &[(0, 10)])];
+    let mut distinct = BTreeMap::from([((0, 1), 100), ((1, 1), 50), ((0, 2), 10), ((0, 99), 7)]);
+    assert_eq!(acknowledged_and_not_read(&producers, &distinct), 0);
+    distinct.insert((1, 1), 47);
+    distinct.remove(&(0, 2));
+    assert_eq!(acknowledged_and_not_read(&producers, &distinct), 13);
 }

@@ -4,18 +4,17 @@
 //! `lane`.
 
 use std::cell::{Cell, RefCell};
-use std::sync::mpsc::Sender;
 
 use protocol::compression::{Compression, compress};
 use protocol::messages::ProduceResponse;
 
 use super::feed::{Batch, Feed, Next, Pace};
 use super::frame::{BATCH_OVERHEAD, Frame, RequestFields};
-use super::template::{BatchFields, HEADER_BYTES, Template, finish};
 use crate::client::error_name;
 use crate::clock::Clock;
+use crate::crew::Seconds;
 use crate::error::BenchError;
-use crate::load::Event;
+use crate::payload::{BATCH_HEADER_BYTES, BatchFields, Extent, Payload, PayloadPlan, Stamp, finish};
 use crate::signal::Signal;
 use crate::stats::{INTERVAL_NS, Interval};
 
@@ -38,12 +37,12 @@ pub struct WorkerPlan {
     pub request: RequestFields,
     /// Requests in flight on a connection.
     pub max_in_flight: usize,
-    /// Largest request.
+    /// Largest request, unless one batch is larger.
     pub max_request_bytes: usize,
-    /// Size of a record's value.
-    pub value_bytes: usize,
-    /// Largest batch before compression.
-    pub batch_bytes: usize,
+    /// What records are made of.
+    pub payload: PayloadPlan,
+    /// What the records say where they come from.
+    pub source: u32,
     /// Codec of batches.
     pub compression: Compression,
     /// Producer id and epoch, if idempotent.
@@ -60,6 +59,8 @@ pub struct Slot {
     pub partition: i32,
     /// What it has to send.
     pub feed: Feed,
+    /// Where its records begin among all that there could be: sizes and filler depend on it.
+    pub origin: u64,
     /// The connection that leads to its leader.
     pub lane: usize,
     /// The round of [`Worker::collect`] that took its last batch.
@@ -71,7 +72,8 @@ pub struct Slot {
 pub struct Sent {
     slot: usize,
     batch: Batch,
-    wire_bytes: u32,
+    wire_bytes: usize,
+    payload_bytes: u64,
 }
 
 /// One core's part of the run.
@@ -82,15 +84,13 @@ pub struct Worker {
     pub clock: Clock,
     /// When records are due.
     pub pace: Pace,
-    template: Template,
+    payload: Payload,
     /// Its partitions.
     pub slots: RefCell<Vec<Slot>>,
-    /// Numbers of the keys by their place in the cycle; empty without keys.
-    keys: Vec<u64>,
     round: Cell<u64>,
     completed: Cell<u64>,
     current: RefCell<Interval>,
-    events: Sender<Event>,
+    seconds: Seconds,
     last_completion_ns: Cell<u64>,
     gave_up: Cell<u64>,
     fatal: RefCell<Option<BenchError>>,
@@ -101,26 +101,18 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has sent nothing yet.
-    pub fn new(
-        plan: WorkerPlan,
-        clock: Clock,
-        pace: Pace,
-        slots: Vec<Slot>,
-        keys: Vec<u64>,
-        events: Sender<Event>,
-    ) -> Worker {
-        let template = Template::new(plan.value_bytes, !keys.is_empty(), plan.batch_bytes, usize::MAX);
+    pub fn new(plan: WorkerPlan, clock: Clock, pace: Pace, slots: Vec<Slot>, seconds: Seconds) -> Worker {
+        let payload = Payload::new(&plan.payload);
         Worker {
             plan,
             clock,
             pace,
-            template,
+            payload,
             slots: RefCell::new(slots),
-            keys,
             round: Cell::new(0),
             completed: Cell::new(0),
             current: RefCell::new(Interval::new(0)),
-            events,
+            seconds,
             last_completion_ns: Cell::new(0),
             gave_up: Cell::new(0),
             fatal: RefCell::new(None),
@@ -133,7 +125,7 @@ impl Worker {
     /// that no partition is favoured when a request is full.
     pub fn collect(&self, lane: usize, cursor: &Cell<usize>, sent: &mut Vec<Sent>) -> Option<u64> {
         let now = self.clock.now_ns();
-        let max_records = self.template.max_records();
+        let largest_batch = self.payload.largest_batch() + BATCH_OVERHEAD;
         let mut slots = self.slots.borrow_mut();
         let count = slots.len();
         let mut wake: Option<u64> = None;
@@ -149,19 +141,21 @@ impl Worker {
                 if slot.lane != lane || slot.round == round {
                     continue;
                 }
-                match slot.feed.next(&self.pace, now, max_records, eager || !sent.is_empty()) {
+                let origin = slot.origin;
+                let room = |first: u64| self.payload.room(origin.wrapping_add(first));
+                match slot.feed.next(&self.pace, now, room, eager || !sent.is_empty()) {
                     Next::Ready(batch) => {
-                        let wire_bytes = self.template.batch_len(batch.count);
-                        sent.push(Sent { slot: number, batch, wire_bytes: wire_bytes as u32 });
+                        let Extent { batch_bytes, payload_bytes } =
+                            self.payload.extent(origin.wrapping_add(batch.first), batch.count);
+                        sent.push(Sent { slot: number, batch, wire_bytes: batch_bytes, payload_bytes });
                         slot.round = round;
-                        bytes += wire_bytes + BATCH_OVERHEAD;
+                        bytes += batch_bytes + BATCH_OVERHEAD;
                         cursor.set((number + 1) % count);
                     }
                     Next::At(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
                     Next::Blocked | Next::Finished => {}
                 }
-                let next_bytes = self.template.batch_len(max_records) + BATCH_OVERHEAD;
-                if !sent.is_empty() && bytes + next_bytes > self.plan.max_request_bytes {
+                if !sent.is_empty() && bytes + largest_batch > self.plan.max_request_bytes {
                     return None;
                 }
             }
@@ -184,7 +178,7 @@ impl Worker {
         let mut scratch = Vec::new();
         let mut packed = Vec::new();
         for entry in sent {
-            let Slot { partition, feed, .. } = &slots[entry.slot];
+            let Slot { partition, origin, feed, .. } = &slots[entry.slot];
             let batch = entry.batch;
             let stamp = |number| self.pace.intended_ns(&feed.share, &batch, number);
             let (producer_id, producer_epoch, base_sequence) = match self.plan.producer {
@@ -192,31 +186,37 @@ impl Worker {
                 None => (-1, -1, -1),
             };
             let fields = BatchFields {
+                base_offset: 0,
                 timestamp_ms: (self.clock.unix_ns(stamp(0)) / 1_000_000) as i64,
                 attributes: i16::from(self.plan.compression.id()),
                 producer_id,
                 producer_epoch,
                 base_sequence,
             };
-            let key = |number: u32| match self.keys.as_slice() {
-                [] => 0,
-                keys => keys[feed.share.place_of(batch.first + u64::from(number)) as usize],
+            // Record i of the schedule has key i mod keys, which is its place in the cycle; without keys nobody looks at it.
+            let key = |number: u32| feed.share.place_of(batch.first + u64::from(number));
+            let stamp_and_key = |number: u32| {
+                let stamp = Stamp {
+                    intended_unix_ns: self.clock.unix_ns(stamp(number)),
+                    source: self.plan.source,
+                    number: batch.first + u64::from(number),
+                };
+                (stamp, key(number))
             };
-            let stamp_and_key = |number| (self.clock.unix_ns(stamp(number)), key(number));
-            let len = self.template.batch_len(batch.count);
+            let (at, len) = (origin.wrapping_add(batch.first), entry.wire_bytes);
             if self.plan.compression == Compression::None {
                 frame.batch(*partition, len, batch.count, |out, patch| {
-                    self.template.write_records(out, batch.count, patch, stamp_and_key);
+                    self.payload.write_records(out, at, batch.count, patch, stamp_and_key);
                     finish(out, batch.count, &fields);
                 });
             } else {
                 scratch.resize(len, 0);
-                self.template.write_records(&mut scratch, batch.count, false, stamp_and_key);
+                self.payload.write_records(&mut scratch, at, batch.count, false, stamp_and_key);
                 packed.clear();
-                compress(self.plan.compression, None, &scratch[HEADER_BYTES..], &mut packed)
+                compress(self.plan.compression, None, &scratch[BATCH_HEADER_BYTES..], &mut packed)
                     .map_err(|error| BenchError::Option(format!("--compression: {error}")))?;
                 frame.compressed_batch(*partition, &packed, |out| finish(out, batch.count, &fields));
-                entry.wire_bytes = (HEADER_BYTES + packed.len()) as u32;
+                entry.wire_bytes = BATCH_HEADER_BYTES + packed.len();
             }
         }
         Ok(frame.finish())
@@ -234,11 +234,16 @@ impl Worker {
     pub fn answered(&self, sent: &[Sent], response: &ProduceResponse<'_>) -> bool {
         self.count_request();
         let mut open: Vec<Option<&Sent>> = sent.iter().map(Some).collect();
-        for answer in response.responses.iter().flat_map(|topic| &topic.partition_responses) {
+        let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        for (number, answer) in answers.enumerate() {
             let position = {
                 let slots = self.slots.borrow();
-                open.iter()
-                    .position(|entry| entry.is_some_and(|sent| slots[sent.slot].partition == answer.index))
+                let is_meant = |entry: &Option<&Sent>| {
+                    entry.is_some_and(|sent| slots[sent.slot].partition == answer.index)
+                };
+                // Brokers answer in the order of the request, though nothing obliges them to.
+                let expected = open.get(number).is_some_and(is_meant).then_some(number);
+                expected.or_else(|| open.iter().position(is_meant))
             };
             let Some(entry) = position.and_then(|position| open[position].take()) else {
                 return false;
@@ -246,6 +251,11 @@ impl Worker {
             self.answered_batch(entry, answer.error_code, answer.error_message.as_deref());
         }
         open.iter().all(Option::is_none)
+    }
+
+    /// The records that were written, by partition.
+    pub fn written(&self) -> Vec<(i32, u64)> {
+        self.slots.borrow().iter().map(|slot| (slot.partition, slot.feed.written())).collect()
     }
 
     fn answered_batch(&self, entry: &Sent, error_code: i16, message: Option<&str>) {
@@ -292,7 +302,7 @@ impl Worker {
 
     fn give_up(&self, entry: &Sent, why: &str, message: Option<&str>) {
         let mut slots = self.slots.borrow_mut();
-        slots[entry.slot].feed.settle();
+        slots[entry.slot].feed.give_up();
         self.gave_up.set(self.gave_up.get() + u64::from(entry.batch.count));
         if self.plan.producer.is_some() {
             // The sequence has a gap now: whatever follows would be refused.
@@ -310,7 +320,7 @@ impl Worker {
         self.last_completion_ns.set(now);
         let mut slots = self.slots.borrow_mut();
         let feed = &mut slots[entry.slot].feed;
-        feed.settle();
+        feed.settle(entry.batch.count);
         let batch = &entry.batch;
         let mut current = self.current.borrow_mut();
         let in_warmup = current.second * INTERVAL_NS < self.plan.warmup_ns;
@@ -331,8 +341,8 @@ impl Worker {
         self.completed.set(self.completed.get() + u64::from(batch.count));
         current.records += u64::from(batch.count);
         current.batches += 1;
-        current.payload_bytes += self.template.payload_len(batch.count);
-        current.wire_bytes += u64::from(entry.wire_bytes);
+        current.payload_bytes += entry.payload_bytes;
+        current.wire_bytes += entry.wire_bytes as u64;
     }
 
     fn count_request(&self) {
@@ -352,8 +362,7 @@ impl Worker {
         let second = self.current.borrow().second;
         let mut past = self.current.replace(Interval::new(second + 1));
         past.backlog = self.backlog((second + 1) * INTERVAL_NS);
-        // A send fails only when the run was given up, and then nobody wants the interval.
-        let _ = self.events.send(Event::Second(Box::new(past)));
+        self.seconds.hand_over(past);
     }
 
     /// Hands over the last second.

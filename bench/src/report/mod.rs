@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::consume::Verification;
+use crate::cpu::CpuCosts;
 use crate::error::BenchError;
 use crate::limits::Limits;
 use crate::stats::{Collector, Point};
@@ -25,7 +27,8 @@ pub struct OutputArgs {
     /// Print the result as JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Write the latency distribution in HdrHistogram's text format (values in milliseconds)
+    /// Write the latency distribution in HdrHistogram's text format (values in milliseconds); for FILE a.hgrm, that of the run's own consumers
+    /// goes to a.end-to-end.hgrm
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
     /// Write a page with plots: one self-contained file
@@ -79,16 +82,28 @@ impl From<&Histogram<u64>> for Latency {
     }
 }
 
-/// A result as a part of what the machine could do at best.
+/// What a share is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareKind {
+    /// Bytes per second: the more the better, at most all of it.
+    BytesPerSecond,
+    /// A time in ns: the less the better, at least once.
+    Nanoseconds,
+}
+
+/// A result beside what the machine could do at best.
 #[derive(Debug, Clone, Serialize)]
 pub struct Share {
     /// What was measured.
     pub what: &'static str,
-    /// The run's figure, bytes per second.
+    /// In what unit, and which way is better.
+    pub kind: ShareKind,
+    /// The run's figure.
     pub measured: f64,
     /// The name of the limit.
     pub limit_name: &'static str,
-    /// The limit, bytes per second.
+    /// The limit.
     pub limit: f64,
     /// `measured / limit`.
     pub share: f64,
@@ -141,7 +156,13 @@ pub struct Report {
     pub reconnects: u64,
     /// Anything a reader has to know to judge the figures.
     pub remarks: Vec<String>,
-    /// The machine's limits, if they were measured in the same run.
+    /// Processor time between warm-up and end.
+    pub cpu: Option<CpuCosts>,
+    /// What was found wrong with what was read, if that was looked at.
+    pub verification: Option<Verification>,
+    /// What the run's own consumers saw; latency there is from the intended time to the arrival at a consumer.
+    pub end_to_end: Option<Box<Report>>,
+    /// The machine's limits, if they are known.
     pub limits: Option<Limits>,
     /// The result against those limits.
     pub shares: Vec<Share>,
@@ -187,6 +208,9 @@ impl Report {
             retried: total.retried,
             reconnects: total.reconnects,
             remarks: Vec::new(),
+            cpu: None,
+            verification: None,
+            end_to_end: None,
             limits: None,
             shares: Vec::new(),
             points: collector.points().to_vec(),
@@ -196,28 +220,52 @@ impl Report {
 
     /// Adds the limits and what part of them the run reached.
     pub fn compare_with(&mut self, limits: Limits) {
-        let mut share = |what, measured, limit_name, limit: f64| {
-            if limit > 0.0 {
-                self.shares.push(Share { what, measured, limit_name, limit, share: measured / limit });
+        use ShareKind::{BytesPerSecond, Nanoseconds};
+        let mut share = |what, kind, measured, limit_name, limit: f64| {
+            if limit > 0.0 && measured > 0.0 {
+                self.shares.push(Share { what, kind, measured, limit_name, limit, share: measured / limit });
             }
         };
+        let throughput = self.payload_bytes_per_second;
         share(
-            "payload throughput",
-            self.payload_bytes_per_second,
+            "throughput",
+            BytesPerSecond,
+            throughput,
             "loopback TCP, one stream",
             limits.tcp_bytes_per_second,
         );
         if self.command == "produce" {
-            let journal = limits.journal.iter().map(|j| j.bytes_per_second).fold(0.0, f64::max);
-            share("payload throughput", self.payload_bytes_per_second, "journal write + sync", journal);
+            let journal = limits.journal_bytes_per_second();
+            share("throughput", BytesPerSecond, throughput, "journal write + sync", journal);
+        }
+        // Latencies of a closed loop at full throughput say nothing about the way of a single record.
+        let is_paced = self.target_rate.is_some() || self.command == "commits";
+        if let (Some(latency), Some(write_ns), true) = (&self.latency, limits.journal_p50_ns(), is_paced) {
+            let limit = (limits.ping_pong_p50_ns + write_ns) as f64;
+            share("p50", Nanoseconds, latency.p50_ns as f64, "round trip + small write + sync", limit);
+            share("p99", Nanoseconds, latency.p99_ns as f64, "round trip + small write + sync", limit);
         }
         self.limits = Some(limits);
+    }
+
+    /// An error if what was read is not what was written.
+    pub fn verdict(&self) -> Result<(), BenchError> {
+        let reports = [Some(self), self.end_to_end.as_deref()];
+        let mut found = reports.into_iter().flatten().filter_map(|report| report.verification.as_ref());
+        match found.find(|verification| !verification.is_sound()) {
+            Some(verification) => Err(BenchError::Verification(verification.text())),
+            None => Ok(()),
+        }
     }
 
     /// Writes every output that was asked for.
     pub fn emit(&self, output: &OutputArgs, stdout: &mut impl Write) -> Result<(), BenchError> {
         if let (Some(path), Some(histogram)) = (&output.hgrm, &self.histogram) {
             write_file(path, |file| write_hgrm(histogram, file))?;
+        }
+        let end_to_end = self.end_to_end.as_ref().and_then(|report| report.histogram.as_ref());
+        if let (Some(path), Some(histogram)) = (&output.hgrm, end_to_end) {
+            write_file(&end_to_end_path(path), |file| write_hgrm(histogram, file))?;
         }
         if let Some(path) = &output.html {
             write_file(path, |file| file.write_all(html::page(self).as_bytes()))?;
@@ -229,6 +277,14 @@ impl Report {
             write!(stdout, "{}", table::render(self))
                 .map_err(|source| BenchError::Output { path: "stdout".into(), source })
         }
+    }
+}
+
+/// `a.hgrm` as `a.end-to-end.hgrm`.
+fn end_to_end_path(path: &Path) -> PathBuf {
+    match path.extension() {
+        Some(extension) => path.with_extension(format!("end-to-end.{}", extension.to_string_lossy())),
+        None => path.with_extension("end-to-end"),
     }
 }
 
@@ -245,38 +301,56 @@ fn write_file(
 }
 
 /// The line that is printed every second while a run goes on.
-pub fn live_line(point: &Point, errors: &BTreeMap<String, u64>, latency: bool) -> String {
-    let mut line = format!(
-        "{:>4} s{}  {:>8} rec/s  {:>10}",
-        point.second + 1,
-        if point.warmup { " warm-up" } else { "" },
-        units::count(point.records as f64),
-        units::bytes_per_second(point.payload_bytes as f64),
-    );
-    if latency && point.records > 0 {
-        line += &format!(
-            "  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  max {:>8}",
-            units::nanos(point.p50_ns),
-            units::nanos(point.p99_ns),
-            units::nanos(point.p999_ns),
-            units::nanos(point.max_ns)
+#[derive(Debug, Clone, Copy)]
+pub struct LiveLine {
+    /// Whose line it is, if there are several.
+    pub name: &'static str,
+    /// What is counted.
+    pub unit: &'static str,
+    /// Whether there are latencies to show.
+    pub latency: bool,
+}
+
+impl LiveLine {
+    /// The line for one second.
+    pub fn text(&self, point: &Point, errors: &BTreeMap<String, u64>) -> String {
+        let mut line = format!(
+            "{:>4} s{}  {}{:>8} {}/s",
+            point.second + 1,
+            if point.warmup { " warm-up" } else { "" },
+            self.name,
+            units::count(point.records as f64),
+            self.unit
         );
+        if point.payload_bytes > 0 {
+            line += &format!("  {:>10}", units::bytes_per_second(point.payload_bytes as f64));
+        }
+        if self.latency && point.records > 0 {
+            line += &format!(
+                "  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  max {:>8}",
+                units::nanos(point.p50_ns),
+                units::nanos(point.p99_ns),
+                units::nanos(point.p999_ns),
+                units::nanos(point.max_ns)
+            );
+        }
+        if point.backlog > 0 {
+            line += &format!("  backlog {}", units::count(point.backlog as f64));
+        }
+        for (name, count) in errors {
+            line += &format!("  {name} {}", units::count(*count as f64));
+        }
+        line
     }
-    if point.backlog > 0 {
-        line += &format!("  backlog {}", units::count(point.backlog as f64));
-    }
-    for (name, count) in errors {
-        line += &format!("  {name} {}", units::count(*count as f64));
-    }
-    line
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::limits::JournalLimit;
     use crate::stats::Interval;
 
-    pub(super) fn sample() -> Report {
+    pub(crate) fn sample() -> Report {
         let mut collector = Collector::new(1, 1);
         for second in 0..5 {
             let mut interval = Interval::new(second);
@@ -314,20 +388,65 @@ mod tests {
     fn the_live_line_shows_throughput_percentiles_backlog_and_errors() {
         let report = sample();
         let errors = BTreeMap::from([("CORRUPT_MESSAGE".to_owned(), 12)]);
-        let line = live_line(&report.points[4], &errors, true);
-        for part in ["5 s", "1.00k rec/s", "100 kB/s", "p50", "p99.9", "backlog 28", "CORRUPT_MESSAGE 12"] {
+        let live = LiveLine { name: "written ", unit: "rec", latency: true };
+        let line = live.text(&report.points[4], &errors);
+        for part in
+            ["5 s", "written", "1.00k rec/s", "100 kB/s", "p50", "p99.9", "backlog 28", "CORRUPT_MESSAGE 12"]
+        {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
-        assert!(live_line(&report.points[0], &BTreeMap::new(), true).contains("warm-up"));
+        assert!(live.text(&report.points[0], &BTreeMap::new()).contains("warm-up"));
     }
 
     #[test]
     fn results_are_compared_with_the_limits_of_the_same_machine() {
         let mut report = sample();
-        let limits = Limits { tcp_bytes_per_second: 1e6, ..Limits::default() };
+        let journal = JournalLimit {
+            write_bytes: 4096,
+            sync: "fdatasync".to_owned(),
+            bytes_per_second: 2e5,
+            p50_ns: 200_000,
+            p99_ns: 300_000,
+        };
+        let limits = Limits {
+            tcp_bytes_per_second: 1e6,
+            ping_pong_p50_ns: 100_000,
+            journal: vec![journal],
+            ..Limits::default()
+        };
         report.compare_with(limits);
-        let share = &report.shares[0];
-        assert!((share.share - 0.1).abs() < 1e-9, "{share:?}");
-        assert!(table::render(&report).contains("10.0 %"), "{}", table::render(&report));
+        let shares: Vec<f64> = report.shares.iter().map(|share| share.share).collect();
+        assert!((shares[0] - 0.1).abs() < 1e-9 && (shares[1] - 0.5).abs() < 1e-9, "{shares:?}");
+        let p50 = report.latency.as_ref().expect("latencies").p50_ns as f64;
+        assert!((shares[2] - p50 / 300_000.0).abs() < 1e-9);
+        let text = table::render(&report);
+        assert!(
+            text.contains("10.0 %") && text.contains("times round trip + small write + sync (300 µs)"),
+            "{text}"
+        );
+
+        // In a closed loop the median is that of a full pipe.
+        let mut report = sample();
+        report.target_rate = None;
+        report.compare_with(Limits { ping_pong_p50_ns: 100_000, ..Limits::default() });
+        assert!(report.shares.is_empty());
+    }
+
+    #[test]
+    fn the_verdict_is_that_of_the_runs_own_consumers_too() {
+        let mut report = sample();
+        report.verdict().expect("nothing was looked at");
+        let mut reading = sample();
+        reading.verification = Some(Verification { lost: 3, ..Verification::default() });
+        report.end_to_end = Some(Box::new(reading));
+        assert!(report.verdict().expect_err("lost").to_string().contains("3 LOST"));
+        let text = table::render(&report);
+        assert!(text.contains("3 LOST") && text.contains("end to end"), "{text}");
+    }
+
+    #[test]
+    fn the_distribution_of_the_consumers_goes_beside_that_of_the_producers() {
+        assert_eq!(end_to_end_path(Path::new("/x/a.hgrm")), Path::new("/x/a.end-to-end.hgrm"));
+        assert_eq!(end_to_end_path(Path::new("a")), Path::new("a.end-to-end"));
     }
 }

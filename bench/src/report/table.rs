@@ -2,12 +2,22 @@
 
 use std::fmt::Write;
 
-use super::Report;
+use super::{Report, ShareKind};
+use crate::cpu::CpuCost;
 use crate::units;
 
 /// The whole result as text for a terminal.
 pub fn render(report: &Report) -> String {
     let mut out = String::new();
+    rows(report, &mut out);
+    if let Some(reading) = &report.end_to_end {
+        out.push_str("end to end, as the run's consumers saw it\n");
+        rows(reading, &mut out);
+    }
+    out
+}
+
+fn rows(report: &Report, out: &mut String) {
     let mut row = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:<22} {value}");
     };
@@ -90,21 +100,49 @@ pub fn render(report: &Report) -> String {
     for (name, count) in &report.errors {
         row("errors", format!("{name}: {count} {unit}"));
     }
+    if let Some(verification) = &report.verification {
+        row("verified", verification.text());
+    }
+    if let Some(cpu) = &report.cpu {
+        row("processor time", cpu_text(&cpu.generator, unit));
+        if let Some(broker) = &cpu.broker {
+            row("of the broker", cpu_text(broker, unit));
+        }
+    }
     for share in &report.shares {
-        row(
-            "share of the limit",
-            format!(
-                "{} of {} ({})",
+        let text = match share.kind {
+            ShareKind::BytesPerSecond => format!(
+                "{}: {} of {} ({})",
+                share.what,
                 units::percent(share.share),
                 share.limit_name,
                 units::bytes_per_second(share.limit)
             ),
-        );
+            ShareKind::Nanoseconds => format!(
+                "{}: {:.2} times {} ({})",
+                share.what,
+                share.share,
+                share.limit_name,
+                units::nanos(share.limit as u64)
+            ),
+        };
+        row("beside the limit", text);
     }
     for remark in &report.remarks {
         row("note", remark.clone());
     }
-    out
+}
+
+fn cpu_text(cost: &CpuCost, unit: &str) -> String {
+    let mut text = format!(
+        "{} of a core, {} for each of the {unit}",
+        units::percent(cost.cores),
+        units::nanos(cost.ns_per_record as u64)
+    );
+    if unit == "records" {
+        text += &format!(", {:.2} s for each GB", cost.seconds_per_gb);
+    }
+    text
 }
 
 #[cfg(test)]

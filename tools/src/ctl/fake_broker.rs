@@ -97,6 +97,14 @@ impl FakeBroker {
         self.state().topics.get(topic).map(|logs| logs[partition].clone())
     }
 
+    /// Puts another log in the place of a partition's, for brokers that lose or change what they were given.
+    #[allow(dead_code, reason = "not every crate that includes this file has such tests")]
+    pub fn replace_log(&self, topic: &str, partition: usize, log: Log) {
+        if let Some(logs) = self.state().topics.get_mut(topic) {
+            logs[partition] = log;
+        }
+    }
+
     /// Produce requests answered.
     pub fn produced(&self) -> u32 {
         self.state().produced

@@ -1,0 +1,199 @@
+//! The workers of a run, dealt to its cores: made ready together, started at one moment, listened to until the last has ended.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+
+use crate::clock::Clock;
+use crate::cpu::{CpuCosts, CpuMark};
+use crate::error::BenchError;
+use crate::executor;
+use crate::report::LiveLine;
+use crate::stats::{Collector, Interval};
+
+/// Time between the word to start and the first record, so that every worker has heard it.
+const START_DELAY: Duration = Duration::from_millis(20);
+
+/// A producer, a consumer, or whatever else makes a part of the load.
+pub trait Worker: Send + 'static {
+    /// It, connected.
+    type Ready: 'static;
+    /// What it leaves at its end.
+    type End: Send + 'static;
+
+    /// The side that its seconds belong to: its place among the crew's sides.
+    fn side(&self) -> usize {
+        0
+    }
+
+    /// Makes everything ready that shall not be part of the run.
+    fn prepare(self) -> impl Future<Output = Result<Self::Ready, BenchError>>;
+
+    /// Works until the end of the run; `clock` begins with it.
+    fn run(
+        ready: Self::Ready,
+        clock: Clock,
+        seconds: Seconds,
+    ) -> impl Future<Output = Result<Self::End, BenchError>>;
+}
+
+/// Where a worker hands over its seconds.
+#[derive(Debug, Clone)]
+pub struct Seconds {
+    side: usize,
+    events: Sender<Event>,
+}
+
+impl Seconds {
+    /// Hands over a second that is past.
+    pub fn hand_over(&self, interval: Interval) {
+        // A send fails only when the run was given up, and then nobody wants the interval.
+        let _ = self.events.send(Event::Second(self.side, Box::new(interval)));
+    }
+}
+
+/// What a core's thread reports while it runs.
+#[derive(Debug)]
+enum Event {
+    /// Its workers are connected and wait for the start.
+    Ready,
+    /// A worker's second is past.
+    Second(usize, Box<Interval>),
+    /// Its workers have ended, well or not; joining the thread tells which.
+    Ended,
+}
+
+/// How a run is made and listened to.
+pub struct Crew<'a> {
+    /// The cores that its workers are dealt to.
+    pub cores: Vec<usize>,
+    /// Whether they never sleep.
+    pub spin: bool,
+    /// Seconds that do not count.
+    pub warmup_seconds: u64,
+    /// Whether to show no live line.
+    pub quiet: bool,
+    /// The live line of each side.
+    pub sides: &'a [LiveLine],
+    /// Processes whose processor time is counted as the broker's.
+    pub broker_pids: &'a [u32],
+}
+
+/// What came of a run.
+pub struct Outcome<E> {
+    /// What each side counted.
+    pub collectors: Vec<Collector>,
+    /// What each worker left at its end.
+    pub ends: Vec<E>,
+    /// Processor time from the end of the warm-up to the end of the run.
+    pub cpu: CpuCosts,
+}
+
+impl Crew<'_> {
+    /// Deals `workers` to the cores in turn and runs them.
+    pub fn run<W: Worker>(&self, workers: Vec<W>) -> Result<Outcome<W::End>, BenchError> {
+        let mut of_side = vec![0; self.sides.len()];
+        workers.iter().for_each(|worker| of_side[worker.side()] += 1);
+        let mut hands: Vec<Vec<W>> = self.cores.iter().map(|_| Vec::new()).collect();
+        for (number, worker) in workers.into_iter().enumerate() {
+            hands[number % self.cores.len()].push(worker);
+        }
+        let (events_in, events) = mpsc::channel();
+        let mut starters = Vec::new();
+        let mut threads = Vec::new();
+        for (core, hand) in self.cores.iter().zip(hands).filter(|(_, hand)| !hand.is_empty()) {
+            let (starter, start) = mpsc::channel();
+            let events = events_in.clone();
+            threads.push(executor::spawn(*core, self.spin, move || async move {
+                let outcome = work(hand, &events, start).await;
+                // A send fails only when the run was given up.
+                let _ = events.send(Event::Ended);
+                outcome
+            })?);
+            starters.push(starter);
+        }
+        drop(events_in);
+        let (collectors, cpu) = self.conduct(&of_side, events, starters);
+        let died = |error| BenchError::Option(format!("a worker died: {error}"));
+        let ends: Result<Vec<Vec<W::End>>, BenchError> =
+            threads.into_iter().map(|thread| thread.join().map_err(died)?).collect();
+        Ok(Outcome { collectors, ends: ends?.into_iter().flatten().collect(), cpu })
+    }
+
+    /// Waits until all threads are ready, starts them at one moment, and gathers their seconds until the last has ended.
+    ///
+    /// A thread that fails before the start ends without `Ready`; then nobody is started.
+    fn conduct(
+        &self,
+        of_side: &[usize],
+        events: Receiver<Event>,
+        starters: Vec<Sender<Clock>>,
+    ) -> (Vec<Collector>, CpuCosts) {
+        let mut collectors: Vec<Collector> =
+            of_side.iter().map(|workers| Collector::new(*workers, self.warmup_seconds)).collect();
+        for _ in &starters {
+            match events.recv() {
+                Ok(Event::Ready) => {}
+                Ok(Event::Second(..) | Event::Ended) | Err(_) => return (collectors, CpuCosts::default()),
+            }
+        }
+        let clock = Clock::starting_in(START_DELAY);
+        for starter in &starters {
+            // A thread that is gone by now shows its error when it is joined.
+            let _ = starter.send(clock);
+        }
+        let mut from = CpuMark::now(self.broker_pids);
+        let mut until = from;
+        let mut running = starters.len();
+        while running > 0 {
+            match events.recv() {
+                Ok(Event::Second(side, interval)) => {
+                    if interval.second + 1 == self.warmup_seconds {
+                        from = CpuMark::now(self.broker_pids);
+                    }
+                    if let Some((point, joined)) = collectors[side].deliver(*interval) {
+                        self.show(side, &point, &joined);
+                    }
+                }
+                Ok(Event::Ready) => {}
+                Ok(Event::Ended) => {
+                    until = CpuMark::now(self.broker_pids);
+                    running -= 1;
+                }
+                Err(_) => break,
+            }
+        }
+        for (side, collector) in collectors.iter_mut().enumerate() {
+            collector.close().iter().for_each(|(point, joined)| self.show(side, point, joined));
+        }
+        (collectors, until.since(&from))
+    }
+
+    fn show(&self, side: usize, point: &crate::stats::Point, joined: &Interval) {
+        if !self.quiet {
+            eprintln!("{}", self.sides[side].text(point, &joined.errors));
+        }
+    }
+}
+
+/// A core's workers, from their connections to their ends.
+async fn work<W: Worker>(
+    workers: Vec<W>,
+    events: &Sender<Event>,
+    start: Receiver<Clock>,
+) -> Result<Vec<W::End>, BenchError> {
+    let sides: Vec<usize> = workers.iter().map(Worker::side).collect();
+    let ready = try_join_all(workers.into_iter().map(W::prepare)).await?;
+    // From here on the thread waits for the others; nothing else runs on it.
+    let started = events.send(Event::Ready).is_ok().then(|| start.recv().ok()).flatten();
+    let Some(clock) = started else {
+        return Ok(Vec::new());
+    };
+    let seconds = sides.into_iter().map(|side| Seconds { side, events: events.clone() });
+    let runs = ready.into_iter().zip(seconds).map(|(ready, seconds)| {
+        // A task of its own, so that one worker's wake-up does not poll all others.
+        glommio::spawn_local(W::run(ready, clock, seconds))
+    });
+    join_all(runs.collect::<Vec<_>>()).await.into_iter().collect()
+}
