@@ -193,8 +193,11 @@ impl Worker {
                 producer_epoch,
                 base_sequence,
             };
-            // Record i of the schedule has key i mod keys, which is its place in the cycle; without keys nobody looks at it.
-            let key = |number: u32| feed.share.place_of(batch.first + u64::from(number));
+            // Record i of the schedule has key i mod keys, which is its place in the cycle.
+            let key = |number: u32| match self.plan.payload.keyed {
+                true => feed.share.place_of(batch.first + u64::from(number)),
+                false => 0,
+            };
             let stamp_and_key = |number: u32| {
                 let stamp = Stamp {
                     intended_unix_ns: self.clock.unix_ns(stamp(number)),

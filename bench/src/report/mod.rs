@@ -238,6 +238,10 @@ impl Report {
             let journal = limits.journal_bytes_per_second();
             share("throughput", BytesPerSecond, throughput, "journal write + sync", journal);
         }
+        if self.settings.get("from").is_some_and(|from| from == "beginning") {
+            let disk = limits.disk_read_bytes_per_second;
+            share("throughput", BytesPerSecond, throughput, "direct reads from the disk", disk);
+        }
         // Latencies of a closed loop at full throughput say nothing about the way of a single record.
         let is_paced = self.target_rate.is_some() || self.command == "commits";
         if let (Some(latency), Some(write_ns), true) = (&self.latency, limits.journal_p50_ns(), is_paced) {
