@@ -58,6 +58,7 @@ impl TargetArgs {
 
 /// The machine's limits, measured in the same run or before.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits of the machine")]
 pub struct WithLimitsArgs {
     /// Measure the machine's limits before the run, and print the result as a share of them
     #[arg(long)]

@@ -17,6 +17,7 @@ mod fake_broker;
 mod launch;
 mod limits;
 mod load;
+mod member;
 #[path = "../../broker/src/runtime/nudge.rs"]
 mod nudge;
 mod payload;
@@ -104,6 +105,7 @@ mod tests {
             "bench commits --members 50 --cores 1",
             "bench produce --rate 50k --producers 4 --consumers 2 --size lognormal:1KiB:0.5 --payload random --limits l.json",
             "bench consume --from beginning --no-verify --consumers 2 --connections 2 --json",
+            "bench consume --group readers --consumers 4 --from beginning",
             "bench compare a.json b.json --json",
             "bench discard --listen 127.0.0.1:0 --partitions 4",
         ] {

@@ -2,10 +2,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `member` | one member: joining, committing, leaving |
 //! | `run` | a worker's life: its members join, wait for the start, commit, end |
 
-mod member;
 mod run;
 
 use std::collections::BTreeMap;

@@ -8,10 +8,10 @@ use futures::future::{join_all, try_join_all};
 use glommio::timer::sleep;
 
 use super::CommitsArgs;
-use super::member::Member;
 use crate::clock::Clock;
 use crate::crew::{Seconds, Worker};
 use crate::error::BenchError;
+use crate::member::{Member, Subscription};
 use crate::stats::{INTERVAL_NS, Interval};
 
 const TICK: Duration = Duration::from_millis(20);
@@ -50,7 +50,9 @@ impl Worker for WorkerSetup {
 
     async fn prepare(self) -> Result<Self::Ready, BenchError> {
         let WorkerSetup { args, members } = self;
-        let connected = members.iter().map(|_| Member::connect(&args.bootstrap, &args.group));
+        // Members commit what they are told to, whatever the group assigns them.
+        let nothing = || Subscription { topic: args.topic.clone(), partitions: Vec::new() };
+        let connected = members.iter().map(|_| Member::connect(&args.bootstrap, &args.group, nothing()));
         let mut connected = try_join_all(connected).await?;
         try_join_all(connected.iter_mut().map(Member::join)).await?;
         try_join_all(connected.iter_mut().map(|member| member.settle(usize::from(args.members)))).await?;
@@ -67,8 +69,8 @@ impl Worker for WorkerSetup {
         });
         sleep(clock.until(0)).await;
         let work = members.into_iter().map(|(member, partitions)| {
-            let (tally, topic) = (Rc::clone(&tally), args.topic.clone());
-            glommio::spawn_local(async move { commit_until_end(member, &tally, &topic, &partitions).await })
+            let tally = Rc::clone(&tally);
+            glommio::spawn_local(async move { commit_until_end(member, &tally, &partitions).await })
         });
         let work: Vec<_> = work.collect();
         hand_over_seconds(&tally, &seconds).await;
@@ -81,7 +83,6 @@ impl Worker for WorkerSetup {
 async fn commit_until_end(
     mut member: Member,
     tally: &Tally,
-    topic: &str,
     partitions: &[i32],
 ) -> Result<Member, BenchError> {
     let mut offset = 0;
@@ -90,7 +91,8 @@ async fn commit_until_end(
         if began_ns >= tally.end_ns || tally.has_failed.get() {
             return Ok(member);
         }
-        let outcome = member.commit(topic, partitions, offset).await;
+        let offsets: Vec<(i32, i64)> = partitions.iter().map(|partition| (*partition, offset)).collect();
+        let outcome = member.commit(&offsets).await;
         offset += 1;
         let took_ns = tally.clock.now_ns() - began_ns;
         let mut interval = tally.interval.borrow_mut();

@@ -27,7 +27,7 @@ use crate::report::{LiveLine, OutputArgs, Report};
 use crate::stats::{Collector, INTERVAL_NS};
 use crate::units;
 
-pub use run::{ConsumerEnd, ConsumerSetup, ReadyConsumer, Until};
+pub use run::{ConsumerEnd, ConsumerSetup, GroupPlan, ReadyConsumer, Until};
 pub use verification::Verification;
 
 /// Where reading starts.
@@ -56,6 +56,10 @@ pub struct ConsumeArgs {
     /// How many consumers share the partitions [default: one on each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     consumers: Option<u16>,
+    /// Read as the members of this group, which nobody else may join meanwhile: from its committed offsets on, or where it has none, as --from
+    /// says; offsets are committed every five seconds and at the end
+    #[arg(long)]
+    group: Option<String>,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -188,6 +192,7 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
         fetch: args.fetch.clone(),
         partitions: topic.partitions.iter().skip(number).step_by(consumers).map(|info| info.index).collect(),
         start: args.from,
+        group: args.group.as_ref().map(|group| GroupPlan { group: group.clone(), members: consumers }),
         until: if args.from == Start::Beginning && args.duration.is_none() {
             Until::End
         } else {
@@ -210,6 +215,7 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
     report.cpu = Some(outcome.cpu.divided(report.records, report.payload_bytes));
     report.settings = args.settings();
     report.settings.insert("consumers", consumers.to_string());
+    report.settings.extend(args.group.clone().map(|group| ("group", group)));
     report.settings.insert("partitions", topic.partitions.len().to_string());
     if args.fetch.no_verify {
         report.verification = None;

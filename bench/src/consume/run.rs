@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::crew::Seconds;
 use crate::error::BenchError;
 use crate::load::TargetArgs;
+use crate::member::{Member, Subscription};
 use crate::stats::{INTERVAL_NS, Interval};
 
 /// Kafka's error codes that a consumer treats in its own way.
@@ -32,6 +33,8 @@ mod code {
 }
 const TICK: Duration = Duration::from_millis(100);
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// As often as Kafka's consumers commit by default (`auto.commit.interval.ms`).
+const COMMIT_PERIOD_NS: u64 = 5_000_000_000;
 /// A stamp that is further in the past is none of a running load.
 const OLDEST_STAMP_NS: u64 = 3_600_000_000_000;
 
@@ -51,6 +54,15 @@ pub enum Until {
     },
 }
 
+/// The group of a run's consumers.
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    /// Its name.
+    pub group: String,
+    /// How many consumers the run has.
+    pub members: usize,
+}
+
 /// All that a consumer needs, to be taken to its thread.
 #[derive(Debug, Clone)]
 pub struct ConsumerSetup {
@@ -58,8 +70,10 @@ pub struct ConsumerSetup {
     pub target: TargetArgs,
     /// How to fetch.
     pub fetch: FetchArgs,
-    /// The partitions to read.
+    /// The partitions to read, unless a group decides.
     pub partitions: Vec<i32>,
+    /// The group, if there is one.
+    pub group: Option<GroupPlan>,
     /// Where to begin.
     pub start: Start,
     /// When to end.
@@ -100,6 +114,7 @@ pub struct ReadyConsumer {
     setup: ConsumerSetup,
     topic: Topic,
     control: Client,
+    member: Option<Member>,
     positions: BTreeMap<i32, i64>,
     ends: Option<BTreeMap<i32, i64>>,
 }
@@ -125,25 +140,45 @@ struct Reader {
 
 impl ConsumerSetup {
     /// Finds out where to begin, and where to end if that is known.
-    pub async fn prepare(self) -> Result<ReadyConsumer, BenchError> {
+    pub async fn prepare(mut self) -> Result<ReadyConsumer, BenchError> {
         let mut control = connect_any(&self.target.bootstrap).await?;
         let topic = find_topic(&mut control, &self.target.topic).await?;
+        let mut member = self.join(&topic).await?;
+        if let Some(member) = &member {
+            self.partitions = member.assigned().to_vec();
+        }
         let latest = list_offsets(&topic, &self.partitions, LATEST_TIMESTAMP).await?;
-        let (positions, ends) = match self.start {
+        let (mut positions, ends) = match self.start {
             Start::Tail => (latest, None),
             Start::Beginning => {
                 let ends = matches!(self.until, Until::End).then_some(latest);
                 (list_offsets(&topic, &self.partitions, EARLIEST_TIMESTAMP).await?, ends)
             }
         };
-        Ok(ReadyConsumer { setup: self, topic, control, positions, ends })
+        if let Some(member) = &mut member {
+            positions.extend(member.committed().await?);
+        }
+        Ok(ReadyConsumer { setup: self, topic, control, member, positions, ends })
+    }
+
+    /// Enters the group, if there is one, and waits until all the run's consumers are in it.
+    async fn join(&self, topic: &Topic) -> Result<Option<Member>, BenchError> {
+        let Some(plan) = &self.group else {
+            return Ok(None);
+        };
+        let partitions = topic.partitions.iter().map(|info| info.index).collect();
+        let subscription = Subscription { topic: topic.name.clone(), partitions };
+        let mut member = Member::connect(&self.target.bootstrap, &plan.group, subscription).await?;
+        member.join().await?;
+        member.settle(plan.members).await?;
+        Ok(Some(member))
     }
 }
 
 impl ReadyConsumer {
     /// Reads until the end.
     pub async fn run(self, clock: Clock, seconds: Seconds) -> Result<ConsumerEnd, BenchError> {
-        let ReadyConsumer { setup, topic, control, positions, ends } = self;
+        let ReadyConsumer { setup, topic, control, member, positions, ends } = self;
         // What a consumer of the run's own producers reads was meant to be sent in the run; others may be late.
         let counted_from = match setup.until {
             Until::Producers { .. } => clock.unix_ns(setup.warmup_ns),
@@ -170,7 +205,14 @@ impl ReadyConsumer {
         });
         sleep(clock.until(0)).await;
         glommio::spawn_local(reader.clone().tick()).detach();
-        reader.read(topic, control).await?;
+        let committing =
+            member.map(|member| glommio::spawn_local(reader.clone().commit_while_reading(member)));
+        let outcome = reader.read(topic, control).await;
+        reader.stopped.set(true);
+        if let Some(committing) = committing {
+            committing.await;
+        }
+        outcome?;
         reader.hand_over();
         let mut end = reader.end.take();
         for (partition, tally) in reader.tallies.borrow().iter() {
@@ -462,6 +504,29 @@ impl Reader {
                 }
             }
             sleep(pause).await;
+        }
+    }
+
+    /// Commits where the partitions have been read to, every few seconds and at the end, and leaves the group.
+    async fn commit_while_reading(self: Rc<Self>, mut member: Member) {
+        loop {
+            let next_ns = self.clock.now_ns() + COMMIT_PERIOD_NS;
+            while !self.stopped.get() && self.clock.now_ns() < next_ns {
+                sleep(TICK).await;
+            }
+            let offsets: Vec<(i32, i64)> =
+                self.positions.borrow().iter().map(|(partition, offset)| (*partition, *offset)).collect();
+            let name = match member.commit(&offsets).await {
+                Ok(code) if code.is_none() => None,
+                Ok(code) => Some(code.name()),
+                Err(_) => Some("CONNECTION_LOST"),
+            };
+            if let Some(name) = name {
+                self.current.borrow_mut().count_error(&format!("commit: {name}"), 1);
+            }
+            if self.stopped.get() {
+                return member.leave().await;
+            }
         }
     }
 

@@ -256,6 +256,9 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
             }
         }
     }
+    if usize::from(args.consumers) > topic.partitions.len() {
+        report.remarks.push(format!("only {} consumers: one for each partition", topic.partitions.len()));
+    }
     if topic.partitions.len() != args.partitions as usize {
         report.remarks.push(format!("the topic existed with {} partitions", topic.partitions.len()));
     }
@@ -283,6 +286,7 @@ fn parts(args: &ProduceArgs, topic: &Topic) -> Vec<Part> {
                 .map(|info| info.index)
                 .collect(),
             start: Start::Tail,
+            group: None,
             until: Until::Producers { left: Arc::clone(&left), drain: args.drain },
             warmup_ns: args.warmup_seconds() * INTERVAL_NS,
             end_ns: args.end_ns(),

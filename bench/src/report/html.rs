@@ -30,11 +30,7 @@ pub fn page(report: &Report) -> String {
     }
     out.push_str("</table>\n");
     if let Some(limits) = &report.limits {
-        let _ = write!(
-            out,
-            "<h2>Limits of this machine</h2>\n<pre>{}</pre>\n",
-            escape(&limits.render())
-        );
+        let _ = write!(out, "<h2>Limits of this machine</h2>\n<pre>{}</pre>\n", escape(&limits.render()));
     }
     out.push_str("</body></html>\n");
     out
@@ -107,12 +103,14 @@ fn over_time(
 }
 
 fn latency_over_time(title: &'static str, report: &Report) -> Chart<'static> {
-    let series = vec![
+    let mut series = vec![
         line("p50", report, |p| p.p50_ns as f64),
         line("p99", report, |p| p.p99_ns as f64),
         line("p99.9", report, |p| p.p999_ns as f64),
         line("max", report, |p| p.max_ns as f64),
     ];
+    // Seconds in which no latency was measured, as those of the warm-up at consumers.
+    series.iter_mut().for_each(|series| series.points.retain(|(_, nanos)| *nanos > 0.0));
     over_time(title, series, Scale::Log, nanos)
 }
 

@@ -23,6 +23,7 @@ pub use hgrm::write_hgrm;
 
 /// Where a run's results go besides the terminal.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Print the result as JSON instead of a table
     #[arg(long)]
@@ -329,7 +330,8 @@ impl LiveLine {
         if point.payload_bytes > 0 {
             line += &format!("  {:>10}", units::bytes_per_second(point.payload_bytes as f64));
         }
-        if self.latency && point.records > 0 {
+        // The largest is 0 when nothing was measured, as consumers do during the warm-up.
+        if self.latency && point.max_ns > 0 {
             line += &format!(
                 "  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  max {:>8}",
                 units::nanos(point.p50_ns),

@@ -41,7 +41,7 @@ pub struct Chart<'a> {
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 32.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 40.0;
 
@@ -91,7 +91,7 @@ impl Axis {
                 ticks
             }
             Scale::Linear => {
-                let rough = self.high / 5.0;
+                let rough = self.high / 6.0;
                 let magnitude = 10f64.powf(rough.log10().floor());
                 let step = [1.0, 2.0, 5.0, 10.0]
                     .into_iter()

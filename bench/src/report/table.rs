@@ -32,7 +32,7 @@ fn rows(report: &Report, out: &mut String) {
         None => String::new(),
     };
     let unit = report.unit;
-    row(unit, format!("{} in {:.0} s", report.records, report.seconds));
+    row(unit, format!("{} in {:.1} s", report.records, report.seconds));
     let short = if unit == "records" { "rec" } else { unit };
     row("rate", format!("{} {short}/s{offered}", units::count(report.records_per_second)));
     if unit == "records" {

@@ -1,17 +1,26 @@
-//! One member of the group: a connection that joins, commits and leaves.
+//! One member of a group of this run: a connection that joins, commits and leaves.
+//!
+//! The group is one of the classic protocol and of fixed size: all members are there before the run starts.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use glommio::timer::sleep;
 use protocol::error::ErrorCode;
+use protocol::frame::{decode_versioned, encode_versioned};
+use protocol::messages::consumer_protocol::AssignedTopicPartition;
 use protocol::messages::join_group::JoinGroupRequestProtocol;
 use protocol::messages::leave_group::MemberIdentity;
 use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::offset_fetch::OffsetFetchRequestTopic;
 use protocol::messages::sync_group::SyncGroupRequestAssignment;
 use protocol::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    OffsetCommitRequest, SyncGroupRequest,
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, DescribeGroupsRequest, FindCoordinatorRequest,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
+    SyncGroupRequest,
 };
 
 use crate::client::{Client, connect_any, error_name};
@@ -19,12 +28,26 @@ use crate::error::BenchError;
 
 /// Long enough that no member has to send heartbeats while it commits.
 const SESSION_TIMEOUT_MS: i32 = 300_000;
+/// The name of the assignment that the leading member makes.
 const PROTOCOL: &str = "bench";
+/// The version in which subscriptions and assignments are written.
+const CONSUMER_PROTOCOL: i16 = 0;
+/// Later versions of OffsetFetch ask for several groups.
+const LAST_VERSION_WITH_ONE_GROUP: i16 = 7;
 /// Later versions of FindCoordinator ask for several keys.
 const LAST_VERSION_WITH_ONE_KEY: i16 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A coordinator may need a while until it has loaded its groups.
 const COORDINATOR_TRIES: u32 = 300;
+
+/// What a group reads.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// The topic.
+    pub topic: String,
+    /// All its partitions; the leading member deals them out.
+    pub partitions: Vec<i32>,
+}
 
 /// A member that has joined.
 pub struct Member {
@@ -32,6 +55,36 @@ pub struct Member {
     group: String,
     id: String,
     generation: i32,
+    subscription: Subscription,
+    assigned: Vec<i32>,
+}
+
+impl Subscription {
+    fn metadata(&self) -> Bytes {
+        let subscription =
+            ConsumerProtocolSubscription { topics: vec![self.topic.as_str().into()], ..Default::default() };
+        encode_versioned(&subscription, CONSUMER_PROTOCOL).expect("a topic's name fits")
+    }
+
+    /// What member `number` of `members` gets.
+    fn assignment(&self, number: usize, members: usize) -> Bytes {
+        let partitions = self.partitions.iter().skip(number).step_by(members).copied().collect();
+        let assignment = ConsumerProtocolAssignment {
+            assigned_partitions: vec![AssignedTopicPartition {
+                topic: self.topic.as_str().into(),
+                partitions,
+            }],
+            ..Default::default()
+        };
+        encode_versioned(&assignment, CONSUMER_PROTOCOL).expect("a topic's name and numbers fit")
+    }
+}
+
+/// The partitions in an assignment; none in one that is empty.
+fn assigned(bytes: &[u8]) -> Vec<i32> {
+    let assignment = decode_versioned::<ConsumerProtocolAssignment<'_>>(bytes);
+    let topics = assignment.map(|(_, assignment)| assignment.assigned_partitions).unwrap_or_default();
+    topics.into_iter().flat_map(|topic| topic.partitions).collect()
 }
 
 fn refused(what: &str, code: ErrorCode) -> BenchError {
@@ -40,7 +93,11 @@ fn refused(what: &str, code: ErrorCode) -> BenchError {
 
 impl Member {
     /// Connects to the group's coordinator.
-    pub async fn connect(bootstrap: &[String], group: &str) -> Result<Member, BenchError> {
+    pub async fn connect(
+        bootstrap: &[String],
+        group: &str,
+        subscription: Subscription,
+    ) -> Result<Member, BenchError> {
         let mut any = connect_any(bootstrap).await?;
         let mut last = ErrorCode::NONE;
         for _ in 0..COORDINATOR_TRIES {
@@ -49,7 +106,14 @@ impl Member {
             let response = any.call_version(&request, version).await?;
             if response.error_code == 0 {
                 let client = Client::connect(&format!("{}:{}", response.host, response.port)).await?;
-                return Ok(Member { client, group: group.to_owned(), id: String::new(), generation: -1 });
+                return Ok(Member {
+                    client,
+                    group: group.to_owned(),
+                    id: String::new(),
+                    generation: -1,
+                    subscription,
+                    assigned: Vec::new(),
+                });
             }
             last = ErrorCode(response.error_code);
             sleep(PAUSE).await;
@@ -59,6 +123,7 @@ impl Member {
 
     /// Enters the group, as often as it takes until it has an assignment.
     pub async fn join(&mut self) -> Result<(), BenchError> {
+        let metadata = self.subscription.metadata();
         loop {
             let request = JoinGroupRequest {
                 group_id: Cow::Owned(self.group.clone()),
@@ -68,7 +133,7 @@ impl Member {
                 protocol_type: "consumer".into(),
                 protocols: vec![JoinGroupRequestProtocol {
                     name: PROTOCOL.into(),
-                    metadata: Cow::Borrowed(&[]),
+                    metadata: Cow::Borrowed(&metadata),
                     ..Default::default()
                 }],
                 ..Default::default()
@@ -108,15 +173,18 @@ impl Member {
             protocol_name: Some(PROTOCOL.into()),
             assignments: members
                 .iter()
-                .map(|member| SyncGroupRequestAssignment {
+                .enumerate()
+                .map(|(number, member)| SyncGroupRequestAssignment {
                     member_id: Cow::Borrowed(member),
-                    assignment: Cow::Borrowed(&[]),
+                    assignment: Cow::Owned(self.subscription.assignment(number, members.len()).to_vec()),
                     ..Default::default()
                 })
                 .collect(),
             ..Default::default()
         };
-        let code = ErrorCode(self.client.call(&request).await?.error_code);
+        let response = self.client.call(&request).await?;
+        let code = ErrorCode(response.error_code);
+        self.assigned = assigned(&response.assignment);
         match code {
             ErrorCode::NONE => Ok(true),
             ErrorCode::REBALANCE_IN_PROGRESS
@@ -156,16 +224,40 @@ impl Member {
         }
     }
 
-    /// Commits `offset` for the partitions; the broker's error, if it has one.
-    pub async fn commit(
-        &mut self,
-        topic: &str,
-        partitions: &[i32],
-        offset: i64,
-    ) -> Result<ErrorCode, BenchError> {
-        let row = |&partition_index: &i32| OffsetCommitRequestPartition {
+    /// The partitions that this member got.
+    pub fn assigned(&self) -> &[i32] {
+        &self.assigned
+    }
+
+    /// The offsets that the group has committed for this member's partitions, as far as there are any.
+    pub async fn committed(&mut self) -> Result<BTreeMap<i32, i64>, BenchError> {
+        let request = OffsetFetchRequest {
+            group_id: Cow::Borrowed(&self.group),
+            topics: Some(vec![OffsetFetchRequestTopic {
+                name: Cow::Borrowed(&self.subscription.topic),
+                partition_indexes: self.assigned.clone(),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        };
+        let version = self.client.version::<OffsetFetchRequest<'_>>()?.min(LAST_VERSION_WITH_ONE_GROUP);
+        let response = self.client.call_version(&request, version).await?;
+        let rows = || response.topics.iter().flat_map(|topic| &topic.partitions);
+        let codes = rows().map(|row| row.error_code).chain([response.error_code]);
+        match codes.map(ErrorCode).find(|code| code.is_err()) {
+            Some(code) => Err(refused("the group's committed offsets", code)),
+            None => Ok(rows()
+                .filter(|row| row.committed_offset >= 0)
+                .map(|row| (row.partition_index, row.committed_offset))
+                .collect()),
+        }
+    }
+
+    /// Commits offsets by partition; the broker's error, if it has one.
+    pub async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<ErrorCode, BenchError> {
+        let row = |&(partition_index, committed_offset): &(i32, i64)| OffsetCommitRequestPartition {
             partition_index,
-            committed_offset: offset,
+            committed_offset,
             committed_metadata: Some("".into()),
             ..Default::default()
         };
@@ -174,8 +266,8 @@ impl Member {
             generation_id_or_member_epoch: self.generation,
             member_id: Cow::Borrowed(&self.id),
             topics: vec![OffsetCommitRequestTopic {
-                name: Cow::Borrowed(topic),
-                partitions: partitions.iter().map(row).collect(),
+                name: Cow::Borrowed(&self.subscription.topic),
+                partitions: offsets.iter().map(row).collect(),
                 ..Default::default()
             }],
             ..Default::default()
@@ -195,5 +287,22 @@ impl Member {
             ..Default::default()
         };
         let _ = self.client.call(&request).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_is_assigned_to_one_member() {
+        let subscription = Subscription { topic: "t".to_owned(), partitions: (0..7).collect() };
+        let mut all: Vec<i32> =
+            (0..3).flat_map(|number| assigned(&subscription.assignment(number, 3))).collect();
+        assert_eq!(assigned(&subscription.assignment(1, 3)), [1, 4]);
+        all.sort_unstable();
+        assert_eq!(all, subscription.partitions);
+        assert!(assigned(&subscription.assignment(9, 10)).is_empty(), "more members than partitions");
+        assert!(assigned(&[]).is_empty());
     }
 }
