@@ -69,6 +69,18 @@ pub enum CoordError {
     /// There is no reassignment that could be cancelled (NO_REASSIGNMENT_IN_PROGRESS).
     #[error("No partition reassignment is in progress.")]
     NoReassignmentInProgress,
+    /// A change that was decided by a leader of an earlier epoch, or by somebody who is not the leader (FENCED_LEADER_EPOCH).
+    #[error("The leader epoch in the request is older than the epoch on the broker.")]
+    FencedLeaderEpoch,
+    /// A change of a state that has changed since (INVALID_UPDATE_VERSION).
+    #[error("The given update version was invalid.")]
+    InvalidPartitionEpoch,
+    /// A replica that is to be in sync is fenced, stopping, or not the process that it was (INELIGIBLE_REPLICA).
+    #[error("The new ISR contains at least one ineligible replica.")]
+    IneligibleReplica,
+    /// A request that only a newer controller can answer (NOT_CONTROLLER).
+    #[error("This is not the correct controller for this cluster.")]
+    NotController,
     /// A feature cannot have the level (INVALID_UPDATE_VERSION).
     #[error("{0}")]
     InvalidUpdateVersion(String),
@@ -101,6 +113,10 @@ impl CoordError {
             CoordError::PreferredLeaderNotAvailable => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
             CoordError::EligibleLeadersNotAvailable => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
             CoordError::NoReassignmentInProgress => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+            CoordError::FencedLeaderEpoch => ErrorCode::FENCED_LEADER_EPOCH,
+            CoordError::InvalidPartitionEpoch => ErrorCode::INVALID_UPDATE_VERSION,
+            CoordError::IneligibleReplica => ErrorCode::INELIGIBLE_REPLICA,
+            CoordError::NotController => ErrorCode::NOT_CONTROLLER,
             CoordError::InvalidUpdateVersion(_) => ErrorCode::INVALID_UPDATE_VERSION,
             CoordError::ProducerIdsExhausted => ErrorCode::UNKNOWN_SERVER_ERROR,
         }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`config`] | tables of topic and broker configs: names, types, defaults, ranges, documentation; parsing and resolution |
 //! | [`metadata`] | the metadata image (brokers, topics, partitions, configs), its records, and the functions that decide on changes |
+//! | [`replica`] | the replication of one partition: leader and follower, without the log and without the network |
 //! | [`group`] | the group coordinator: consumer groups, classic and KIP-848, and committed offsets |
+//! | [`planted`] | rules that tests of the tests can leave out |
 //! | [`types`] | identifiers that must not be swapped |
 //! | [`error`] | why a command was refused, with Kafka's error code for each reason |
 //!
@@ -16,6 +18,8 @@ pub mod config;
 pub mod error;
 pub mod group;
 pub mod metadata;
+pub mod planted;
+pub mod replica;
 pub mod types;
 
 pub use error::CoordError;

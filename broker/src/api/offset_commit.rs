@@ -122,13 +122,8 @@ mod tests {
     #[test]
     fn partitions_that_do_not_exist_are_refused_and_the_others_are_not() {
         let mut image = MetadataImage::default();
-        let partition = coord::metadata::PartitionImage {
-            replicas: [coord::types::BrokerId(1)].into(),
-            in_sync_replicas: [coord::types::BrokerId(1)].into(),
-            leader: coord::types::BrokerId(1),
-            leader_epoch: coord::types::LeaderEpoch(0),
-            partition_epoch: 0,
-        };
+        let broker = coord::types::BrokerId(1);
+        let partition = coord::metadata::PartitionImage::new(broker, [broker].into(), [broker].into());
         let topic = coord::metadata::MetadataRecord::Topic {
             topic_id: uuid::Uuid::from_u128(1),
             name: "t".into(),

@@ -12,9 +12,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::names;
+use super::partition::PartitionImage;
 use super::record::MetadataRecord;
 use crate::config::ConfigResourceType;
-use crate::types::{BrokerId, LeaderEpoch, PartitionId};
+use crate::types::{BrokerId, PartitionId};
 
 /// Where clients reach a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +52,6 @@ impl BrokerRegistration {
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.listener == listener)
     }
-}
-
-/// The state of one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionImage {
-    /// The leading broker, or [`BrokerId::NONE`].
-    pub leader: BrokerId,
-    /// Grows by one with each new leader.
-    pub leader_epoch: LeaderEpoch,
-    /// Grows by one with each change of this partition.
-    pub partition_epoch: i32,
-    /// Brokers that hold the partition; the first is the preferred leader.
-    pub replicas: Box<[BrokerId]>,
-    /// The replicas that have everything which was acknowledged with acks=all.
-    pub in_sync_replicas: Box<[BrokerId]>,
 }
 
 /// One topic.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! entry          := version u8 (= 1) | list of records
-//! record         := kind u8 | version u8 (= 0) | body length u32 | body
+//! record         := kind u8 | version u8 (0 unless said otherwise) | body length u32 | body
 //!
 //! kind  0 NoOp            := (empty)
 //! kind  1 Cluster         := cluster_id uuid
@@ -24,6 +24,10 @@
 //! kind 13 ResourceConfig  := resource_type u8 (Kafka's number, never 2) | resource_name string | config string
 //!                            | value optional string (absent = back to the default)
 //! partition      := leader i32 (-1 = none) | leader_epoch i32 | partition_epoch i32 | list of replica i32 | list of in-sync replica i32
+//!
+//! Version 1 of the kinds 5, 7 and 8 is written when a partition has something that version 0 has no room for:
+//! partition      := as in version 0 | list of eligible leader replica i32 | list of last known eligible leader replica i32
+//!                   | list of adding replica i32 | list of removing replica i32 | last_unclean_epoch i32 (-1 = none)
 //! ```
 //!
 //! A reader refuses entry versions, kinds and record versions that it does not know: silently skipping a change would give an image
@@ -34,13 +38,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::codec::{Reader, RecordError, Writer};
-use super::image::{BrokerRegistration, Endpoint, PartitionImage};
+use super::image::{BrokerRegistration, Endpoint};
+use super::partition::PartitionImage;
 use crate::config::ConfigResourceType;
 use crate::types::{BrokerId, LeaderEpoch, PartitionId};
 
 /// Version of an entry's framing that [`encode_entry`] writes.
 pub const ENTRY_VERSION: u8 = 1;
-const RECORD_VERSION: u8 = 0;
+/// Version of a record that holds partitions with all their state.
+const WHOLE_PARTITION_VERSION: u8 = 1;
 /// kind + version + body length
 const MIN_RECORD_BYTES: usize = 6;
 /// leader, two epochs, two list lengths
@@ -178,9 +184,22 @@ impl MetadataRecord {
         self.kind().1
     }
 
+    /// The oldest version that holds everything in the record: what a single node writes, an older broker can read.
+    fn version(&self) -> u8 {
+        let partitions = match self {
+            MetadataRecord::Topic { partitions, .. } | MetadataRecord::Partitions { partitions, .. } => {
+                partitions.as_slice()
+            }
+            MetadataRecord::PartitionChange { state, .. } => std::slice::from_ref(state),
+            _ => &[],
+        };
+        if partitions.iter().all(fits_version_0) { 0 } else { WHOLE_PARTITION_VERSION }
+    }
+
     fn encode(&self, w: &mut Writer) {
         w.u8(self.kind().0);
-        w.u8(RECORD_VERSION);
+        let version = self.version();
+        w.u8(version);
         let body = w.open_length();
         match self {
             MetadataRecord::NoOp => {}
@@ -203,18 +222,18 @@ impl MetadataRecord {
                     w.string(config);
                     w.string(value);
                 }
-                encode_partitions(w, partitions);
+                encode_partitions(w, partitions, version);
             }
             MetadataRecord::RemoveTopic { topic_id } => w.uuid(*topic_id),
             MetadataRecord::Partitions { topic_id, first_partition, partitions } => {
                 w.uuid(*topic_id);
                 w.i32(first_partition.0);
-                encode_partitions(w, partitions);
+                encode_partitions(w, partitions, version);
             }
             MetadataRecord::PartitionChange { topic_id, partition, state } => {
                 w.uuid(*topic_id);
                 w.i32(partition.0);
-                encode_partition(w, state);
+                encode_partition(w, state, version);
             }
             MetadataRecord::TopicConfig { topic_id, config, value } => {
                 w.uuid(*topic_id);
@@ -247,11 +266,12 @@ impl MetadataRecord {
         let body_length = r.len(1, "record body")?;
         let body = r.take(body_length, "record body")?;
         let name = *KIND_NAMES.get(usize::from(kind)).ok_or(RecordError::UnknownKind(kind))?;
-        if version > RECORD_VERSION {
-            return Err(RecordError::UnknownRecordVersion { kind: name, version, known: RECORD_VERSION });
+        let known = if matches!(kind, 5 | 7 | 8) { WHOLE_PARTITION_VERSION } else { 0 };
+        if version > known {
+            return Err(RecordError::UnknownRecordVersion { kind: name, version, known });
         }
         let mut body = Reader::new(body);
-        let record = decode_body(kind, &mut body)?;
+        let record = decode_body(kind, version, &mut body)?;
         match body.remaining() {
             0 => Ok(record),
             extra => Err(RecordError::TrailingBytes { what: name, extra }),
@@ -306,7 +326,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Vec<MetadataRecord>, RecordError> {
     }
 }
 
-fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<MetadataRecord, RecordError> {
+fn decode_body(kind: u8, version: u8, r: &mut Reader<'_>) -> Result<MetadataRecord, RecordError> {
     Ok(match kind {
         0 => MetadataRecord::NoOp,
         1 => MetadataRecord::Cluster { cluster_id: r.uuid("cluster id")? },
@@ -328,18 +348,18 @@ fn decode_body(kind: u8, r: &mut Reader<'_>) -> Result<MetadataRecord, RecordErr
             for _ in 0..count {
                 configs.push((r.string("config name")?.to_owned(), r.string("config value")?.to_owned()));
             }
-            MetadataRecord::Topic { topic_id, name, configs, partitions: decode_partitions(r)? }
+            MetadataRecord::Topic { topic_id, name, configs, partitions: decode_partitions(r, version)? }
         }
         6 => MetadataRecord::RemoveTopic { topic_id: r.uuid("topic id")? },
         7 => MetadataRecord::Partitions {
             topic_id: r.uuid("topic id")?,
             first_partition: decode_partition_id(r)?,
-            partitions: decode_partitions(r)?,
+            partitions: decode_partitions(r, version)?,
         },
         8 => MetadataRecord::PartitionChange {
             topic_id: r.uuid("topic id")?,
             partition: decode_partition_id(r)?,
-            state: decode_partition(r)?,
+            state: decode_partition(r, version)?,
         },
         9 => MetadataRecord::TopicConfig {
             topic_id: r.uuid("topic id")?,
@@ -407,35 +427,45 @@ fn decode_broker(r: &mut Reader<'_>) -> Result<BrokerRegistration, RecordError> 
     Ok(BrokerRegistration { id, incarnation_id, broker_epoch, fenced, rack, endpoints })
 }
 
-fn encode_partitions(w: &mut Writer, partitions: &[PartitionImage]) {
+fn encode_partitions(w: &mut Writer, partitions: &[PartitionImage], version: u8) {
     w.len(partitions.len());
     for partition in partitions {
-        encode_partition(w, partition);
+        encode_partition(w, partition, version);
     }
 }
 
-fn decode_partitions(r: &mut Reader<'_>) -> Result<Vec<PartitionImage>, RecordError> {
+fn decode_partitions(r: &mut Reader<'_>, version: u8) -> Result<Vec<PartitionImage>, RecordError> {
     let count = r.len(MIN_PARTITION_BYTES, "partitions")?;
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {
-        partitions.push(decode_partition(r)?);
+        partitions.push(decode_partition(r, version)?);
     }
     Ok(partitions)
 }
 
-fn encode_partition(w: &mut Writer, partition: &PartitionImage) {
+fn fits_version_0(partition: &PartitionImage) -> bool {
+    partition.eligible_leader_replicas.is_empty()
+        && partition.last_known_eligible_leader_replicas.is_empty()
+        && !partition.is_reassigning()
+        && partition.last_unclean_epoch == LeaderEpoch::UNKNOWN
+}
+
+fn encode_partition(w: &mut Writer, partition: &PartitionImage, version: u8) {
     w.i32(partition.leader.0);
     w.i32(partition.leader_epoch.0);
     w.i32(partition.partition_epoch);
-    for brokers in [&partition.replicas, &partition.in_sync_replicas] {
-        w.len(brokers.len());
-        for broker in brokers.iter() {
-            w.i32(broker.0);
-        }
+    encode_broker_ids(w, &partition.replicas);
+    encode_broker_ids(w, &partition.in_sync_replicas);
+    if version >= WHOLE_PARTITION_VERSION {
+        encode_broker_ids(w, &partition.eligible_leader_replicas);
+        encode_broker_ids(w, &partition.last_known_eligible_leader_replicas);
+        encode_broker_ids(w, &partition.adding_replicas);
+        encode_broker_ids(w, &partition.removing_replicas);
+        w.i32(partition.last_unclean_epoch.0);
     }
 }
 
-fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionImage, RecordError> {
+fn decode_partition(r: &mut Reader<'_>, version: u8) -> Result<PartitionImage, RecordError> {
     let leader = BrokerId(r.i32("leader")?);
     let leader_epoch = LeaderEpoch(r.i32("leader epoch")?);
     let partition_epoch = r.i32("partition epoch")?;
@@ -444,7 +474,24 @@ fn decode_partition(r: &mut Reader<'_>) -> Result<PartitionImage, RecordError> {
     }
     let replicas = decode_broker_ids(r)?;
     let in_sync_replicas = decode_broker_ids(r)?;
-    Ok(PartitionImage { leader, leader_epoch, partition_epoch, replicas, in_sync_replicas })
+    let mut partition = PartitionImage {
+        leader_epoch,
+        partition_epoch,
+        ..PartitionImage::new(leader, replicas, in_sync_replicas)
+    };
+    if version >= WHOLE_PARTITION_VERSION {
+        partition.eligible_leader_replicas = decode_broker_ids(r)?;
+        partition.last_known_eligible_leader_replicas = decode_broker_ids(r)?;
+        partition.adding_replicas = decode_broker_ids(r)?;
+        partition.removing_replicas = decode_broker_ids(r)?;
+        partition.last_unclean_epoch = LeaderEpoch(r.i32("last unclean epoch")?);
+    }
+    Ok(partition)
+}
+
+fn encode_broker_ids(w: &mut Writer, brokers: &[BrokerId]) {
+    w.len(brokers.len());
+    brokers.iter().for_each(|broker| w.i32(broker.0));
 }
 
 fn decode_broker_ids(r: &mut Reader<'_>) -> Result<Box<[BrokerId]>, RecordError> {
@@ -473,11 +520,17 @@ mod tests {
     fn one_of_each() -> Vec<MetadataRecord> {
         let topic_id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
         let partition = PartitionImage {
-            leader: BrokerId(1),
             leader_epoch: LeaderEpoch(2),
             partition_epoch: 3,
-            replicas: [BrokerId(1), BrokerId(4)].into(),
-            in_sync_replicas: [BrokerId(1)].into(),
+            ..PartitionImage::new(BrokerId(1), [BrokerId(1), BrokerId(4)].into(), [BrokerId(1)].into())
+        };
+        let whole = PartitionImage {
+            eligible_leader_replicas: [BrokerId(4)].into(),
+            last_known_eligible_leader_replicas: [BrokerId(5)].into(),
+            adding_replicas: [BrokerId(6)].into(),
+            removing_replicas: [BrokerId(7), BrokerId(8)].into(),
+            last_unclean_epoch: LeaderEpoch(1),
+            ..partition.clone()
         };
         let broker = BrokerRegistration {
             id: BrokerId(5),
@@ -511,6 +564,7 @@ mod tests {
                 partitions: vec![partition.clone()],
             },
             MetadataRecord::PartitionChange { topic_id, partition: PartitionId(8), state: partition },
+            MetadataRecord::PartitionChange { topic_id, partition: PartitionId(9), state: whole },
             MetadataRecord::TopicConfig { topic_id, config: "c".to_owned(), value: None },
             MetadataRecord::TopicConfig { topic_id, config: "c".to_owned(), value: Some("d".to_owned()) },
             MetadataRecord::ProducerIds { broker_id: BrokerId(5), broker_epoch: 6, next_producer_id: 1000 },
@@ -539,13 +593,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_topic_are_those_of_the_documentation() {
-        let partition = PartitionImage {
-            leader: BrokerId(1),
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
-            replicas: [BrokerId(1)].into(),
-            in_sync_replicas: [BrokerId(1)].into(),
-        };
+        let partition = PartitionImage::new(BrokerId(1), [BrokerId(1)].into(), [BrokerId(1)].into());
         let entry = encode_entry(&[MetadataRecord::Topic {
             topic_id: Uuid::from_u128(7),
             name: "ab".into(),

@@ -2,7 +2,7 @@
 
 use coord::config::ConfigType;
 use coord::metadata::{MetadataRecord, PartitionImage};
-use coord::types::{BrokerId, LeaderEpoch};
+use coord::types::BrokerId;
 use protocol::{Decoder, Encoder, Message};
 use uuid::Uuid;
 
@@ -16,13 +16,7 @@ const GROUP: i8 = 32;
 
 fn image() -> MetadataImage {
     let mut image = MetadataImage::default();
-    let partition = PartitionImage {
-        replicas: [BrokerId(1)].into(),
-        in_sync_replicas: [BrokerId(1)].into(),
-        leader: BrokerId(1),
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-    };
+    let partition = PartitionImage::new(BrokerId(1), [BrokerId(1)].into(), [BrokerId(1)].into());
     let record = MetadataRecord::Topic {
         topic_id: Uuid::from_u128(5),
         name: "t".into(),

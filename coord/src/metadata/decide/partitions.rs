@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::{DecideContext, Decision};
 use crate::error::CoordError;
-use crate::metadata::image::{MetadataImage, PartitionImage};
+use crate::metadata::image::MetadataImage;
+use crate::metadata::partition::PartitionImage;
 use crate::metadata::placement;
 use crate::metadata::record::MetadataRecord;
-use crate::types::{BrokerId, LeaderEpoch, PartitionId};
+use crate::types::{BrokerId, PartitionId};
 
 /// Partitions to add to a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,11 +151,5 @@ pub(super) fn new_partition(
              controlled shutdown."
         )));
     };
-    Ok(PartitionImage {
-        leader,
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-        replicas,
-        in_sync_replicas,
-    })
+    Ok(PartitionImage::new(leader, replicas, in_sync_replicas))
 }
