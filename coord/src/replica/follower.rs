@@ -62,38 +62,36 @@ pub(super) struct Fitting {
     pub(super) skip: usize,
     /// Up to where the logs agree once the batches are stored.
     pub(super) match_end: Offset,
-    /// Whether what the log has there now is the leader's. It need not be where the leader has deleted everything: then there is nothing to disagree about.
-    pub(super) is_proved: bool,
 }
 
-/// Compares a message of the current leader with the log. A stretch of the log agrees with the leader's if the record before it has the same epoch at the
-/// same offset: an epoch has one leader, and that one gives an offset once.
-pub(super) fn fit(log: &LogPositions, append: &Append, batches: &[BatchSpan]) -> Fit {
+/// Compares a message of the current leader with the log, of which everything below `proved` is known to be the leader's. A stretch of the log agrees with
+/// the leader's if the record before it has the same epoch at the same offset: an epoch has one leader, and that one gives an offset once.
+pub(super) fn fit(log: &LogPositions, proved: Option<Offset>, append: &Append, batches: &[BatchSpan]) -> Fit {
     if let Some(problem) = malformed(log, append, batches) {
         return Fit::Malformed(problem);
     }
     let from = append.previous_end;
-    let begins_there = from == append.log_start_offset;
     let match_end = batches.last().map_or(from, |last| last.end_offset);
-    let restart = Fitting { restart_at: Some(from), truncate_to: None, skip: 0, match_end, is_proved: true };
-    if from > log.end() {
-        // Whatever is missing in between, the leader has deleted.
-        return if begins_there { Fit::Fits(restart) } else { position(log, append) };
-    }
     // What this log has deleted was committed: below its start there is nothing to compare.
-    if from <= log.start() || log.epoch_before(from) == append.previous_epoch {
+    let is_proved = from <= log.start() || proved.is_some_and(|end| from <= end);
+    let is_known = append.previous_epoch != LeaderEpoch::UNKNOWN;
+    if from <= log.end() && (is_proved || is_known && log.epoch_before(from) == append.previous_epoch) {
         return Fit::Fits(continued(log, append, batches, match_end));
     }
-    if !begins_there {
+    if from != append.log_start_offset {
         return position(log, append);
     }
+    // Here the leader's log begins, and what lies before it the leader has deleted.
+    let restart = Fit::Fits(Fitting { restart_at: Some(from), truncate_to: None, skip: 0, match_end });
+    if from > log.end() || is_known {
+        return restart;
+    }
     match batches.first() {
+        // The epoch before its first record is not known any more, but that record tells as much.
         Some(first) if has(log, first) => Fit::Fits(continued(log, append, batches, match_end)),
-        // Other records than the leader's, all of them: those below its first one it has deleted.
-        Some(_) => Fit::Fits(restart),
-        None => {
-            Fit::Fits(Fitting { restart_at: None, truncate_to: None, skip: 0, match_end, is_proved: false })
-        }
+        Some(_) => restart,
+        None if append.log_end_offset == from => restart,
+        None => position(log, append),
     }
 }
 
@@ -113,8 +111,8 @@ fn malformed(log: &LogPositions, append: &Append, batches: &[BatchSpan]) -> Opti
         end = batch.end_offset;
         epoch = batch.leader_epoch;
     }
-    let starts_early = append.previous_end < append.log_start_offset;
-    starts_early.then_some("a leader sends what its log does not have")
+    let is_within = append.log_start_offset <= append.previous_end && end <= append.log_end_offset;
+    (!is_within).then_some("a leader sends what its log does not have")
 }
 
 fn position(log: &LogPositions, append: &Append) -> Fit {
@@ -132,5 +130,5 @@ fn continued(log: &LogPositions, append: &Append, batches: &[BatchSpan], match_e
     // Also when the next batch begins later: what lies in between, compaction has removed from the leader's log, and this one may have something else there.
     let agreed = batches[..skip].last().map_or(append.previous_end, |last| last.end_offset).max(log.start());
     let truncate_to = (skip < batches.len() && agreed < log.end()).then_some(agreed);
-    Fitting { restart_at: None, truncate_to, skip, match_end, is_proved: true }
+    Fitting { restart_at: None, truncate_to, skip, match_end }
 }

@@ -30,6 +30,8 @@ pub struct Append {
     pub high_watermark: Offset,
     /// Where the leader's log begins.
     pub log_start_offset: Offset,
+    /// Where it ends.
+    pub log_end_offset: Offset,
 }
 
 /// Follower to leader.

@@ -3,9 +3,9 @@
 //! | module | owns |
 //! |---|---|
 //! | [`partition`] | [`Replica`]: one replica of one partition; takes every input and is follower, leader, or neither |
-//! | [`leader`] | progress of the followers, high watermark |
+//! | [`leading`], [`leader`] | what a leader does; what it knows of its followers |
 //! | [`in_sync`] | who is in sync: proposals to the controller, and who counts until they are answered |
-//! | [`follower`] | does a batch continue the log, what must go, what may be acknowledged |
+//! | [`following`], [`follower`] | what a follower does; does a batch continue the log, what must go |
 //! | [`positions`] | the log as replication sees it: epochs, ends, what is durable |
 //! | [`state`] | what the controller says about the partition |
 //! | [`message`] | what leader and follower say to each other |
@@ -24,8 +24,10 @@
 //! an old leader, which cannot do without the new one, commits nothing any more.
 
 mod follower;
+mod following;
 mod in_sync;
 mod leader;
+mod leading;
 pub mod message;
 #[cfg(test)]
 mod model;

@@ -57,7 +57,7 @@ impl LogPositions {
         self.end
     }
 
-    /// Up to where it is on disk.
+    /// Up to where it is on disk; may lie before the start when what is on disk is about to go.
     pub fn durable_end(&self) -> Offset {
         self.durable_end
     }
@@ -126,7 +126,8 @@ impl LogPositions {
         self.epoch_before_start = LeaderEpoch::UNKNOWN;
         self.start = at;
         self.end = at;
-        self.durable_end = at;
+        // Until that is on disk a crash may leave a log that ends earlier than records which were committed and deleted, and would give their offsets again.
+        self.durable_end = Offset::ZERO;
     }
 
     /// What lies below `to` has gone.
@@ -136,7 +137,6 @@ impl LogPositions {
             self.epoch_before_start = self.epoch_before(to);
             self.epochs.truncate_front(to);
             self.start = to;
-            self.durable_end = self.durable_end.max(to);
         }
     }
 

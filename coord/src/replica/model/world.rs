@@ -200,7 +200,8 @@ impl World {
         from.ready.remove(&to);
         let Some(replica) = &mut from.replica else { return };
         let Some(append) = replica.next_append(to) else { return };
-        let batches = from.disk.read(append.previous_end, at_most);
+        let at_least = usize::from(append.previous_epoch == LeaderEpoch::UNKNOWN);
+        let batches = from.disk.read(append.previous_end, at_most.max(at_least));
         let end = batches.last().map_or(append.previous_end, |batch| batch.span.end_offset);
         replica.sent(to, end);
         if end < replica.log().end() {
