@@ -57,6 +57,27 @@ pub fn log_config(topic_configs: &BTreeMap<String, String>, defaults: &TopicDefa
     }
 }
 
+/// What the controller has to know about a topic's replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicationConfig {
+    /// `min.insync.replicas`
+    pub min_insync_replicas: usize,
+    /// `unclean.leader.election.enable`
+    pub allows_unclean_election: bool,
+}
+
+/// Resolves what holds for the replication of a topic.
+pub fn replication_config(
+    topic_configs: &BTreeMap<String, String>,
+    defaults: &TopicDefaults,
+) -> ReplicationConfig {
+    let values = Values { topic_configs, defaults };
+    ReplicationConfig {
+        min_insync_replicas: values.number("min.insync.replicas", 1),
+        allows_unclean_election: values.text("unclean.leader.election.enable") == "true",
+    }
+}
+
 struct Values<'a> {
     topic_configs: &'a BTreeMap<String, String>,
     defaults: &'a TopicDefaults,

@@ -24,7 +24,7 @@ pub use defaults::TopicDefaults;
 pub use definition::{
     ConfigDefinition, ConfigType, Importance, ServerSynonym, Support, Valid, list_elements,
 };
-pub use log_config::log_config;
+pub use log_config::{ReplicationConfig, log_config, replication_config};
 pub use resolve::{ConfigSource, EffectiveConfig, Synonym, effective_config};
 pub use resource::ConfigResourceType;
 pub use topic::{TOPIC_CONFIGS, topic_config, validate_topic_configs};

@@ -61,50 +61,50 @@ pub enum RecordError {
 
 /// Appends fields to a buffer.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
-    pub(super) fn bool(&mut self, value: bool) {
+    pub(crate) fn bool(&mut self, value: bool) {
         self.bytes.push(u8::from(value));
     }
 
-    pub(super) fn u16(&mut self, value: u16) {
+    pub(crate) fn u16(&mut self, value: u16) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    pub(crate) fn i16(&mut self, value: i16) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    pub(crate) fn i32(&mut self, value: i32) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    pub(crate) fn i64(&mut self, value: i64) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn len(&mut self, value: usize) {
+    pub(crate) fn len(&mut self, value: usize) {
         let value = u32::try_from(value).expect("no list or string of a metadata record has 2^32 elements");
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn uuid(&mut self, value: Uuid) {
+    pub(crate) fn uuid(&mut self, value: Uuid) {
         self.bytes.extend_from_slice(value.as_bytes());
     }
 
-    pub(super) fn string(&mut self, value: &str) {
+    pub(crate) fn string(&mut self, value: &str) {
         self.len(value.len());
         self.bytes.extend_from_slice(value.as_bytes());
     }
 
-    pub(super) fn optional_string(&mut self, value: Option<&str>) {
+    pub(crate) fn optional_string(&mut self, value: Option<&str>) {
         self.bool(value.is_some());
         if let Some(value) = value {
             self.string(value);
@@ -112,12 +112,12 @@ impl Writer {
     }
 
     /// Reserves room for a u32 length that [`Writer::close_length`] fills in.
-    pub(super) fn open_length(&mut self) -> usize {
+    pub(crate) fn open_length(&mut self) -> usize {
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.len()
     }
 
-    pub(super) fn close_length(&mut self, start: usize) {
+    pub(crate) fn close_length(&mut self, start: usize) {
         let length = u32::try_from(self.bytes.len() - start).expect("a metadata record is far below 4 GiB");
         self.bytes[start - 4..start].copy_from_slice(&length.to_be_bytes());
     }
@@ -125,20 +125,20 @@ impl Writer {
 
 /// Takes fields from a slice; never reads beyond it, never allocates more than it has bytes.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes }
     }
 
-    pub(super) fn remaining(&self) -> usize {
+    pub(crate) fn remaining(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn take(&mut self, needed: usize, what: &'static str) -> Result<&'a [u8], RecordError> {
+    pub(crate) fn take(&mut self, needed: usize, what: &'static str) -> Result<&'a [u8], RecordError> {
         match self.bytes.split_at_checked(needed) {
             Some((head, tail)) => {
                 self.bytes = tail;
@@ -152,11 +152,11 @@ impl<'a> Reader<'a> {
         Ok(self.take(N, what)?.try_into().expect("take returned N bytes"))
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, RecordError> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, RecordError> {
         Ok(self.array::<1>(what)?[0])
     }
 
-    pub(super) fn bool(&mut self, what: &'static str) -> Result<bool, RecordError> {
+    pub(crate) fn bool(&mut self, what: &'static str) -> Result<bool, RecordError> {
         match self.u8(what)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -164,32 +164,32 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, RecordError> {
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, RecordError> {
         Ok(u16::from_be_bytes(self.array(what)?))
     }
 
-    pub(super) fn i16(&mut self, what: &'static str) -> Result<i16, RecordError> {
+    pub(crate) fn i16(&mut self, what: &'static str) -> Result<i16, RecordError> {
         Ok(i16::from_be_bytes(self.array(what)?))
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, RecordError> {
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, RecordError> {
         Ok(u32::from_be_bytes(self.array(what)?))
     }
 
-    pub(super) fn i32(&mut self, what: &'static str) -> Result<i32, RecordError> {
+    pub(crate) fn i32(&mut self, what: &'static str) -> Result<i32, RecordError> {
         Ok(i32::from_be_bytes(self.array(what)?))
     }
 
-    pub(super) fn i64(&mut self, what: &'static str) -> Result<i64, RecordError> {
+    pub(crate) fn i64(&mut self, what: &'static str) -> Result<i64, RecordError> {
         Ok(i64::from_be_bytes(self.array(what)?))
     }
 
-    pub(super) fn uuid(&mut self, what: &'static str) -> Result<Uuid, RecordError> {
+    pub(crate) fn uuid(&mut self, what: &'static str) -> Result<Uuid, RecordError> {
         Ok(Uuid::from_bytes(self.array(what)?))
     }
 
     /// The number of elements of a list each of which takes at least `element_size` bytes.
-    pub(super) fn len(&mut self, element_size: usize, what: &'static str) -> Result<usize, RecordError> {
+    pub(crate) fn len(&mut self, element_size: usize, what: &'static str) -> Result<usize, RecordError> {
         let count = self.u32(what)?;
         let needed = u64::from(count) * element_size as u64;
         if needed > self.bytes.len() as u64 {
@@ -198,12 +198,12 @@ impl<'a> Reader<'a> {
         Ok(count as usize)
     }
 
-    pub(super) fn string(&mut self, what: &'static str) -> Result<&'a str, RecordError> {
+    pub(crate) fn string(&mut self, what: &'static str) -> Result<&'a str, RecordError> {
         let length = self.len(1, what)?;
         std::str::from_utf8(self.take(length, what)?).map_err(|_| RecordError::Invalid(what))
     }
 
-    pub(super) fn optional_string(&mut self, what: &'static str) -> Result<Option<&'a str>, RecordError> {
+    pub(crate) fn optional_string(&mut self, what: &'static str) -> Result<Option<&'a str>, RecordError> {
         if self.bool(what)? { self.string(what).map(Some) } else { Ok(None) }
     }
 }

@@ -4,12 +4,14 @@
 //! - [`partition`]: [`PartitionImage`], one partition's state, and the rules by which leader and in-sync replicas change;
 //! - [`record`]: [`MetadataRecord`], what can change, and its encoding byte by byte ([`codec`] holds the primitives);
 //! - [`decide`]: pure functions from (image, command) to (records, reply);
+//! - [`heartbeats`]: which brokers have fallen silent;
 //! - [`snapshot`]: an image as the shortest list of records that gives it;
 //! - [`names`]: rules for topic names;
 //! - [`placement`]: which brokers hold a new partition.
 
 pub mod codec;
 pub mod decide;
+pub mod heartbeats;
 pub mod image;
 pub mod names;
 pub mod partition;
@@ -19,6 +21,7 @@ pub mod snapshot;
 
 pub use codec::RecordError;
 pub use decide::{DecideContext, Decision};
+pub use heartbeats::BrokerSessions;
 pub use image::{BrokerRegistration, Endpoint, MetadataImage, ReplayError, TopicImage};
 pub use partition::{InSyncProposal, PartitionImage, PartitionRules};
 pub use record::{MetadataRecord, decode_entry, encode_entry};

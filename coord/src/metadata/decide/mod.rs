@@ -10,6 +10,7 @@ mod features;
 mod partitions;
 mod producer_ids;
 mod reassignments;
+mod replication;
 mod topics;
 
 pub use brokers::{RegisterBroker, create_cluster, register_broker, set_fencing, unregister_broker};
@@ -19,6 +20,11 @@ pub use features::{FEATURES, FeatureUpdate, SupportedFeature, UpgradeType, updat
 pub use partitions::{CreatePartitions, CreatePartitionsReply, create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, allocate_producer_ids};
 pub use reassignments::{Reassignment, check_reassignment};
+pub use replication::{
+    BrokerHeartbeat, BrokerHeartbeatReply, ClusterView, alter_partitions, balance_leaders, broker_heartbeat,
+    elect_missing_leaders, elect_replica_leader, fence_broker, reassign_partition, reassignments,
+    register_replica_broker, unfence_broker,
+};
 pub use topics::{
     CreateTopicsOptions, CreateTopicsReply, CreatedTopic, DeleteTopicsReply, DeletedTopic,
     MAX_PARTITIONS_PER_REQUEST, NewTopic, TopicSelector, create_topics, delete_topics,

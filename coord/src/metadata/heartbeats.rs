@@ -1,0 +1,46 @@
+//! Which brokers have fallen silent: known to the active controller only, and forgotten with it.
+
+use std::collections::BTreeMap;
+
+use super::image::MetadataImage;
+use crate::types::BrokerId;
+
+/// When each broker was last heard of. A new active controller gives everybody a whole session, because it does not know what its predecessor heard.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerSessions {
+    heard_ms: BTreeMap<BrokerId, i64>,
+}
+
+impl BrokerSessions {
+    /// Begins with all brokers that take part.
+    pub fn new(image: &MetadataImage, now_ms: i64) -> Self {
+        let active = image.brokers().filter(|broker| !broker.fenced);
+        BrokerSessions { heard_ms: active.map(|broker| (broker.id, now_ms)).collect() }
+    }
+
+    /// A broker has registered or sent a heartbeat.
+    pub fn heard(&mut self, broker: BrokerId, now_ms: i64) {
+        self.heard_ms.insert(broker, now_ms);
+    }
+
+    /// Brokers that take part and have not been heard of for `session_ms` (`broker.session.timeout.ms`): to be fenced, the most silent one first, each by a decision of its
+    /// own.
+    pub fn expired(&self, image: &MetadataImage, session_ms: i64, now_ms: i64) -> Vec<(BrokerId, i64)> {
+        let silent = |broker: BrokerId| self.heard_ms.get(&broker).copied().unwrap_or(i64::MIN);
+        let mut expired: Vec<(BrokerId, i64)> = image
+            .brokers()
+            .filter(|broker| !broker.fenced && silent(broker.id).saturating_add(session_ms) < now_ms)
+            .map(|broker| (broker.id, broker.broker_epoch))
+            .collect();
+        expired.sort_by_key(|(broker, _)| silent(*broker));
+        expired
+    }
+
+    /// When the next broker expires if nobody is heard of before.
+    pub fn next_expiry_ms(&self, image: &MetadataImage, session_ms: i64) -> Option<i64> {
+        let active = image.brokers().filter(|broker| !broker.fenced);
+        active
+            .map(|broker| self.heard_ms.get(&broker.id).map_or(i64::MIN, |heard| heard + session_ms + 1))
+            .min()
+    }
+}
