@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | tables of topic and broker configs: names, types, defaults, ranges, documentation; parsing and resolution |
 //! | [`metadata`] | the metadata image (brokers, topics, partitions, configs), its records, and the functions that decide on changes |
+//! | [`quorum`] | the metadata quorum: one node's side of the Raft group that agrees on the metadata log |
 //! | [`replica`] | the replication of one partition: leader and follower, without the log and without the network |
 //! | [`group`] | the group coordinator: consumer groups, classic and KIP-848, and committed offsets |
 //! | [`planted`] | rules that tests of the tests can leave out |
@@ -19,6 +20,7 @@ pub mod error;
 pub mod group;
 pub mod metadata;
 pub mod planted;
+pub mod quorum;
 pub mod replica;
 pub mod types;
 
