@@ -41,9 +41,8 @@ pub(super) fn vote_of(state: &HardState) -> Vote {
 }
 
 pub(super) fn to_raft_entry(entry: &LogEntry) -> Entry {
-    let mut raft_entry = Entry::default();
-    raft_entry.term = entry.position.term;
-    raft_entry.index = entry.position.index;
+    let LogPosition { term, index } = entry.position;
+    let mut raft_entry = Entry { term, index, ..Entry::default() };
     match entry.kind {
         EntryKind::Data => raft_entry.data = entry.data.clone(),
         // What the crate makes of a change of members is never looked at: ours is in the context.
@@ -66,8 +65,7 @@ pub(super) fn from_raft_entry(entry: &Entry) -> LogEntry {
 }
 
 pub(super) fn to_raft_snapshot(snapshot: &JournalSnapshot) -> Snapshot {
-    let mut raft_snapshot = Snapshot::default();
-    raft_snapshot.data = snapshot.data.clone();
+    let mut raft_snapshot = Snapshot { data: snapshot.data.clone(), ..Snapshot::default() };
     let metadata = raft_snapshot.mut_metadata();
     metadata.index = snapshot.position.index;
     metadata.term = snapshot.position.term;
@@ -103,10 +101,13 @@ impl Log {
         };
         let snapshot = recovered.snapshot.clone().unwrap_or(nothing);
         let entries: Vec<Entry> = recovered.entries.iter().map(to_raft_entry).collect();
-        let mut state = HardState::default();
-        state.term = recovered.vote.term;
-        state.vote = if recovered.vote.vote.is_some() { raft_id(recovered.vote.vote) } else { 0 };
-        state.commit = recovered.vote.commit.min(snapshot.position.index + entries.len() as u64);
+        let vote = recovered.vote;
+        let state = HardState {
+            term: vote.term,
+            vote: if vote.vote.is_some() { raft_id(vote.vote) } else { 0 },
+            commit: vote.commit.min(snapshot.position.index + entries.len() as u64),
+            ..HardState::default()
+        };
         Log { state, snapshot, entries, wants_snapshot: Cell::new(false) }
     }
 
