@@ -25,6 +25,8 @@ struct Inner {
 #[derive(Debug)]
 pub struct Permit {
     permit: OwnedSemaphorePermit,
+    /// Bytes of other budgets that it was merged with.
+    others: Vec<OwnedSemaphorePermit>,
 }
 
 /// Bytes that were already in use when they were noted; dropping it gives them back.
@@ -35,9 +37,20 @@ pub struct Charge {
 }
 
 impl Permit {
-    /// Makes one permit of two.
+    /// Makes one permit of two. They may be of different budgets: half a request may have moved to another shard with its connection.
     pub fn merge(&mut self, other: Permit) {
-        self.permit.merge(other.permit);
+        if Arc::ptr_eq(self.permit.semaphore(), other.permit.semaphore()) {
+            self.permit.merge(other.permit);
+        } else {
+            self.others.push(other.permit);
+        }
+        self.others.extend(other.others);
+    }
+}
+
+impl From<OwnedSemaphorePermit> for Permit {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Permit { permit, others: Vec::new() }
     }
 }
 
@@ -85,12 +98,7 @@ impl Budget {
 
     /// Takes `bytes` if they are free and nobody waits.
     pub fn try_acquire(&self, bytes: usize) -> Option<Permit> {
-        self.inner
-            .free
-            .clone()
-            .try_acquire_many_owned(self.clamped(bytes))
-            .ok()
-            .map(|permit| Permit { permit })
+        self.inner.free.clone().try_acquire_many_owned(self.clamped(bytes)).ok().map(Permit::from)
     }
 
     /// Waits for `bytes`, first come, first served. More than the whole budget counts as the whole budget.
@@ -100,7 +108,7 @@ impl Budget {
         }
         self.inner.waits.fetch_add(1, Ordering::Relaxed);
         let permit = self.inner.free.clone().acquire_many_owned(self.clamped(bytes)).await;
-        Permit { permit: permit.expect("a budget is never closed") }
+        Permit::from(permit.expect("a budget is never closed"))
     }
 
     /// Nothing yet, to be grown by memory that is in use already, such as answers to be sent.
@@ -149,6 +157,17 @@ mod tests {
         std::thread::spawn(move || drop(first)).join().expect("joined");
         drop(waiting.now_or_never().expect("let in"));
         assert_eq!((budget.used_bytes(), budget.waits()), (0, 1));
+    }
+
+    #[test]
+    fn a_permit_of_two_budgets_gives_each_its_own_back() {
+        let budgets = [Budget::new(100), Budget::new(100)];
+        let mut permit = budgets[0].try_acquire(10).expect("free");
+        permit.merge(budgets[1].try_acquire(20).expect("free"));
+        permit.merge(budgets[0].try_acquire(30).expect("free"));
+        assert_eq!(budgets.each_ref().map(Budget::used_bytes), [40, 20]);
+        drop(permit);
+        assert_eq!(budgets.each_ref().map(Budget::used_bytes), [0, 0]);
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! list of partitions to read, [`FetchSessions::finish`] filters the results into what the answer carries. It does
 //! no I/O, and time is an argument.
 //!
-//! Each shard keeps the sessions of its own connections; a client whose next connection lands on another shard is
-//! told `FETCH_SESSION_ID_NOT_FOUND` and starts anew, as the protocol provides. Slots and the partitions that all
+//! Each shard keeps the sessions of its own connections, and a connection that moves to another shard takes its session along; a client whose next
+//! connection lands on another shard is told `FETCH_SESSION_ID_NOT_FOUND` and starts anew, as the protocol provides. Slots and the partitions that all
 //! sessions together remember are bounded; when there is no room a session is declined (id 0), which is legal.
 //!
 //! Source: KIP-227, `org.apache.kafka.server.FetchSession`.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use protocol::error::ErrorCode;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TopicRef {
     /// By name.
-    Name(Rc<str>),
+    Name(Arc<str>),
     /// By id.
     Id(Uuid),
 }
@@ -175,6 +175,13 @@ impl Session {
         }
         is_news
     }
+}
+
+/// A session on its way to another shard.
+#[derive(Debug)]
+pub struct MovedSession {
+    id: SessionId,
+    session: Session,
 }
 
 /// The sessions of one shard's connections.
@@ -341,6 +348,22 @@ impl FetchSessions {
         }
     }
 
+    /// Lets go of a session whose connection moves to another shard; none if there is none.
+    pub fn release(&mut self, id: SessionId) -> Option<MovedSession> {
+        let session = self.sessions.remove(&id)?;
+        self.cached_partitions -= session.order.len();
+        Some(MovedSession { id, session })
+    }
+
+    /// Takes over what another shard has let go of, under the same id. Where there is no room the client is told to start anew.
+    pub fn adopt(&mut self, moved: MovedSession, now_ms: i64) {
+        let partitions = moved.session.order.len();
+        if self.make_room(partitions, now_ms) {
+            self.cached_partitions += partitions;
+            self.sessions.insert(moved.id, moved.session);
+        }
+    }
+
     fn remove(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.remove(&id) {
             self.cached_partitions -= session.order.len();
@@ -377,6 +400,28 @@ mod tests {
             last_fetched_epoch: -1,
             max_bytes: 1024,
         }
+    }
+
+    #[test]
+    fn a_session_goes_on_with_its_id_and_epoch_on_another_shard() {
+        let [mut here, mut there] = [0, 1].map(|shard| FetchSessions::new(LIMITS, shard, 2));
+        let id = open(&mut here, 3, 0);
+        there.adopt(here.release(id).expect("open"), 0);
+        assert!(here.is_empty() && here.cached_partitions() == 0 && here.release(id).is_none());
+        let plan = there.begin(request(id, 1, vec![]), 0).expect("the next epoch");
+        assert_eq!((plan.is_incremental(), plan.partitions.len()), (true, 3));
+        let finished = there.finish(&plan, &[quiet(0), quiet(0), quiet(5)], true, 0);
+        assert_eq!(finished.include, [false, false, true], "what the client has been told came along");
+        assert_eq!(here.begin(request(id, 2, vec![]), 0).unwrap_err(), ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
+    }
+
+    #[test]
+    fn a_session_without_room_on_its_new_shard_is_given_up() {
+        let [mut here, mut there] = [0, 1].map(|shard| FetchSessions::new(LIMITS, shard, 2));
+        let id = open(&mut here, 3, 0);
+        (open(&mut there, 90, 0), open(&mut there, 10, 0));
+        there.adopt(here.release(id).expect("open"), 0);
+        assert_eq!((there.len(), there.cached_partitions()), (2, 100));
     }
 
     fn request(session_id: i32, epoch: i32, partitions: Vec<FetchPartition>) -> SessionRequest {

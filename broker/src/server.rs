@@ -27,7 +27,7 @@ use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
 use crate::net::table::recorder;
-use crate::net::{Limits, Net};
+use crate::net::{Limits, Net, Services};
 use crate::placement::ShardId;
 use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, limits, memory, uring};
 use crate::shard::{BrokerInfo, Shard};
@@ -389,6 +389,8 @@ impl ShardTask {
         if id == CONTROLLER_SHARD {
             shard.finish_start().await?;
         }
+        // Before any shard lets clients in: their connections may move here.
+        let net = open_net(&shard, self.open_in_broker);
         reached(Phase::Settling);
 
         enter(&mut self.phases, Phase::Serving).await;
@@ -396,7 +398,6 @@ impl ShardTask {
             shard.finish_start().await?;
         }
         groups::follow::serve(&shard);
-        let net = open_net(&shard, self.open_in_broker);
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
         runtime::spawn(net.clone().sweep());
@@ -445,16 +446,20 @@ async fn enter(phases: &mut watch::Receiver<Phase>, phase: Phase) {
 }
 
 fn open_net(shard: &Rc<Shard>, open_in_broker: Arc<AtomicUsize>) -> Rc<Net> {
-    let for_dispatch = shard.clone();
-    let for_congestion = shard.clone();
+    let [for_dispatch, for_congestion, for_moves] = std::array::from_fn(|_| shard.clone());
+    let services = Services {
+        dispatch: Box::new(move |connection, frame| api::dispatch(&for_dispatch, connection, frame)),
+        congestion: Box::new(move |cx| for_congestion.mesh.is_congested(cx)),
+        record_request: recorder(shard.clone()),
+        hand_over: Box::new(move |target, moved| for_moves.hand_over(target, moved)),
+    };
     let net = Net::new(
+        shard.id,
         Limits::from(&shard.live().config),
         shard.budget.clone(),
         shard.pulse.clone(),
         open_in_broker,
-        Box::new(move |connection, frame| api::dispatch(&for_dispatch, connection, frame)),
-        Box::new(move |cx| for_congestion.mesh.is_congested(cx)),
-        recorder(shard.clone()),
+        services,
     );
     assert!(shard.net.set(net.clone()).is_ok(), "sockets are opened once");
     net

@@ -24,7 +24,7 @@ use crate::live::{self, LiveConfig};
 use crate::logs::{self, ShardLog, Store};
 use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
-use crate::net::Net;
+use crate::net::{MovedConnection, Net};
 use crate::placement::{ShardId, shard_of};
 use crate::runtime::{self, Background, Pulse};
 use crate::server::Event;
@@ -204,6 +204,20 @@ impl Shard {
         self.store.get().expect("the logs are open before clients are let in")
     }
 
+    /// Gives a connection to another shard, with its fetch session.
+    pub fn hand_over(&self, target: ShardId, moved: MovedConnection) {
+        let session = self.fetch_sessions.borrow_mut().release(moved.fetch_session());
+        let arrival = self.mesh.call(target, move |there: &Rc<Shard>| {
+            if let Some(session) = session {
+                there.fetch_sessions.borrow_mut().adopt(session, logs::now_ms());
+            }
+            moved.arrive(there.net.get().expect("opened before any shard lets clients in"));
+            std::future::ready(())
+        });
+        // It is on its way; nobody waits for the answer.
+        drop(arrival);
+    }
+
     /// The log of a partition that this shard owns.
     pub fn log(&self, id: &TopicIdPartition) -> Option<ShardLog> {
         self.store().partition(id)
@@ -241,6 +255,12 @@ impl Shard {
             mesh.received,
         );
         samples.counter("broker_mesh_wakes_total", "Times the receiver woke up.", &labels, mesh.wakes);
+        samples.counter(
+            "broker_mesh_wakes_sent_total",
+            "Calls and answers for which a sleeping shard had to be woken; by the shard that was woken.",
+            &labels,
+            self.pulse.inbox().wakes(),
+        );
         samples.gauge("broker_mesh_calls_in_flight", "Unanswered calls.", &labels, mesh.in_flight as f64);
         samples.gauge(
             "broker_memory_budget_bytes",

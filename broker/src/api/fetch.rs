@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -60,10 +61,11 @@ pub async fn handle(call: Call) -> Answer {
         deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
 
-    let (mut results, memory) = read_or_wait(shard, &plan, limits, wait).await;
+    let (mut results, memory) = read_or_wait(&call, &plan, limits, wait).await;
     apply_total_limit(&mut results, limits.max_bytes);
     let news: Vec<_> = results.iter().map(news_of).collect();
     let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
+    call.connection.fetch_session.set(finished.session_id);
     let mut answer = call.respond(&response(plan, results, finished))?;
     if let DispatchOutcome::Respond(segments) = &mut answer {
         hold(segments, memory);
@@ -90,7 +92,7 @@ fn hold(segments: &mut [Bytes], memory: Vec<Permit>) {
 
 fn session_request(request: &FetchRequest<'_>, uses_topic_ids: bool) -> SessionRequest {
     let topic_ref = |name: &str, id: uuid::Uuid| {
-        if uses_topic_ids { TopicRef::Id(id) } else { TopicRef::Name(Rc::from(name)) }
+        if uses_topic_ids { TopicRef::Id(id) } else { TopicRef::Name(Arc::from(name)) }
     };
     let mut partitions = Vec::new();
     for topic in &request.topics {
@@ -129,14 +131,16 @@ struct FetchWait {
 type Groups = Vec<(ShardId, Vec<(usize, PartitionRead)>)>;
 
 async fn read_or_wait(
-    shard: &Rc<Shard>,
+    call: &Call,
     plan: &FetchPlan,
     limits: ReadLimits,
     wait: FetchWait,
 ) -> (Vec<ReadResult>, Vec<Permit>) {
+    let shard = &call.shard;
     let mut bytes_before = None;
     loop {
         let (mut results, groups) = route(shard, plan);
+        groups.iter().for_each(|(owner, _)| call.connection.note_call(*owner, shard.count()));
         let memory = read(shard, &groups, limits, &mut results).await;
         let bytes: usize = results.iter().map(|result| result.bytes).sum();
         let is_enough = bytes >= wait.min_bytes || results.iter().any(ReadResult::is_urgent);

@@ -75,6 +75,7 @@ async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -
     }
     let calls = partitions::by_owner(call.shard.count(), appends).into_iter().map(|(owner, group)| {
         let (places, appends): (Vec<usize>, Vec<PartitionAppend>) = group.into_iter().unzip();
+        call.connection.note_call(owner, call.shard.count());
         let answer = call.shard.mesh.call(owner, move |shard| append::append_all(shard, appends, rules));
         async move { (places, answer.await) }
     });

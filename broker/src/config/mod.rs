@@ -18,5 +18,5 @@ pub use flags::Flags;
 pub use settings::Config;
 pub use sources::{ConfigError, load};
 pub use values::{
-    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols,
+    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols, ZeroCopy,
 };

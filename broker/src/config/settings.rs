@@ -7,6 +7,7 @@ use coord::config::ConfigType;
 
 use super::values::{
     Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols, Value,
+    ZeroCopy,
 };
 
 /// One row of the table made from [`Config`]: what loading, checking and the example file need to know.
@@ -119,9 +120,15 @@ settings! {
     connection_queued_response_bytes: ByteSize = ByteSize(1 << 20);
     /// Connections that the kernel may hold ready for each core (Kafka: `socket.listen.backlog.size`).
     socket_listen_backlog_size: u32 = 1024;
+    /// Whether a connection whose requests mostly need another core than its own is moved to that core; clients do not notice.
+    connection_moves: bool = true;
+    /// Where large answers are sent without a copy in the kernel: "auto" tries it on each connection that does not stay on this machine and stops
+    /// where the kernel has to copy after all; "always" goes on all the same, and on this machine, too, for measurements; "off" never.
+    socket_zero_copy: ZeroCopy = ZeroCopy::Auto;
     /// On SIGTERM, requests in progress may take so long before their connections are closed.
     shutdown_timeout_ms: u64 = 10_000;
-    /// Microseconds that an idle core spins before it sleeps: lower latency for a busy core. 0: sleep at once.
+    /// Microseconds that an idle core spins before it sleeps. 0: sleep at once. A spinning core answers sooner, and is never idle: 100 cuts a call
+    /// to another core from 58 to 13 microseconds; but on a core that also completes disk writes a synced write takes ten times as long.
     spin_before_park_us: u64 = 0;
 
     /// Partitions of a topic created without a number (Kafka: `num.partitions`).

@@ -354,6 +354,18 @@ word_value! {
 }
 
 word_value! {
+    /// Where answers are sent without a copy in the kernel.
+    ZeroCopy {
+        /// On connections to other machines, as long as the kernel does not copy after all.
+        Auto = "auto",
+        /// Everywhere.
+        Always = "always",
+        /// Nowhere.
+        Off = "off",
+    }
+}
+
+word_value! {
     /// Which groups may change their protocol while they have members.
     GroupMigration {
         /// Both ways.

@@ -97,6 +97,7 @@ where
             AppendQueue::call(shard, move |shard| decide_now(shard, home.partition, request, decide));
         settle(Rc::clone(shard), outcome, client_is_gone)
     };
+    call.connection.note_call(home.owner, call.shard.count());
     call.shard.mesh.call(home.owner, coordinate).await
 }
 

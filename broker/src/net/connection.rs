@@ -9,6 +9,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,12 +20,18 @@ use bytes::Bytes;
 use futures::AsyncRead;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use glommio::net::TcpStream;
+use protocol::ApiKey;
 
+use super::affinity::{Affinity, Judgement};
 use super::frames::{FrameReader, Garbage, LENGTH_BYTES, Step};
+use super::lingering::linger;
+use super::moving::MovedConnection;
 use super::send::Outgoing;
 use super::socket;
 use super::table::Net;
+use super::zero_copy::ZeroCopySends;
 use crate::budget::{Charge, Permit};
+use crate::placement::ShardId;
 use crate::runtime::{CoalescingWaker, guard::InFlight};
 
 /// Size of the buffer that a shard's connections receive small requests into.
@@ -106,6 +113,9 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Set by ApiVersions.
     pub software: OnceCell<ClientSoftware>,
+    /// The fetch session that was last told to the client; 0: none.
+    pub fetch_session: Cell<i32>,
+    pub(super) affinity: RefCell<Affinity>,
     pub(super) progress_ms: Cell<u64>,
     pub(super) is_waiting_for_client: Cell<bool>,
     pub(super) in_flight: Cell<usize>,
@@ -114,6 +124,32 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection that has just come to this shard, and the waker for its requests.
+    fn new(net: &Net, local: SocketAddr, peer: SocketAddr) -> (Rc<Connection>, Waker) {
+        let (task, request_waker) = CoalescingWaker::new();
+        let connection = Connection {
+            id: net.next_connection_id(),
+            peer,
+            local,
+            software: OnceCell::new(),
+            fetch_session: Cell::new(0),
+            affinity: RefCell::default(),
+            progress_ms: Cell::new(net.now_ms()),
+            is_waiting_for_client: Cell::new(false),
+            in_flight: Cell::new(0),
+            close: RefCell::new(None),
+            task,
+        };
+        (Rc::new(connection), request_waker)
+    }
+
+    /// Notes that a request needs `shard`, of `shards`: a connection that mostly needs another shard than its own is moved there.
+    pub fn note_call(&self, shard: ShardId, shards: usize) {
+        if shards > 1 {
+            self.affinity.borrow_mut().note(shard, shards);
+        }
+    }
+
     /// Asks the connection's task to close.
     pub(super) fn request_close(&self, reason: CloseReason) {
         self.close.replace(Some(reason));
@@ -147,36 +183,78 @@ struct Driver {
     /// Bytes of the answers in `requests` that are done.
     done_bytes: usize,
     outgoing: Outgoing,
+    zero_copy: ZeroCopySends,
+    /// For what is outgoing, and what the kernel still reads from.
     outgoing_charge: Charge,
     last_frame_was_large: bool,
+    /// Where the connection is to go as soon as nothing is in progress.
+    moving_to: Option<ShardId>,
     /// Set when no further request is to be read; the connection closes once all answers are sent.
     ending: Option<CloseReason>,
 }
 
-/// Serves the client until one side has had enough. The stream must be bound to this thread's executor.
+/// How a connection's task ends.
+enum End {
+    Closed(CloseReason),
+    /// Nothing is in progress and all answers are with the kernel: another shard goes on.
+    Moves(ShardId),
+}
+
+/// Serves a new client until one side has had enough. The stream must be bound to this thread's executor.
 pub async fn serve(net: Rc<Net>, stream: TcpStream, peer: SocketAddr) {
     let Ok(local) = socket::local_address(&stream) else { return };
-    let (task, request_waker) = CoalescingWaker::new();
-    let connection = Rc::new(Connection {
-        id: net.next_connection_id(),
-        peer,
-        local,
-        software: OnceCell::new(),
-        progress_ms: Cell::new(net.now_ms()),
-        is_waiting_for_client: Cell::new(false),
-        in_flight: Cell::new(0),
-        close: RefCell::new(None),
-        task,
-    });
+    let (connection, waker) = Connection::new(&net, local, peer);
     if !net.admit(&connection) {
         tracing::debug!(%peer, "connection refused: max.connections is reached, or the broker stops");
         return;
     }
-    let mut driver = Box::new(Driver::new(net.clone(), connection.clone(), stream, request_waker));
-    let reason = std::future::poll_fn(|cx| driver.poll(cx)).await;
-    drop(driver);
-    net.forget(&connection);
-    log_close(&net, &connection, &reason);
+    let zero_copy = ZeroCopySends::new(net.limits.zero_copy, local, peer);
+    drive(Driver::new(net, connection, waker, stream, zero_copy)).await;
+}
+
+/// Goes on with a connection that was served by another shard. Call it on the executor that is to serve it.
+pub(super) async fn serve_moved(net: Rc<Net>, moved: MovedConnection) {
+    let (mut connection, waker) = Connection::new(&net, moved.local, moved.peer);
+    let state = Rc::get_mut(&mut connection).expect("nobody else knows it yet");
+    state.software = moved.software;
+    state.fetch_session = Cell::new(moved.fetch_session);
+    state.affinity = RefCell::new(moved.affinity);
+    state.affinity.get_mut().moved(net.now_ms());
+    if !net.take_over(&connection) {
+        return;
+    }
+    // SAFETY: the descriptor is a connected stream socket that nobody else owns.
+    let stream = unsafe { TcpStream::from_raw_fd(moved.socket.into_raw_fd()) };
+    let mut driver = Driver::new(net, connection, waker, stream, moved.zero_copy);
+    driver.reader = moved.reader;
+    driver.last_frame_was_large = moved.last_frame_was_large;
+    drive(driver).await;
+}
+
+async fn drive(driver: Driver) {
+    let mut driver = Box::new(driver);
+    let net = driver.net.clone();
+    loop {
+        match std::future::poll_fn(|cx| driver.poll(cx)).await {
+            End::Closed(reason) => {
+                let connection = driver.connection.clone();
+                driver.close(&reason);
+                net.forget(&connection);
+                log_close(&net, &connection, &reason);
+                return;
+            }
+            End::Moves(target) => match socket::duplicate(&driver.stream) {
+                Ok(socket) => {
+                    let connection = driver.connection.clone();
+                    let moved = driver.pack(socket);
+                    net.hand_over(&connection, target, moved);
+                    return;
+                }
+                // Out of descriptors: it goes on where it is.
+                Err(_) => driver.moving_to = None,
+            },
+        }
+    }
 }
 
 fn log_close(net: &Net, connection: &Connection, reason: &CloseReason) {
@@ -202,7 +280,13 @@ enum Received {
 }
 
 impl Driver {
-    fn new(net: Rc<Net>, connection: Rc<Connection>, stream: TcpStream, request_waker: Waker) -> Self {
+    fn new(
+        net: Rc<Net>,
+        connection: Rc<Connection>,
+        request_waker: Waker,
+        stream: TcpStream,
+        zero_copy: ZeroCopySends,
+    ) -> Self {
         Driver {
             outgoing_charge: net.budget.charge(),
             net,
@@ -214,28 +298,61 @@ impl Driver {
             requests: VecDeque::new(),
             done_bytes: 0,
             outgoing: Outgoing::default(),
+            zero_copy,
             last_frame_was_large: false,
+            moving_to: None,
             ending: None,
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    /// Closes the socket, as soon as the kernel does not read from our memory any more.
+    fn close(self, reason: &CloseReason) {
+        if self.zero_copy.is_idle() {
+            return;
+        }
+        let gives_up =
+            matches!(reason, CloseReason::Stalled | CloseReason::Abandoned | CloseReason::Failed(_));
+        linger(self.net, self.stream, self.zero_copy, self.outgoing_charge, gives_up);
+    }
+
+    /// What goes to another shard. `socket` is another descriptor of the stream.
+    fn pack(self, socket: OwnedFd) -> MovedConnection {
+        assert!(self.requests.is_empty() && self.outgoing.bytes() == 0 && self.zero_copy.is_idle());
+        let connection = &self.connection;
+        MovedConnection {
+            socket,
+            local: connection.local,
+            peer: connection.peer,
+            software: connection.software.clone(),
+            fetch_session: connection.fetch_session.get(),
+            affinity: connection.affinity.take(),
+            reader: self.reader,
+            last_frame_was_large: self.last_frame_was_large,
+            zero_copy: self.zero_copy,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.connection.task.register(cx.waker());
         self.net.pulse.turn();
         self.take_close_request();
+        self.reap_zero_copy();
         for _ in 0..ROUNDS_MAX {
             let sent = match self.poll_answers(cx) {
                 Ok(sent) => sent,
-                Err(reason) => return Poll::Ready(reason),
+                Err(reason) => return Poll::Ready(End::Closed(reason)),
             };
             if self.requests.is_empty()
                 && self.outgoing.bytes() == 0
                 && let Some(reason) = self.ending.take()
             {
-                return Poll::Ready(reason);
+                return Poll::Ready(End::Closed(reason));
             }
             if self.ending == Some(CloseReason::Abandoned) {
-                return Poll::Ready(CloseReason::Abandoned);
+                return Poll::Ready(End::Closed(CloseReason::Abandoned));
+            }
+            if let Some(target) = self.move_now() {
+                return Poll::Ready(End::Moves(target));
             }
             let received = match self.poll_requests(cx) {
                 Ok(received) => received,
@@ -244,17 +361,51 @@ impl Driver {
                     self.ending = Some(reason);
                     true
                 }
-                Err(reason) => return Poll::Ready(reason),
+                Err(reason) => return Poll::Ready(End::Closed(reason)),
             };
             if !sent && !received {
-                self.connection
-                    .is_waiting_for_client
-                    .set(self.outgoing.bytes() > 0 || self.reader.is_inside_frame());
+                let owed = self.outgoing.bytes() > 0 || !self.zero_copy.is_idle();
+                self.connection.is_waiting_for_client.set(owed || self.reader.is_inside_frame());
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Lets go of what the kernel has sent.
+    fn reap_zero_copy(&mut self) {
+        if !self.zero_copy.is_idle() && self.zero_copy.reap(&self.stream, &self.net.zero_copy_counters) {
+            self.note_sent();
+        }
+    }
+
+    fn note_sent(&mut self) {
+        self.outgoing_charge.shrink_to(self.outgoing.bytes() + self.zero_copy.pending_bytes());
+        self.connection.progress_ms.set(self.net.now_ms());
+    }
+
+    /// The shard to go to, if there is a better one and nothing is in progress now.
+    fn move_now(&mut self) -> Option<ShardId> {
+        let judgement = self.connection.affinity.borrow_mut().judge(self.net.shard, || self.net.now_ms());
+        match judgement {
+            Judgement::Open => {}
+            Judgement::Stay => self.moving_to = None,
+            Judgement::Move(shard) => self.moving_to = Some(shard).filter(|_| self.net.limits.moves),
+        }
+        let is_quiet = self.requests.is_empty()
+            && self.outgoing.bytes() == 0
+            && self.zero_copy.is_idle()
+            && self.awaited_budget.is_none()
+            && self.ending.is_none();
+        self.moving_to.filter(|_| is_quiet)
+    }
+
+    /// A client that always has requests in flight has no quiet moment by itself: it is made by not reading on. Not behind requests that may wait for long.
+    fn makes_room_to_move(&self) -> bool {
+        self.moving_to.is_some()
+            && !self.requests.is_empty()
+            && self.requests.iter().all(|request| request.api_key == ApiKey::Produce as i16)
     }
 
     fn take_close_request(&mut self) {
@@ -281,11 +432,11 @@ impl Driver {
                 return Ok(moved);
             }
             self.net.counters.sends.increment();
-            match self.outgoing.poll_send(&mut self.stream, cx) {
+            let counters = &self.net.zero_copy_counters;
+            match self.outgoing.poll_send(&mut self.stream, &mut self.zero_copy, counters, cx) {
                 Poll::Ready(Ok(sent)) => {
                     self.net.counters.sent_bytes.add(sent as u64);
-                    self.outgoing_charge.shrink_to(self.outgoing.bytes());
-                    self.connection.progress_ms.set(self.net.now_ms());
+                    self.note_sent();
                     moved = true;
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Failed(error.kind())),
@@ -310,7 +461,7 @@ impl Driver {
             }
             let request = self.requests.pop_front().expect("looked at above");
             self.connection.in_flight.set(self.requests.len());
-            (self.net.record_request)(request.api_key, request.received.elapsed());
+            (self.net.services.record_request)(request.api_key, request.received.elapsed());
             let RequestState::Done(outcome) = request.state else { unreachable!("polled above") };
             self.done_bytes -= outcome.bytes();
             moved = true;
@@ -339,9 +490,10 @@ impl Driver {
     fn must_not_read(&self) -> bool {
         let limits = &self.net.limits;
         self.ending.is_some()
+            || self.makes_room_to_move()
             || self.requests.len() >= limits.in_flight_max
             || self.outgoing.bytes() + self.done_bytes > limits.queued_response_bytes
-            || (self.net.congestion)(&mut Context::from_waker(&self.request_waker))
+            || (self.net.services.congestion)(&mut Context::from_waker(&self.request_waker))
     }
 
     /// Receives once and begins the requests that are whole; says whether anything moved.
@@ -464,7 +616,7 @@ impl Driver {
         let api_key = i16::from_be_bytes([frame[0], frame[1]]);
         let received = Instant::now();
         let in_flight = self.net.pulse.begin();
-        let mut future = (self.net.dispatch)(&self.connection, frame);
+        let mut future = (self.net.services.dispatch)(&self.connection, frame);
         let state = match future.as_mut().poll(&mut Context::from_waker(&self.request_waker)) {
             Poll::Ready(outcome) => {
                 self.done_bytes += outcome.bytes();

@@ -10,6 +10,7 @@ use futures::AsyncWrite;
 use glommio::net::TcpStream;
 
 use super::socket;
+use super::zero_copy::{ZeroCopyCounters, ZeroCopySends};
 
 /// The write that waits on a full socket hands over at most so much by copying.
 const WAITING_WRITE_BYTES: usize = 4096;
@@ -38,9 +39,21 @@ impl Outgoing {
     }
 
     /// Hands over as much as the socket takes; `Ready` when at least one byte went, `Pending` (and a wake later) when the socket is full.
-    pub fn poll_send(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    pub fn poll_send(
+        &mut self,
+        stream: &mut TcpStream,
+        zero_copy: &mut ZeroCopySends,
+        counters: &ZeroCopyCounters,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let Some(first) = self.segments.front() else { return Poll::Ready(Ok(0)) };
-        let sent = match socket::send(stream, self.segments.iter())? {
+        let segments = self.segments.iter();
+        let sent = if zero_copy.suits(stream, segments.len(), self.bytes) {
+            zero_copy.send(stream, segments, counters)?
+        } else {
+            socket::send(stream, segments)?
+        };
+        let sent = match sent {
             Some(sent) => sent,
             // glommio's own write waits for the socket without spinning. It may also succeed at once.
             None => {

@@ -1,7 +1,7 @@
 //! System calls on connected sockets that glommio does not offer. None of them blocks.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -38,14 +38,125 @@ pub fn send<'a>(
     socket: &impl AsRawFd,
     segments: impl Iterator<Item = &'a Bytes>,
 ) -> io::Result<Option<usize>> {
+    send_with_flags(socket, segments, 0)
+}
+
+fn send_with_flags<'a>(
+    socket: &impl AsRawFd,
+    segments: impl Iterator<Item = &'a Bytes>,
+    flags: libc::c_int,
+) -> io::Result<Option<usize>> {
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
     let mut count = 0;
     for (segment, slice) in segments.zip(slices.iter_mut()) {
         *slice = IoSlice::new(segment);
         count += 1;
     }
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     would_block(SockRef::from(&borrow(socket)).send_vectored_with_flags(&slices[..count], flags))
+}
+
+/// Sends like [`send`], but the kernel reads from the segments later: they have to stay as they are until [`next_completion`] has named this send.
+/// The sends of a socket that return `Some` are numbered from 0.
+pub fn send_zero_copy<'a>(
+    socket: &impl AsRawFd,
+    segments: impl Iterator<Item = &'a Bytes>,
+) -> io::Result<Option<usize>> {
+    send_with_flags(socket, segments, libc::MSG_ZEROCOPY)
+}
+
+/// Asks for permission to use [`send_zero_copy`].
+pub fn allow_zero_copy(socket: &impl AsRawFd) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    // SAFETY: the option's value is an int, and lives for the duration of the call.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ZEROCOPY,
+            (&raw const yes).cast(),
+            size_of_val(&yes) as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Zero-copy sends that the kernel has done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// Number of the first one.
+    pub first: u32,
+    /// Number of the last one, included; numbers wrap.
+    pub last: u32,
+    /// At least one of them was copied after all.
+    pub was_copied: bool,
+}
+
+/// Takes the next word about zero-copy sends from the socket's error queue; `None` if there is none now.
+pub fn next_completion(socket: &impl AsRawFd) -> io::Result<Option<Completion>> {
+    /// Room for the kernel's `sock_extended_err` and the address behind it, aligned as control messages are.
+    const CONTROL_WORDS: usize = 32;
+    let mut control = [0u64; CONTROL_WORDS];
+    loop {
+        // SAFETY: zeroed is a valid msghdr without buffers.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control) as _;
+        // SAFETY: `message` names `control` with its size, and no other buffer.
+        let outcome = unsafe {
+            libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT)
+        };
+        if outcome < 0 {
+            return would_block(Err(io::Error::last_os_error())).map(|_: Option<usize>| None);
+        }
+        // SAFETY: the kernel has filled in the control messages that `message` describes.
+        let mut header = unsafe { libc::CMSG_FIRSTHDR(&message) };
+        while !header.is_null() {
+            // SAFETY: the header lies within `control`; an IP_RECVERR message carries a sock_extended_err.
+            let error = unsafe {
+                let is_error = matches!(
+                    ((*header).cmsg_level, (*header).cmsg_type),
+                    (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+                );
+                is_error.then(|| libc::CMSG_DATA(header).cast::<libc::sock_extended_err>().read_unaligned())
+            };
+            if let Some(error) = error.filter(|error| error.ee_origin == SO_EE_ORIGIN_ZEROCOPY) {
+                return Ok(Some(Completion {
+                    first: error.ee_info,
+                    last: error.ee_data,
+                    was_copied: error.ee_code & SO_EE_CODE_ZEROCOPY_COPIED != 0,
+                }));
+            }
+            // SAFETY: as for the first header.
+            header = unsafe { libc::CMSG_NXTHDR(&message, header) };
+        }
+        // Something else, which is of no interest: the next one.
+    }
+}
+
+/// `linux/errqueue.h`, like the next one.
+const SO_EE_ORIGIN_ZEROCOPY: u8 = 5;
+const SO_EE_CODE_ZEROCOPY_COPIED: u8 = 1;
+
+/// Ends the connection in both directions; what was sent still goes out, and the descriptor stays.
+pub fn end_connection(socket: &impl AsRawFd) {
+    let _ = SockRef::from(&borrow(socket)).shutdown(std::net::Shutdown::Both);
+}
+
+/// Breaks the connection off: what was sent and not taken is thrown away. The descriptor stays, for the error queue.
+pub fn break_connection(socket: &impl AsRawFd) {
+    // SAFETY: zeroed is a valid sockaddr of the family AF_UNSPEC.
+    let mut nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    // SAFETY: the address lives for the duration of the call and has the size given. Connecting to AF_UNSPEC disconnects, see connect(2).
+    unsafe {
+        libc::connect(socket.as_raw_fd(), &nobody, size_of_val(&nobody) as libc::socklen_t);
+    }
+}
+
+/// Another descriptor of the same socket.
+pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
+    borrow(socket).try_clone_to_owned()
 }
 
 /// Makes a listening socket refuse new connections and its accept return.

@@ -12,13 +12,19 @@ use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 use super::connection::{CloseReason, Connection, DispatchOutcome};
+use super::moving::MovedConnection;
+use super::zero_copy::ZeroCopyCounters;
 use crate::budget::Budget;
-use crate::config::Config;
+use crate::config::{Config, ZeroCopy};
 use crate::metrics::{Counter, RequestMetrics, Samples};
+use crate::placement::ShardId;
 use crate::runtime::Pulse;
 
 /// How often the sweeper looks at all connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long abandoned connections may take to go.
+const ABANDONING: Duration = Duration::from_secs(2);
 
 /// What one connection may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,10 @@ pub struct Limits {
     pub idle: Duration,
     /// Stuck inside a request, or not taking answers.
     pub stall: Duration,
+    /// Whether connections move to the shard that most of their traffic is for.
+    pub moves: bool,
+    /// Where answers are sent without copying.
+    pub zero_copy: ZeroCopy,
 }
 
 impl From<&Config> for Limits {
@@ -46,6 +56,8 @@ impl From<&Config> for Limits {
             queued_response_bytes: config.connection_queued_response_bytes.0 as usize,
             idle: Duration::from_millis(config.connections_max_idle_ms),
             stall: Duration::from_millis(config.connection_stall_timeout_ms),
+            moves: config.connection_moves,
+            zero_copy: config.socket_zero_copy,
         }
     }
 }
@@ -56,17 +68,34 @@ pub type Dispatch = dyn Fn(&Rc<Connection>, Bytes) -> LocalBoxFuture<'static, Di
 /// Whether requests must stay in the sockets for now; if so, the task is woken later.
 pub type Congestion = dyn Fn(&mut Context<'_>) -> bool;
 
+/// Gives a connection to another shard, which calls [`MovedConnection::arrive`].
+pub type HandOver = dyn Fn(ShardId, MovedConnection);
+
+/// What connections need from the rest of the broker.
+pub struct Services {
+    /// Answers requests.
+    pub dispatch: Box<Dispatch>,
+    /// Says when to stop reading.
+    pub congestion: Box<Congestion>,
+    /// Is told every request's key and how long it took.
+    pub record_request: Box<dyn Fn(i16, Duration)>,
+    /// Takes connections to other shards.
+    pub hand_over: Box<HandOver>,
+}
+
 /// What all connections of a shard share.
 pub struct Net {
+    pub(super) shard: ShardId,
     pub(super) limits: Limits,
-    pub(super) dispatch: Box<Dispatch>,
-    pub(super) congestion: Box<Congestion>,
+    pub(super) services: Services,
     pub(super) budget: Budget,
     pub(super) pulse: Arc<Pulse>,
-    pub(super) record_request: Box<dyn Fn(i16, Duration)>,
     /// Borrowed by one connection at a time to receive into; empty while it is.
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) counters: NetCounters,
+    pub(super) zero_copy_counters: ZeroCopyCounters,
+    /// Closed connections whose memory the kernel still reads from.
+    pub(super) lingering: Cell<usize>,
     /// `max.connections`, which can change while clients are connected.
     connections_max: Cell<usize>,
     connections: RefCell<AHashMap<u64, Rc<Connection>>>,
@@ -75,6 +104,7 @@ pub struct Net {
     started: Instant,
     drained: RefCell<Vec<Waker>>,
     stopping: Cell<bool>,
+    abandoning: Cell<bool>,
 }
 
 /// One shard's socket counters.
@@ -82,6 +112,8 @@ pub struct Net {
 pub(super) struct NetCounters {
     pub accepted: Counter,
     pub refused: Counter,
+    pub moved_away: Counter,
+    pub moved_here: Counter,
     pub closed_for_garbage: Counter,
     pub closed_idle: Counter,
     pub closed_stalled: Counter,
@@ -94,30 +126,31 @@ pub(super) struct NetCounters {
 impl Net {
     /// `open_in_broker` counts the connections of all shards together.
     pub fn new(
+        shard: ShardId,
         limits: Limits,
         budget: Budget,
         pulse: Arc<Pulse>,
         open_in_broker: Arc<AtomicUsize>,
-        dispatch: Box<Dispatch>,
-        congestion: Box<Congestion>,
-        record_request: Box<dyn Fn(i16, Duration)>,
+        services: Services,
     ) -> Rc<Net> {
         Rc::new(Net {
+            shard,
             connections_max: Cell::new(limits.connections_max),
             limits,
-            dispatch,
-            congestion,
+            services,
             budget,
             pulse,
-            record_request,
             scratch: Cell::default(),
             counters: NetCounters::default(),
+            zero_copy_counters: ZeroCopyCounters::default(),
+            lingering: Cell::new(0),
             connections: RefCell::default(),
             open_in_broker,
             next_id: Cell::new(0),
             started: Instant::now(),
             drained: RefCell::default(),
             stopping: Cell::new(false),
+            abandoning: Cell::new(false),
         })
     }
 
@@ -151,13 +184,48 @@ impl Net {
         true
     }
 
+    /// Takes in a connection that another shard has let go of; it counts in the broker already. False: the broker is stopping, and it is closed.
+    pub(super) fn take_over(&self, connection: &Rc<Connection>) -> bool {
+        if self.stopping.get() {
+            self.open_in_broker.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.counters.moved_here.increment();
+        self.connections.borrow_mut().insert(connection.id, connection.clone());
+        true
+    }
+
+    /// Lets another shard go on with the connection.
+    pub(super) fn hand_over(&self, connection: &Connection, target: ShardId, moved: MovedConnection) {
+        tracing::debug!(peer = %connection.peer, from = %self.shard, to = %target, "connection moves to another shard");
+        self.counters.moved_away.increment();
+        self.remove(connection);
+        (self.services.hand_over)(target, moved);
+    }
+
     pub(super) fn forget(&self, connection: &Connection) {
         self.open_in_broker.fetch_sub(1, Ordering::Relaxed);
-        let mut connections = self.connections.borrow_mut();
-        connections.remove(&connection.id);
-        if connections.is_empty() {
+        self.remove(connection);
+    }
+
+    fn remove(&self, connection: &Connection) {
+        self.connections.borrow_mut().remove(&connection.id);
+        self.tell_if_drained();
+    }
+
+    pub(super) fn tell_if_drained(&self) {
+        if self.is_drained() {
             self.drained.take().into_iter().for_each(Waker::wake);
         }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.connections.borrow().is_empty() && self.lingering.get() == 0
+    }
+
+    /// Whether the broker stops and does not wait for clients any more.
+    pub(super) fn is_abandoning(&self) -> bool {
+        self.abandoning.get()
     }
 
     /// Open connections of this shard.
@@ -194,14 +262,16 @@ impl Net {
         close_all(|| CloseReason::Stopping);
         if crate::runtime::timeout(limit, self.empty()).await.is_none() {
             tracing::warn!(connections = self.open(), "requests in progress at shutdown were abandoned");
+            self.abandoning.set(true);
             close_all(|| CloseReason::Abandoned);
-            self.empty().await;
+            // What the kernel does not let go of even then is left to it.
+            crate::runtime::timeout(ABANDONING, self.empty()).await;
         }
     }
 
     async fn empty(&self) {
         std::future::poll_fn(|cx| {
-            if self.connections.borrow().is_empty() {
+            if self.is_drained() {
                 return std::task::Poll::Ready(());
             }
             self.drained.borrow_mut().push(cx.waker().clone());
@@ -239,6 +309,33 @@ impl Net {
             ),
             ("incoming_byte", "Bytes received.", &self.counters.received_bytes),
             ("outgoing_byte", "Bytes sent.", &self.counters.sent_bytes),
+            (
+                "connection_moved_away",
+                "Connections given to the shard that most of their traffic was for.",
+                &self.counters.moved_away,
+            ),
+            ("connection_moved_here", "Connections taken over from other shards.", &self.counters.moved_here),
+            (
+                "zero_copy_send_calls",
+                "Sends from memory that the kernel reads later.",
+                &self.zero_copy_counters.sends,
+            ),
+            ("zero_copy_byte", "Bytes of those sends.", &self.zero_copy_counters.sent_bytes),
+            (
+                "zero_copy_completed",
+                "Such sends that the kernel has done with.",
+                &self.zero_copy_counters.completed,
+            ),
+            (
+                "zero_copy_copied",
+                "Such sends that the kernel has copied after all.",
+                &self.zero_copy_counters.copied,
+            ),
+            (
+                "zero_copy_switched_off",
+                "Connections that went back to ordinary sends for that reason.",
+                &self.zero_copy_counters.switched_off,
+            ),
             ("receive_calls", "System calls for receiving.", &self.counters.receives),
             ("send_calls", "System calls for sending.", &self.counters.sends),
         ];

@@ -1,26 +1,31 @@
 //! Connections over real sockets, with a dispatcher that does what the request's first byte pair says.
 
-use std::cell::RefCell;
+mod moves;
+mod zero_copy;
+
+use std::cell::{OnceCell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::listener::{bind, listen};
-use super::{DispatchOutcome, Limits, Net};
+use super::{Connection, DispatchOutcome, Limits, MovedConnection, Net, Services};
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
+use crate::mesh::{HasMesh, Mesh, mesh};
+use crate::placement::ShardId;
 use crate::runtime::{ExecutorThread, Guard, Pulse, spawn_executor};
 
 /// The answer is the request.
-const ECHO: i16 = 0;
+const ECHO: i16 = 8;
 /// Answered, like [`ECHO`], only after a [`RELEASE`] has come.
 const HELD: i16 = 1;
 /// Answered at once; lets all held requests go.
@@ -33,54 +38,112 @@ const CLOSE: i16 = 4;
 const LARGE: i16 = 5;
 const LARGE_SEGMENTS: usize = 4096;
 const LARGE_SEGMENT_BYTES: usize = 4096;
+/// Answered with 16 MiB in few segments.
+const COARSE: i16 = 6;
+const COARSE_SEGMENTS: usize = 16;
+const COARSE_SEGMENT_BYTES: usize = 1 << 20;
+/// Needs the shard that the body's first byte names; in the answer the byte names the shard that the connection is on.
+const NEEDS: i16 = 7;
+/// The same, answered a little later. To the connection it is a produce request, which never waits for long.
+const NEEDS_LATER: i16 = 0;
+/// Of a server that has several.
+const SHARDS: usize = 2;
 /// No test depends on this; it turns a hang into a failure.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// One shard of a [`TestServer`].
+struct TestShard {
+    mesh: Mesh<TestShard>,
+    net: OnceCell<Rc<Net>>,
+    held: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+impl HasMesh for TestShard {
+    fn mesh(&self) -> &Mesh<Self> {
+        &self.mesh
+    }
+}
+
 struct TestServer {
     address: SocketAddr,
+    /// The first shard's.
     budget: Budget,
-    stop: Option<oneshot::Sender<()>>,
-    executor: Option<ExecutorThread<()>>,
+    budgets: Vec<Budget>,
+    open_in_broker: Arc<AtomicUsize>,
+    zero_copy_sends: Arc<AtomicU64>,
+    moves: Arc<AtomicU64>,
+    stops: Vec<oneshot::Sender<()>>,
+    executors: Vec<ExecutorThread<()>>,
     _guard: Guard,
 }
 
 impl TestServer {
     fn start(budget_bytes: u64, change_limits: impl FnOnce(&mut Limits)) -> TestServer {
+        Self::start_shards(1, budget_bytes, change_limits)
+    }
+
+    /// `budget_bytes` for each shard.
+    fn start_shards(shards: usize, budget_bytes: u64, change_limits: impl FnOnce(&mut Limits)) -> TestServer {
         let mut limits = Limits::from(&Config::default());
         change_limits(&mut limits);
-        let listeners = bind(&HostPort { host: "127.0.0.1".into(), port: 0 }, 1).expect("a free port");
-        let address = listeners.address;
-        let socket = listeners.into_sockets().remove(0);
-        let budget = Budget::new(budget_bytes);
-        let (stop, stopped) = oneshot::channel();
-        let (listening, is_listening) = std::sync::mpsc::channel();
-        let budget_of_shard = budget.clone();
-        let pulse: Arc<Pulse> = Arc::default();
-        let guard = Guard::start(vec![pulse.clone()]).expect("a thread");
-        let executor = spawn_executor(Default::default(), move || async move {
-            crate::runtime::spawn(pulse.clone().run());
-            // As in the broker, the guard does not let it sleep over its work, or over the stop.
-            let _running = pulse.begin();
-            let held = Rc::new(RefCell::new(Vec::new()));
-            let net = Net::new(
-                limits,
-                budget_of_shard,
-                pulse.clone(),
-                Arc::new(AtomicUsize::new(0)),
-                Box::new(move |_, frame| answer(&held, frame)),
-                Box::new(|_| false),
-                Box::new(|_, _| {}),
-            );
-            let accepting = listen(net.clone(), socket, 16).expect("listening");
-            crate::runtime::spawn(net.clone().sweep());
-            listening.send(()).expect("the test waits");
-            let _ = stopped.await;
-            accepting.stop();
-            net.drain(Duration::from_millis(200)).await;
-        });
-        is_listening.recv().expect("listening");
-        let executor = Some(executor.expect("an executor"));
-        TestServer { address, budget, stop: Some(stop), executor, _guard: guard }
+        let listeners = bind(&HostPort { host: "127.0.0.1".into(), port: 0 }, shards).expect("a free port");
+        let pulses: Vec<Arc<Pulse>> = (0..shards).map(|_| Arc::default()).collect();
+        let mut server = TestServer {
+            address: listeners.address,
+            budget: Budget::new(budget_bytes),
+            budgets: Vec::new(),
+            open_in_broker: Arc::default(),
+            zero_copy_sends: Arc::default(),
+            moves: Arc::default(),
+            stops: Vec::new(),
+            executors: Vec::new(),
+            _guard: Guard::start(pulses.clone()).expect("a thread"),
+        };
+        let (done, is_done) = std::sync::mpsc::channel();
+        let (listen_now, may_listen) = watch::channel(false);
+        for (seed, socket) in mesh(&pulses).into_iter().zip(listeners.into_sockets()) {
+            let pulse = pulses[seed.id().0].clone();
+            let budget = if seed.id().0 == 0 { server.budget.clone() } else { Budget::new(budget_bytes) };
+            server.budgets.push(budget.clone());
+            let (stop, stopped) = oneshot::channel();
+            server.stops.push(stop);
+            let (limits, open_in_broker) = (limits.clone(), server.open_in_broker.clone());
+            let (zero_copy_sends, moves) = (server.zero_copy_sends.clone(), server.moves.clone());
+            let (done, mut may_listen) = (done.clone(), may_listen.clone());
+            let executor = spawn_executor(Default::default(), move || async move {
+                crate::runtime::spawn(pulse.clone().run());
+                // As in the broker, the guard does not let it sleep over its work, or over the stop.
+                let _running = pulse.begin();
+                let mesh = seed.plant();
+                let shard = Rc::new(TestShard { mesh, net: OnceCell::new(), held: RefCell::default() });
+                shard.mesh.attach(&shard);
+                crate::runtime::spawn(shard.mesh.run());
+                let net = Net::new(
+                    shard.mesh.id(),
+                    limits,
+                    budget,
+                    pulse.clone(),
+                    open_in_broker,
+                    services(&shard, moves),
+                );
+                assert!(shard.net.set(net.clone()).is_ok());
+                done.send(()).expect("the test waits");
+                may_listen.wait_for(|now| *now).await.expect("the test goes on");
+                let accepting = listen(net.clone(), socket, 1024).expect("listening");
+                crate::runtime::spawn(net.clone().sweep());
+                crate::runtime::spawn(publish_zero_copy_sends(net.clone(), zero_copy_sends));
+                done.send(()).expect("the test waits");
+                let _ = stopped.await;
+                accepting.stop();
+                net.drain(Duration::from_millis(200)).await;
+            });
+            server.executors.push(executor.expect("an executor"));
+        }
+        // Connections may move as soon as one shard listens.
+        (0..shards).for_each(|_| is_done.recv().expect("sockets are set up"));
+        listen_now.send_replace(true);
+        (0..shards).for_each(|_| is_done.recv().expect("listening"));
+        server
     }
 
     fn connect(&self) -> TcpStream {
@@ -89,14 +152,50 @@ impl TestServer {
         stream
     }
 
+    /// Connections that have left for another shard.
+    fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    /// Sends without a copy, up to the last request.
+    fn zero_copy_sends(&self) -> u64 {
+        self.zero_copy_sends.load(Ordering::Relaxed)
+    }
+
     fn stop(mut self) {
-        drop(self.stop.take());
-        self.executor.take().expect("stopped once").join().expect("an orderly end");
+        self.stops.clear();
+        for executor in self.executors.drain(..) {
+            executor.join().expect("an orderly end");
+        }
+    }
+}
+
+async fn publish_zero_copy_sends(net: Rc<Net>, to: Arc<AtomicU64>) {
+    loop {
+        to.store(net.zero_copy_counters.sends.get(), Ordering::Relaxed);
+        crate::runtime::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn services(shard: &Rc<TestShard>, moves: Arc<AtomicU64>) -> Services {
+    let [for_dispatch, for_moves] = std::array::from_fn(|_| shard.clone());
+    Services {
+        dispatch: Box::new(move |connection, frame| answer(&for_dispatch, connection, frame)),
+        congestion: Box::new(|_| false),
+        record_request: Box::new(|_, _| {}),
+        hand_over: Box::new(move |target, moved: MovedConnection| {
+            moves.fetch_add(1, Ordering::Relaxed);
+            drop(for_moves.mesh.call(target, move |there: &Rc<TestShard>| {
+                moved.arrive(there.net.get().expect("set up before anybody listens"));
+                std::future::ready(())
+            }));
+        }),
     }
 }
 
 fn answer(
-    held: &Rc<RefCell<Vec<oneshot::Sender<()>>>>,
+    shard: &Rc<TestShard>,
+    connection: &Connection,
     frame: Bytes,
 ) -> LocalBoxFuture<'static, DispatchOutcome> {
     let ready = |outcome| std::future::ready(outcome).boxed_local();
@@ -104,22 +203,43 @@ fn answer(
         ECHO => ready(echo(frame)),
         HELD => {
             let (release, released) = oneshot::channel();
-            held.borrow_mut().push(release);
+            shard.held.borrow_mut().push(release);
             released.map(|_| echo(frame)).boxed_local()
         }
         RELEASE => {
-            held.borrow_mut().clear();
+            shard.held.borrow_mut().clear();
             ready(echo(frame))
         }
         SILENT => ready(DispatchOutcome::NoResponse),
-        LARGE => {
-            let length = (LARGE_SEGMENTS * LARGE_SEGMENT_BYTES) as i32;
-            let head = Bytes::copy_from_slice(&length.to_be_bytes());
-            let segments = (0..LARGE_SEGMENTS).map(|n| Bytes::from(vec![n as u8; LARGE_SEGMENT_BYTES]));
-            ready(DispatchOutcome::Respond(std::iter::once(head).chain(segments).collect()))
+        LARGE => ready(large(LARGE_SEGMENTS, LARGE_SEGMENT_BYTES)),
+        COARSE => ready(large(COARSE_SEGMENTS, COARSE_SEGMENT_BYTES)),
+        NEEDS => {
+            connection.note_call(ShardId(frame[8].into()), SHARDS);
+            ready(served_by(shard, &frame))
+        }
+        NEEDS_LATER => {
+            connection.note_call(ShardId(frame[8].into()), SHARDS);
+            let shard = shard.clone();
+            async move {
+                crate::runtime::yield_now().await;
+                served_by(&shard, &frame)
+            }
+            .boxed_local()
         }
         _ => ready(DispatchOutcome::Close("asked to".into())),
     }
+}
+
+fn large(segments: usize, segment_bytes: usize) -> DispatchOutcome {
+    let head = Bytes::copy_from_slice(&((segments * segment_bytes) as i32).to_be_bytes());
+    let segments = (0..segments).map(|n| Bytes::from(vec![n as u8; segment_bytes]));
+    DispatchOutcome::Respond(std::iter::once(head).chain(segments).collect())
+}
+
+fn served_by(shard: &TestShard, frame: &[u8]) -> DispatchOutcome {
+    let mut frame = frame.to_vec();
+    frame[8] = shard.mesh.id().0 as u8;
+    echo(frame.into())
 }
 
 fn echo(frame: Bytes) -> DispatchOutcome {
@@ -145,6 +265,14 @@ fn is_closed_by_server(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0; 1]) {
         Ok(length) => length == 0,
         Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+    }
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "what the test waits for has not happened");
+        std::thread::yield_now();
     }
 }
 
@@ -234,11 +362,7 @@ fn a_client_that_never_reads_is_closed_and_its_memory_given_back() {
     honest.write_all(&request(ECHO, b"served meanwhile")).expect("sent");
     assert_eq!(read_answer(&mut honest).1, b"served meanwhile");
     assert!(server.budget.used_bytes() < 48 << 20, "{}", server.budget.used_bytes());
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while server.budget.used_bytes() > 0 {
-        assert!(std::time::Instant::now() < deadline, "the connection was not closed");
-        std::thread::yield_now();
-    }
+    wait_until(|| server.budget.used_bytes() == 0);
     server.stop();
 }
 

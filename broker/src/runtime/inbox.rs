@@ -11,7 +11,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures::AsyncRead;
@@ -24,6 +24,8 @@ pub struct InboxSignal {
     waiting: AtomicBool,
     /// The receiver waits, or is about to.
     armed: AtomicBool,
+    /// How often a waiting receiver was woken.
+    wakes: AtomicU64,
     sender: StdUnixStream,
     /// Until the shard takes it.
     receiver: Mutex<Option<StdUnixStream>>,
@@ -37,6 +39,7 @@ impl InboxSignal {
         Ok(InboxSignal {
             waiting: AtomicBool::new(false),
             armed: AtomicBool::new(false),
+            wakes: AtomicU64::new(0),
             sender,
             receiver: Mutex::new(Some(receiver)),
         })
@@ -46,8 +49,14 @@ impl InboxSignal {
     pub fn raise(&self) {
         self.waiting.store(true, Ordering::SeqCst);
         if self.armed.swap(false, Ordering::SeqCst) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
             self.knock();
         }
+    }
+
+    /// How often a message found the receiver waiting: each time costs its sender a system call and the receiver a wake-up.
+    pub fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::Relaxed)
     }
 
     /// Wakes the receiver whether or not it waits; the guard's last resort.
