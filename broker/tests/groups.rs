@@ -17,6 +17,9 @@ use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use protocol::messages::describe_groups::DescribeGroupsRequest;
 use protocol::messages::find_coordinator::FindCoordinatorRequest;
 use protocol::messages::heartbeat::HeartbeatRequest;
+use protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use protocol::messages::list_groups::ListGroupsRequest;
@@ -436,6 +439,40 @@ fn administrators_list_describe_and_delete_groups_and_offsets() {
     let mut client = Client::new(&broker);
     assert_eq!(fetch_all(&mut client, &["a"]), [vec![]]);
     assert_eq!(list(&mut client), ["b"], "a group without generation is gone with the process");
+}
+
+#[test]
+fn a_group_with_more_offsets_than_one_batch_takes_is_deleted_all_the_same() {
+    let broker = start("0");
+    let mut client = Client::new(&broker);
+    create_topic(&mut client, TOPIC, 200);
+    find_coordinator(&mut client, "wide");
+    let offsets: Vec<_> = (0..200).map(|partition| (partition, 7)).collect();
+    let committed = commit(&mut client, "wide", None, TOPIC, &offsets);
+    assert!(committed.iter().all(|(_, error)| error.is_none()), "{committed:?}");
+    let smaller = AlterableConfig {
+        name: "max.message.bytes".into(),
+        config_operation: 0,
+        value: Some("2000".into()),
+        ..Default::default()
+    };
+    let alter = IncrementalAlterConfigsRequest {
+        resources: vec![AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "__consumer_offsets".into(),
+            configs: vec![smaller],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    client.call(&alter, 1, |response| assert_eq!(response.responses[0].error_code, 0));
+    let delete = DeleteGroupsRequest { groups_names: vec!["wide".into()], ..Default::default() };
+    client.call(&delete, 2, |response| assert_eq!(response.results[0].error_code, 0));
+    assert_eq!(fetch_all(&mut client, &["wide"]), [vec![]]);
+    let broker = start_in(broker.kill(), "0");
+    let mut client = Client::new(&broker);
+    assert_eq!(fetch_all(&mut client, &["wide"]), [vec![]]);
+    assert_eq!(list(&mut client), Vec::<String>::new());
 }
 
 #[test]

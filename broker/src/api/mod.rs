@@ -36,6 +36,7 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 mod loggers;
+mod merge;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;

@@ -11,6 +11,7 @@ use protocol::messages::offset_commit::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 
+use super::merge::merge_by_name;
 use super::{Answer, Call, Refusal};
 use crate::groups::{self, GroupRequest, Patience};
 use crate::partitions;
@@ -107,12 +108,12 @@ fn topic_error(
 
 /// Adds the coordinator's answer to the refusals, each topic once.
 fn merge(response: &mut OffsetCommitResponse<'static>, answer: OffsetCommitResponse<'static>) {
-    for topic in answer.topics {
-        match response.topics.iter_mut().find(|row| row.name == topic.name) {
-            Some(row) => row.partitions.extend(topic.partitions),
-            None => response.topics.push(topic),
-        }
-    }
+    merge_by_name(
+        &mut response.topics,
+        answer.topics,
+        |row| &row.name,
+        |known, row| known.partitions.extend(row.partitions),
+    );
 }
 
 #[cfg(test)]

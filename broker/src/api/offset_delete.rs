@@ -10,6 +10,7 @@ use protocol::messages::offset_delete::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 
+use super::merge::merge_by_name;
 use super::{Answer, Call};
 use crate::groups::{self, GroupRequest, Patience};
 use crate::partitions;
@@ -31,12 +32,12 @@ pub async fn handle(call: Call) -> Answer {
         Err(error) => OffsetDeleteResponse { error_code: error.code(), ..Default::default() },
     };
     if response.error_code == 0 {
-        for topic in refused {
-            match response.topics.iter_mut().find(|row| row.name == topic.name) {
-                Some(row) => row.partitions.extend(topic.partitions),
-                None => response.topics.push(topic),
-            }
-        }
+        merge_by_name(
+            &mut response.topics,
+            refused,
+            |row| &row.name,
+            |known, row| known.partitions.extend(row.partitions),
+        );
     }
     call.respond(&response)
 }

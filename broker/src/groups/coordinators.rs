@@ -205,18 +205,26 @@ impl Groups {
             if output.records.is_empty() {
                 return output.replies;
             }
-            match append::append(partition, &output.records, now_ms) {
-                Ok(commit) => {
-                    partition.last_commit.set(Some(commit));
-                    output.records.iter().for_each(|record| coordinator.replay(record));
-                    self.metrics.count_records(&output.records);
-                    return output.replies;
+            let mut appended = 0;
+            let refused = loop {
+                match append::append(partition, &output.records[appended..], now_ms) {
+                    Ok((commit, count)) => {
+                        partition.last_commit.set(Some(commit));
+                        let records = &output.records[appended..appended + count];
+                        records.iter().for_each(|record| coordinator.replay(record));
+                        self.metrics.count_records(records);
+                        appended += count;
+                    }
+                    Err(code) => break Some(code),
                 }
-                Err(code) => {
-                    self.metrics.refused_appends.increment();
-                    output = coordinator.append_refused(output, code, now_ms);
+                if appended == output.records.len() {
+                    break None;
                 }
-            }
+            };
+            let Some(code) = refused else { return output.replies };
+            self.metrics.refused_appends.increment();
+            output.records.drain(..appended);
+            output = coordinator.append_refused(output, code, now_ms);
         }
         output.replies
     }
