@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use storage::cleaner::{CleanReport, CleanerConfig, CleanerHost};
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::logs::now_ms;
 use crate::runtime;
 use crate::shard::Shard;
@@ -19,22 +20,14 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Cleans logs for as long as the shard lives.
 pub async fn run(shard: Rc<Shard>) {
-    let settings = shard.config();
-    if !settings.log_cleaner_enable {
+    if !shard.config().log_cleaner_enable {
         return;
     }
-    let shards = shard.count();
-    let config = CleanerConfig {
-        dedupe_buffer_bytes: usize::try_from(settings.log_cleaner_dedupe_buffer_size.0).unwrap_or(usize::MAX)
-            / shards,
-        io_buffer_bytes: settings.log_cleaner_io_buffer_size as usize,
-    };
-    let bytes_per_second = settings.log_cleaner_io_max_bytes_per_second / shards as f64;
-    let backoff = Duration::from_millis(settings.log_cleaner_backoff_ms);
-    let host = Host { shard: shard.clone(), pace: RefCell::new(Pace::new(bytes_per_second)) };
-    while pause(&shard, backoff).await {
+    let host = Host { shard: shard.clone(), pace: RefCell::default() };
+    while pause(&shard).await {
         while !shard.is_closing.get() {
             let began = Instant::now();
+            let config = cleaner_config(&shard.live().config, shard.count());
             match shard.store().clean_next(&host, &config, now_ms()).await {
                 Ok(Some(report)) => tell(&shard, &report, began.elapsed()),
                 Ok(None) => break,
@@ -47,14 +40,25 @@ pub async fn run(shard: Rc<Shard>) {
     }
 }
 
-/// Waits; false when the shard is being closed.
-async fn pause(shard: &Shard, duration: Duration) -> bool {
-    let until = Instant::now() + duration;
+/// A shard's part of what the settings say; a pass keeps to what they said when it began.
+fn cleaner_config(settings: &Config, shards: usize) -> CleanerConfig {
+    let dedupe_buffer_bytes =
+        usize::try_from(settings.log_cleaner_dedupe_buffer_size.0).unwrap_or(usize::MAX);
+    CleanerConfig {
+        dedupe_buffer_bytes: dedupe_buffer_bytes / shards,
+        io_buffer_bytes: settings.log_cleaner_io_buffer_size as usize,
+    }
+}
+
+/// Waits for `log.cleaner.backoff.ms`, which may change meanwhile; false when the shard is being closed.
+async fn pause(shard: &Shard) -> bool {
+    let began = Instant::now();
     loop {
         if shard.is_closing.get() {
             return false;
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let backoff = Duration::from_millis(shard.live().config.log_cleaner_backoff_ms);
+        let left = backoff.saturating_sub(began.elapsed());
         if left.is_zero() {
             return true;
         }
@@ -102,7 +106,9 @@ impl CleanerHost for Host {
     }
 
     async fn pace(&self, bytes: usize) {
-        let delay = self.pace.borrow_mut().delay(Instant::now(), bytes);
+        let of_broker = self.shard.live().config.log_cleaner_io_max_bytes_per_second;
+        let bytes_per_second = of_broker / self.shard.count() as f64;
+        let delay = self.pace.borrow_mut().delay(Instant::now(), bytes, bytes_per_second);
         if !delay.is_zero() {
             runtime::sleep(delay).await;
         }
@@ -114,23 +120,18 @@ impl CleanerHost for Host {
 }
 
 /// Spreads bytes evenly over time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pace {
-    bytes_per_second: f64,
     /// When what has been let through so far is paid off.
     paid_at: Option<Instant>,
 }
 
 impl Pace {
-    fn new(bytes_per_second: f64) -> Self {
-        Self { bytes_per_second, paid_at: None }
-    }
-
     /// How long to wait before `bytes` more may go.
-    fn delay(&mut self, now: Instant, bytes: usize) -> Duration {
+    fn delay(&mut self, now: Instant, bytes: usize, bytes_per_second: f64) -> Duration {
         let start = self.paid_at.unwrap_or(now).max(now);
         // A piece is at most some MB and the rate at least 1 byte/s: far from what a Duration can hold.
-        self.paid_at = Some(start + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second));
+        self.paid_at = Some(start + Duration::from_secs_f64(bytes as f64 / bytes_per_second));
         start - now
     }
 }
@@ -138,22 +139,29 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ByteSize;
 
     #[test]
     fn bytes_are_spread_over_time_and_a_pause_earns_nothing() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut pace = Pace::new(1000.0);
-        assert_eq!(pace.delay(at(0), 500), Duration::ZERO, "the first piece goes at once");
-        assert_eq!(pace.delay(at(0), 500), Duration::from_millis(500));
-        assert_eq!(pace.delay(at(500), 100), Duration::from_millis(500));
-        assert_eq!(pace.delay(at(60_000), 500), Duration::ZERO);
-        assert_eq!(
-            pace.delay(at(60_000), 1),
-            Duration::from_millis(500),
-            "not what was saved up in a minute"
-        );
-        let mut unlimited = Pace::new(f64::MAX);
-        assert!((0..1000).all(|_| unlimited.delay(at(0), 1 << 20).is_zero()));
+        let mut pace = Pace::default();
+        let mut delay = |ms, bytes| pace.delay(at(ms), bytes, 1000.0);
+        assert_eq!(delay(0, 500), Duration::ZERO, "the first piece goes at once");
+        assert_eq!(delay(0, 500), Duration::from_millis(500));
+        assert_eq!(delay(500, 100), Duration::from_millis(500));
+        assert_eq!(delay(60_000, 500), Duration::ZERO);
+        assert_eq!(delay(60_000, 1), Duration::from_millis(500), "not what was saved up in a minute");
+        assert_eq!(pace.delay(at(60_501), 1000, 100.0), Duration::ZERO);
+        assert_eq!(pace.delay(at(60_501), 1, f64::MAX), Duration::from_secs(10), "what went has to be paid");
+        let mut unlimited = Pace::default();
+        assert!((0..1000).all(|_| unlimited.delay(at(0), 1 << 20, f64::MAX).is_zero()));
+    }
+
+    #[test]
+    fn memory_and_pace_are_those_of_the_broker_shared_out_among_its_cores() {
+        let settings = Config { log_cleaner_dedupe_buffer_size: ByteSize(64 << 20), ..Config::default() };
+        let config = cleaner_config(&settings, 4);
+        assert_eq!((config.dedupe_buffer_bytes, config.io_buffer_bytes), (16 << 20, 524_288));
     }
 }

@@ -53,6 +53,7 @@ impl LiveConfig {
 pub fn refresh(shard: &Shard) {
     let live = Rc::new(LiveConfig::resolve(shard.config(), &shard.image()));
     shard.live.replace(Rc::clone(&live));
+    shard.background.set_threads(live.config.log_cleaner_threads as usize);
     if let Some(store) = shard.store.get() {
         store.set_producer_expiration(logs::producer_expiration_ms(&live.config));
         logs::update_configs(shard);

@@ -15,7 +15,13 @@ use tokio::sync::oneshot;
 
 struct Job {
     sent: Instant,
-    work: Box<dyn FnOnce() + Send>,
+    work: Work,
+}
+
+enum Work {
+    Run(Box<dyn FnOnce() + Send>),
+    /// The thread that finds this ends.
+    Retire,
 }
 
 /// A job that takes at least this long and has had less than a quarter of a core meanwhile was starved.
@@ -28,8 +34,16 @@ const RELIEF_NICE: i32 = 10;
 #[derive(Debug, Clone)]
 pub struct Background {
     jobs: mpsc::Sender<Job>,
-    relief: mpsc::Sender<Job>,
-    starved: Arc<Starved>,
+    relief: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    pool: Arc<Pool>,
+}
+
+/// What the idle-priority threads share.
+#[derive(Debug)]
+struct Pool {
+    queue: Mutex<mpsc::Receiver<Job>>,
+    threads: Mutex<usize>,
+    starved: Starved,
 }
 
 /// Until when jobs go to the thread of low priority.
@@ -63,32 +77,45 @@ impl Background {
     /// Starts `threads` idle-priority threads, and one of low priority for when these are starved.
     pub fn start(threads: usize) -> io::Result<Background> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        let starved = Arc::new(Starved { started: Instant::now(), until_ms: AtomicU64::new(0) });
-        let (relief, relieving) = mpsc::channel::<Job>();
+        let starved = Starved { started: Instant::now(), until_ms: AtomicU64::new(0) };
+        let pool = Arc::new(Pool { queue: Mutex::new(queue), threads: Mutex::new(0), starved });
+        let (relief, relieving) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
         std::thread::Builder::new().name("background-relief".into()).spawn(move || {
             become_low_priority();
-            for job in relieving {
-                (job.work)();
+            for work in relieving {
+                work();
             }
         })?;
-        for n in 0..threads.max(1) {
-            let (queue, starved) = (queue.clone(), starved.clone());
-            std::thread::Builder::new().name(format!("background-{n}")).spawn(move || {
-                become_idle_priority();
-                let mut free_since = Instant::now();
-                loop {
-                    let job = queue.lock().expect("a job never runs under the lock").recv();
-                    let Ok(job) = job else { break };
-                    // Waiting for the processor begins when there is a job and the thread has no other.
-                    let (ready, cpu) = (job.sent.max(free_since), thread_cpu_time());
-                    (job.work)();
-                    free_since = Instant::now();
-                    starved.note(free_since - ready, thread_cpu_time().saturating_sub(cpu));
-                }
-            })?;
+        let background = Background { jobs, relief, pool };
+        background.try_set_threads(threads)?;
+        Ok(background)
+    }
+
+    /// Changes the number of idle-priority threads; one that is too many ends behind the jobs that wait now.
+    pub fn set_threads(&self, threads: usize) {
+        if let Err(error) = self.try_set_threads(threads) {
+            tracing::warn!(%error, threads, "a background thread could not be started");
         }
-        Ok(Background { jobs, relief, starved })
+    }
+
+    fn try_set_threads(&self, threads: usize) -> io::Result<()> {
+        let mut running = self.pool.threads.lock().expect("nothing panics under the lock");
+        while *running < threads.max(1) {
+            let pool = self.pool.clone();
+            let name = format!("background-{}", *running);
+            std::thread::Builder::new().name(name).spawn(move || pool.work())?;
+            *running += 1;
+        }
+        while *running > threads.max(1) {
+            self.send(Work::Retire);
+            *running -= 1;
+        }
+        Ok(())
+    }
+
+    fn send(&self, work: Work) {
+        let job = Job { sent: Instant::now(), work };
+        self.jobs.send(job).expect("the queue lives as long as a handle does");
     }
 
     /// Runs `job` on one of the threads. It runs to its end even if the result is not awaited.
@@ -104,10 +131,28 @@ impl Background {
         let work = Box::new(move || {
             let _ = answer.send(job());
         });
-        let job = Job { sent: Instant::now(), work };
-        let queue = if self.starved.is_now() { &self.relief } else { &self.jobs };
-        queue.send(job).expect("the threads live as long as a handle does");
+        match self.pool.starved.is_now() {
+            true => self.relief.send(work).expect("the thread lives as long as a handle does"),
+            false => self.send(Work::Run(work)),
+        }
         async move { answered.await.expect("the background job panicked") }
+    }
+}
+
+impl Pool {
+    /// The life of one idle-priority thread.
+    fn work(&self) {
+        become_idle_priority();
+        let mut free_since = Instant::now();
+        loop {
+            let job = self.queue.lock().expect("a job never runs under the lock").recv();
+            let Ok(Job { sent, work: Work::Run(work) }) = job else { break };
+            // Waiting for the processor begins when there is a job and the thread has no other.
+            let (ready, cpu) = (sent.max(free_since), thread_cpu_time());
+            work();
+            free_since = Instant::now();
+            self.starved.note(free_since - ready, thread_cpu_time().saturating_sub(cpu));
+        }
     }
 }
 
@@ -164,5 +209,26 @@ mod tests {
                 .await
         });
         assert_eq!(executor.expect("an executor").join().expect("joined"), libc::SCHED_IDLE);
+    }
+
+    #[test]
+    fn threads_come_and_go_and_every_job_is_done() {
+        let background = Background::start(1).expect("threads");
+        let of_pool = || Arc::strong_count(&background.pool) - 1;
+        background.set_threads(3);
+        assert_eq!(of_pool(), 3);
+        let done = Arc::new(AtomicU64::new(0));
+        for _ in 0..100 {
+            let done = done.clone();
+            drop(background.run(move || done.fetch_add(1, Ordering::Relaxed)));
+        }
+        background.set_threads(0);
+        while of_pool() > 1 {
+            std::thread::yield_now();
+        }
+        let (answer, answered) = mpsc::channel();
+        drop(background.run(move || answer.send(())));
+        answered.recv().expect("one thread always stays");
+        assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 }

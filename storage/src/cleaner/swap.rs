@@ -42,20 +42,27 @@ fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
     (suffix == SWAP_SUFFIX).then_some((base, end))
 }
 
-/// Completes the exchanges that a crash has interrupted, and removes what was not finished. Before the directory's segments are looked at.
-pub(crate) async fn recover<D: Disk>(disk: &D, directory: &Path) -> Result<(), StorageError> {
-    let names: Vec<String> = disk.list(directory).await?.into_iter().map(|entry| entry.name).collect();
-    for name in &names {
+/// Completes the exchanges that a crash has interrupted, and removes what was not finished; `names` are those of the directory's files. Before its
+/// segments are looked at. Answers whether there was anything to do.
+pub(crate) async fn recover<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    names: impl Iterator<Item = &str> + Clone,
+) -> Result<bool, StorageError> {
+    let mut has_changed = false;
+    for name in names.clone() {
         if parse_file_name(name).is_some_and(|(_, suffix)| suffix == CLEANED_SUFFIX) {
             disk.remove(&directory.join(name)).await?;
+            has_changed = true;
         }
     }
-    for (base, end) in names.iter().filter_map(|name| parse_swap_name(name)) {
-        let segment = |name: &String| {
+    for (base, end) in names.clone().filter_map(parse_swap_name) {
+        has_changed = true;
+        let segment = |name: &str| {
             let (offset, suffix) = parse_file_name(name)?;
             matches!(suffix, "log" | "index" | "timeindex").then_some(offset)
         };
-        let offsets = || names.iter().filter_map(segment);
+        let offsets = || names.clone().filter_map(segment);
         let doomed: Vec<Offset> = offsets().filter(|offset| (base..end).contains(offset)).collect();
         let is_first = offsets().all(|offset| offset >= base);
         let file = disk.open(&directory.join(swap_name(base, end)), OpenMode::READ).await?;
@@ -64,7 +71,7 @@ pub(crate) async fn recover<D: Disk>(disk: &D, directory: &Path) -> Result<(), S
         complete(disk, directory, (base, end), &doomed, is_empty && !is_first).await?;
         tracing::info!(directory = %directory.display(), %base, %end, "completed an exchange of segments");
     }
-    Ok(())
+    Ok(has_changed)
 }
 
 /// Steps 3 and 4.
@@ -202,7 +209,7 @@ mod tests {
                     file.truncate(len).await.unwrap();
                 }
             }
-            recover(&disk, &directory).await.unwrap();
+            recover(&disk, &directory, empty.iter().chain(full).copied()).await.unwrap();
             let left = disk.list(&directory).await.unwrap();
             left.into_iter().map(|entry| entry.name).collect()
         })

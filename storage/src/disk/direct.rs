@@ -6,11 +6,22 @@
 //! - `DmaFile::read_at` may return bytes that are not the file's near its end: only `read_at_aligned` is used;
 //! - it has no directory listing or synchronisation off the executor's thread: those run through `spawn_blocking`.
 
-use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, sys};
+use super::{
+    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed, sys,
+};
 use crate::error::DiskError;
 use bytes::Bytes;
 use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
-use std::{fmt, io, os::fd::AsRawFd, path::Path, rc::Rc};
+use std::{
+    fmt,
+    io::{self, Read},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// Threads of one [`Disk::survey`].
+const SURVEY_THREADS: usize = 4;
 
 /// Told of every operation of a [`DirectDisk`]: an executor that sleeps while one is in progress can be found out and woken from outside.
 pub trait DiskObserver: fmt::Debug {
@@ -105,6 +116,48 @@ async fn blocking<R: Send + 'static>(
     result.map_err(|source| DiskError::new(op, path, source))
 }
 
+/// Several threads, so that a disk that has to be asked for directories and inodes is asked for several at a time.
+fn survey_in_parallel(dirs: &[PathBuf], file: &str) -> DiskResult<Vec<Surveyed>> {
+    let part = dirs.len().div_ceil(SURVEY_THREADS).max(1);
+    std::thread::scope(|scope| {
+        let look = |dirs: &'_ [PathBuf]| {
+            dirs.iter().map(|dir| survey_one(dir, file)).collect::<DiskResult<Vec<_>>>()
+        };
+        let parts: Vec<_> = dirs.chunks(part).map(|dirs| scope.spawn(move || look(dirs))).collect();
+        let mut all = Vec::with_capacity(dirs.len());
+        for part in parts {
+            all.extend(part.join().expect("looking into a directory does not panic")?);
+        }
+        Ok(all)
+    })
+}
+
+fn survey_one(dir: &Path, file: &str) -> DiskResult<Surveyed> {
+    let fail = |source| DiskError::new("survey", dir, source);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let metadata = entry.metadata().map_err(fail)?;
+        // Our own names are ASCII; what is not UTF-8 is not ours.
+        if let (Ok(name), false) = (entry.file_name().into_string(), metadata.is_dir()) {
+            files.push((name, metadata.len()));
+        }
+    }
+    files.sort();
+    let content = match files.iter().any(|(name, _)| name == file) {
+        false => None,
+        true => {
+            let path = dir.join(file);
+            let mut content = Vec::new();
+            let read =
+                std::fs::File::open(&path).and_then(|f| f.take(BLOCK as u64).read_to_end(&mut content));
+            read.map_err(|source| DiskError::new("read", &path, source))?;
+            Some(content)
+        }
+    };
+    Ok(Surveyed { files, content })
+}
+
 impl Disk for DirectDisk {
     type File = DirectFile;
 
@@ -140,6 +193,11 @@ impl Disk for DirectDisk {
             Ok(entries)
         })
         .await
+    }
+
+    async fn survey(&self, dirs: Vec<PathBuf>, file: &'static str) -> DiskResult<Vec<Surveyed>> {
+        let _operation = self.observed.begin();
+        glommio::executor().spawn_blocking(move || survey_in_parallel(&dirs, file)).await
     }
 
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()> {

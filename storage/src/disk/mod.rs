@@ -21,7 +21,7 @@ pub use sys::{FileSystemSpace, file_system_space};
 
 use crate::error::DiskError;
 use bytes::Bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The unit of writing: alignment of positions, lengths and buffers.
 pub const BLOCK: usize = 4096;
@@ -69,6 +69,15 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
+/// What [`Disk::survey`] finds in a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surveyed {
+    /// Its files, sorted by name, each with its length in bytes.
+    pub files: Vec<(String, u64)>,
+    /// The beginning of the file that was asked for, at most a block of it; none if there is no such file.
+    pub content: Option<Vec<u8>>,
+}
+
 /// A disk of one executor. Cheap to clone.
 #[allow(async_fn_in_trait, reason = "disks are !Send by design; no caller wants a Send bound")]
 pub trait Disk: Clone + 'static {
@@ -81,6 +90,9 @@ pub trait Disk: Clone + 'static {
     async fn open(&self, path: &Path, mode: OpenMode) -> DiskResult<Self::File>;
     /// The names in a directory, sorted.
     async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>>;
+    /// Looks into many directories at once: what files they hold, and what is in those named `file`. As [`Disk::list`], [`DiskFile::len`] and
+    /// [`DiskFile::read_at`] would tell it one by one, which takes long when there are thousands. Fails if one of the directories does not exist.
+    async fn survey(&self, dirs: Vec<PathBuf>, file: &'static str) -> DiskResult<Vec<Surveyed>>;
     /// Creates a directory and its missing parents, durably. No error if it exists.
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()>;
     /// Renames a file or directory, replacing a file at `to`. Durable after [`Disk::sync_dir`] of both directories.

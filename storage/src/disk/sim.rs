@@ -8,7 +8,7 @@
 //!
 //! It needs no executor: `futures::executor::LocalPool` will do.
 
-use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode};
+use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed};
 use crate::error::DiskError;
 use bytes::Bytes;
 use std::{
@@ -432,6 +432,22 @@ impl Disk for SimDisk {
         let mut entries: Vec<_> = files.chain(dirs).collect();
         entries.sort();
         Ok(entries)
+    }
+
+    async fn survey(&self, dirs: Vec<PathBuf>, file: &'static str) -> DiskResult<Vec<Surveyed>> {
+        let mut all = Vec::with_capacity(dirs.len());
+        for dir in dirs {
+            let mut surveyed = Surveyed::default();
+            for entry in self.list(&dir).await?.into_iter().filter(|entry| !entry.is_dir) {
+                let opened = self.open(&dir.join(&entry.name), OpenMode::READ).await?;
+                if entry.name == file {
+                    surveyed.content = Some(opened.read_at(0, BLOCK).await?.to_vec());
+                }
+                surveyed.files.push((entry.name, opened.len().await?));
+            }
+            all.push(surveyed);
+        }
+        Ok(all)
     }
 
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()> {

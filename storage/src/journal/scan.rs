@@ -64,6 +64,8 @@ pub struct ScannedCommit {
     pub file_seq: FileSeq,
     /// Its entries in the order of their appends.
     pub entries: Vec<ScannedEntry>,
+    /// All of it: the entries' locations count from its start. A slice of a larger piece of the file, which it keeps in memory.
+    pub bytes: Bytes,
 }
 
 /// One entry as it was appended.
@@ -189,7 +191,7 @@ impl<D: Disk> Scan<D> {
         if next_file != Some(place.file) {
             self.readers[place.file].forget();
         }
-        Ok(Some(ScannedCommit { seq, file_seq: place.header.file_seq, entries }))
+        Ok(Some(ScannedCommit { seq, file_seq: place.header.file_seq, entries, bytes: commit }))
     }
 
     /// Acknowledged commits that are damaged or missing. Empty on a healthy disk, whatever crashed.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 /// Size of one write. Bytes.
 const WRITE_BYTES: usize = 256 << 10;
-const METADATA_FILE: &str = "partition.metadata";
+pub(crate) const METADATA_FILE: &str = "partition.metadata";
 /// Ending of a directory whose partition was deleted and whose files are being removed.
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
 
@@ -63,14 +63,16 @@ pub(crate) async fn read_metadata<D: Disk>(disk: &D, directory: &Path) -> DiskRe
     };
     let bytes = file.read_at(0, 256).await?;
     file.close().await?;
-    match parse_metadata(&bytes) {
-        Some(id) => Ok(Some(id)),
-        None => {
-            let what =
-                io::Error::new(io::ErrorKind::InvalidData, "not a partition.metadata file with a topic id");
-            Err(DiskError::new("read", &path, what))
-        }
-    }
+    metadata_in(directory, &bytes).map(Some)
+}
+
+/// The topic id in the metadata file of a directory.
+pub(crate) fn metadata_in(directory: &Path, bytes: &[u8]) -> DiskResult<Uuid> {
+    parse_metadata(bytes).ok_or_else(|| {
+        let what =
+            io::Error::new(io::ErrorKind::InvalidData, "not a partition.metadata file with a topic id");
+        DiskError::new("read", &directory.join(METADATA_FILE), what)
+    })
 }
 
 fn metadata_text(topic_id: Uuid) -> String {

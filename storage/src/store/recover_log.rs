@@ -2,7 +2,7 @@
 
 use crate::{
     cleaner::swap,
-    disk::{BLOCK, Disk, DiskFile},
+    disk::{BLOCK, Disk, DiskFile, Surveyed},
     error::StorageError,
     log::{
         index::SegmentIndex,
@@ -16,7 +16,7 @@ use crate::{
     store::{
         checkpoint::PartitionCheckpoint,
         config::TopicStatus,
-        partition_dir::{read_metadata, remove_directory},
+        partition_dir::{METADATA_FILE, metadata_in, remove_directory},
         writer::producer_of_view,
     },
     types::{LeaderEpoch, Offset},
@@ -39,14 +39,17 @@ impl<E: Into<StorageError>> From<E> for LogFault {
 }
 
 impl<D: Disk> LogInner<D> {
-    /// Brings the log to what its segments hold. Answers how many bytes had to be checked.
+    /// Brings the log to what its segments hold, of which `directory` tells the files, if there is one. Answers how many bytes had to be checked.
     pub(crate) async fn recover(
         &self,
         checkpoint: Option<&PartitionCheckpoint>,
-        has_directory: bool,
+        directory: Option<Surveyed>,
         is_clean: bool,
     ) -> Result<u64, LogFault> {
-        let mut segments = if has_directory { self.list_segments().await? } else { Vec::new() };
+        let mut segments = match directory {
+            Some(found) => self.list_segments(found).await?,
+            None => Vec::new(),
+        };
         let is_trusted = checkpoint.is_some();
         let from = {
             let mut state = self.state.borrow_mut();
@@ -77,7 +80,9 @@ impl<D: Disk> LogInner<D> {
             }
         };
         let mut scanned_bytes = 0;
-        if let Some(active) = from.filter(|_| !is_clean) {
+        // Less than a block is the padding of the last write. Should it hold batches, the journal has them too, as it has all behind a checkpoint.
+        let has_more = |active: &SegmentMeta| active.size - self.active_bytes() >= BLOCK as u64;
+        if let Some(active) = from.filter(|active| !is_clean && has_more(active)) {
             scanned_bytes += self.extend_from(active.size, true).await?.0;
         }
         // Segments that no checkpoint knows of: written after the last one, or all if there is none.
@@ -128,10 +133,10 @@ impl<D: Disk> LogInner<D> {
     }
 
     /// The segment files of the directory with their sizes, in order. Takes a directory of a deleted topic out of the way.
-    async fn list_segments(&self) -> Result<Vec<SegmentMeta>, LogFault> {
+    async fn list_segments(&self, found: Surveyed) -> Result<Vec<SegmentMeta>, LogFault> {
         let disk = &self.shared.disk;
         let directory = self.directory();
-        match read_metadata(disk, &directory).await? {
+        match found.content.map(|bytes| metadata_in(&directory, &bytes)).transpose()? {
             Some(id) if id == self.id.topic_id => {}
             Some(other) if (self.shared.config.topic_status)(other) == TopicStatus::Gone => {
                 remove_directory(disk, &directory, other).await?;
@@ -142,8 +147,8 @@ impl<D: Disk> LogInner<D> {
                 return Err(LogFault::Damaged(what));
             }
             None => {
-                let files = disk.list(&directory).await?;
-                if files.iter().any(|f| parse_file_name(&f.name).is_some_and(|(_, suffix)| suffix == "log")) {
+                let mut names = found.files.iter().map(|(name, _)| name);
+                if names.any(|name| parse_file_name(name).is_some_and(|(_, suffix)| suffix == "log")) {
                     let what = format!("{} has segments but no partition.metadata", directory.display());
                     return Err(LogFault::Damaged(what));
                 }
@@ -151,29 +156,32 @@ impl<D: Disk> LogInner<D> {
             }
         }
         self.state.borrow_mut().has_directory = true;
-        swap::recover(disk, &directory).await?;
-        let mut segments = Vec::new();
-        for entry in disk.list(&directory).await? {
-            if let Some((base_offset, "log")) = parse_file_name(&entry.name) {
-                segments.push(SegmentMeta {
-                    base_offset,
-                    size: self.segment_for_opening(base_offset).await?,
-                    max_timestamp: None,
-                    first_timestamp: None,
-                    revision: 0,
-                });
-            }
+        let mut files = found.files;
+        if swap::recover(disk, &directory, files.iter().map(|(name, _)| name.as_str())).await? {
+            files = self.survey().await?.files;
         }
+        let mut segments: Vec<_> = files
+            .iter()
+            .filter_map(|(name, size)| match parse_file_name(name) {
+                Some((base_offset, "log")) => {
+                    Some(SegmentMeta { size: *size, max_timestamp: None, ..SegmentMeta::new(base_offset) })
+                }
+                _ => None,
+            })
+            .collect();
         segments.sort_by_key(|s| s.base_offset);
         Ok(segments)
     }
 
-    async fn segment_for_opening(&self, base_offset: Offset) -> Result<u64, StorageError> {
-        let disk = &self.shared.disk;
-        let file = disk.open(&self.segment_file(base_offset, "log"), crate::disk::OpenMode::READ).await?;
-        let len = file.len().await?;
-        file.close().await?;
-        Ok(len)
+    /// What is in the log's directory, which exists.
+    pub(crate) async fn survey(&self) -> Result<Surveyed, StorageError> {
+        let found = self.shared.disk.survey(vec![self.directory()], METADATA_FILE).await?;
+        Ok(found.into_iter().next().expect("one directory was asked for"))
+    }
+
+    /// How much of the active segment is known. Bytes.
+    fn active_bytes(&self) -> u64 {
+        self.state.borrow().segments.last().map_or(0, |active| active.size)
     }
 
     /// Takes over the whole batches that lie behind the active segment's known end, and cuts the file behind them. Answers how many

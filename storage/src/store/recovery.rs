@@ -1,19 +1,22 @@
-//! Opening a store: checkpoints, segments, journals, in this order, until all that was acknowledged is in synced segments.
+//! Opening a store: checkpoints, segments, journals, in this order, until all that was acknowledged can be served.
 //!
 //! 1. The checkpoints say up to where each partition is safe in segments. What lies behind that in the files is checked by CRC and taken over as
 //!    far as it continues the log.
 //! 2. The journal's entries are applied in the order of their commits; what a log has already is skipped, a gap takes the partition offline.
-//! 3. Everything is flushed and synced, the checkpoints are rewritten, the journal is released. So a crash during recovery begins it anew.
+//! 3. What fits into memory stays there, in the journal and dirty, as if it had been appended just now, and the flusher brings it into segments when it
+//!    would do that anyway: with thousands of partitions that takes longer than all the rest. If it is too much, or if the journal is damaged or has
+//!    become long, everything is flushed and synced here and now.
+//! 4. The checkpoints are rewritten, and what is in segments is released from the journal. A crash during recovery begins it anew.
 //!
 //! The work is bounded by the size of the journal's ring, not by the data.
 
 use crate::{
     cache::{CommitCache, LogIndex},
-    disk::Disk,
+    disk::{Disk, Surveyed},
     error::StorageError,
     journal::{CommitSeq, EntryKind, Scan, ScannedEntry},
     log::{
-        partition::LogInner,
+        partition::{LogInner, directory_name},
         segment,
         state::{Availability, LogState, PlacedBatch},
         tail::TailBatch,
@@ -22,7 +25,7 @@ use crate::{
         checkpoint::Checkpoints,
         config::{HighWatermarkMode, RecoveryReport, TopicStatus},
         flusher::flush_log_set,
-        partition_dir::remove_directory,
+        partition_dir::{METADATA_FILE, remove_directory},
         recover_log::LogFault,
         shared::Shared,
         writer::producer_of_view,
@@ -37,8 +40,8 @@ use std::{path::PathBuf, rc::Rc};
 
 /// Partitions that are opened at the same time.
 const PARTITIONS_AT_ONCE: usize = 64;
-/// Replayed batches are brought into segments when this much has gathered. Bytes.
-const FLUSH_EVERY_BYTES: u64 = 64 << 20;
+/// Directories that are looked into at once.
+const DIRECTORIES_AT_ONCE: usize = 512;
 
 /// Opens all logs of the table with what checkpoints and segments hold.
 pub(crate) async fn recover_logs<D: Disk>(
@@ -53,13 +56,29 @@ pub(crate) async fn recover_logs<D: Disk>(
         Err(error) => return Err(error.into()),
     };
     let logs: Vec<_> = shared.logs.borrow().iter().flatten().cloned().collect();
-    let names = &names;
-    let mut opening = stream::iter(logs)
-        .map(|log| async move {
+    for logs in logs.chunks(DIRECTORIES_AT_ONCE) {
+        recover_some(shared, logs, &names, checkpoints, is_clean, report).await?;
+    }
+    Ok(())
+}
+
+async fn recover_some<D: Disk>(
+    shared: &Rc<Shared<D>>,
+    logs: &[Rc<LogInner<D>>],
+    names: &AHashSet<String>,
+    checkpoints: &Checkpoints,
+    is_clean: bool,
+    report: &mut RecoveryReport,
+) -> Result<(), StorageError> {
+    let has_directory = |log: &LogInner<D>| names.contains(&directory_name(&log.topic, log.id.partition));
+    let directories = logs.iter().filter(|log| has_directory(log)).map(|log| log.directory()).collect();
+    let mut found = shared.disk.survey(directories, METADATA_FILE).await?.into_iter();
+    let looked_into: Vec<(_, Option<Surveyed>)> =
+        logs.iter().map(|log| (log.clone(), if has_directory(log) { found.next() } else { None })).collect();
+    let mut opening = stream::iter(looked_into)
+        .map(|(log, directory)| async move {
             let checkpoint = checkpoints.partitions.get(&log.id);
-            let has_directory =
-                names.contains(&crate::log::partition::directory_name(&log.topic, log.id.partition));
-            let outcome = log.recover(checkpoint, has_directory, is_clean).await;
+            let outcome = log.recover(checkpoint, directory, is_clean).await;
             shared.files.remove_log(log.index);
             (log, checkpoint, outcome)
         })
@@ -81,8 +100,10 @@ pub(crate) async fn recover_logs<D: Disk>(
 pub(crate) struct Replay<'a, D: Disk> {
     shared: &'a Rc<Shared<D>>,
     report: &'a mut RecoveryReport,
-    /// Stands in for commit sequences: journals of several shards count alike.
+    /// The commit that is being applied. Several journals count alike.
     sequence: u64,
+    /// Everything up to this one is in synced segments, if there was reason to bring it there.
+    flushed: Option<u64>,
     unflushed_bytes: u64,
     /// Logs whose journal entries cannot be used any more, and why.
     faults: AHashMap<LogIndex, String>,
@@ -93,16 +114,23 @@ pub(crate) struct Replay<'a, D: Disk> {
 impl<'a, D: Disk> Replay<'a, D> {
     pub fn new(shared: &'a Rc<Shared<D>>, report: &'a mut RecoveryReport) -> Self {
         let (faults, salvage) = Default::default();
-        Self { shared, report, sequence: 0, unflushed_bytes: 0, faults, salvage }
+        Self { shared, report, sequence: 0, flushed: None, unflushed_bytes: 0, faults, salvage }
     }
 
     /// Applies all of one journal.
     pub async fn apply(&mut self, scan: &mut Scan<D>) -> Result<(), StorageError> {
         while let Some(commit) = scan.next().await? {
+            self.sequence = if self.report.is_migrating { self.sequence + 1 } else { commit.seq.0 };
             for entry in commit.entries {
                 self.apply_entry(entry).await?;
             }
-            if self.unflushed_bytes >= FLUSH_EVERY_BYTES {
+            // A copy: a slice would keep a larger piece of the file in memory.
+            let data = Bytes::copy_from_slice(&commit.bytes);
+            self.unflushed_bytes += data.len() as u64;
+            let size = data.len();
+            self.shared.cache.borrow_mut().freeze(self.sequence, data, size);
+            // As much as a live broker pins before it keeps producers waiting, and some distance to that.
+            if self.unflushed_bytes >= self.shared.config.cache_bytes as u64 / 2 {
                 self.flush().await?;
             }
         }
@@ -120,9 +148,13 @@ impl<'a, D: Disk> Replay<'a, D> {
         Ok(())
     }
 
-    /// Brings the rest into segments, and takes the logs with faults offline.
-    pub async fn finish(mut self) -> Result<(), StorageError> {
-        self.flush().await?;
+    /// Takes the logs with faults offline, and brings the rest into segments if it cannot wait. Answers up to which commit all is there; all of it if
+    /// none.
+    pub async fn finish(mut self) -> Result<Option<CommitSeq>, StorageError> {
+        let waits = self.may_wait();
+        if !waits {
+            self.flush().await?;
+        }
         for (index, batches) in std::mem::take(&mut self.salvage) {
             if let Some(log) = self.shared.log(index) {
                 write_salvage(&log, batches).await?;
@@ -136,18 +168,33 @@ impl<'a, D: Disk> Replay<'a, D> {
         let follows = self.shared.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
         for log in self.shared.logs.borrow().iter().flatten() {
             let state = &mut *log.state.borrow_mut();
-            state.tail.evict_through(u64::MAX);
-            state.last_commit = 0;
-            state.is_dirty = false;
+            if !waits {
+                state.tail.evict_through(u64::MAX);
+                state.last_commit = 0;
+                state.is_dirty = false;
+            }
             state.durable_end = state.log_end;
             state.high_watermark = match follows {
                 true => state.log_end,
                 false => state.high_watermark.clamp(state.log_start, state.log_end),
             };
         }
+        if waits {
+            self.shared.dirty_since_ms.set(Some(self.shared.now_ms.get()));
+            return Ok(Some(CommitSeq(self.flushed.unwrap_or(0))));
+        }
         self.shared.dirty.take();
         *self.shared.cache.borrow_mut() = CommitCache::default();
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether what was replayed may stay in memory and in the journal.
+    fn may_wait(&self) -> bool {
+        let journal = &self.shared.config.journal;
+        // Every start takes a new file: a broker that is killed again and again must not let the ring grow for ever.
+        let is_short = self.shared.journal.pressure().used_files <= journal.max_files / 2;
+        let is_sound = self.faults.is_empty() && self.salvage.is_empty();
+        is_short && is_sound && !self.report.is_migrating && !self.shared.dirty.borrow().is_empty()
     }
 
     async fn flush(&mut self) -> Result<(), StorageError> {
@@ -162,6 +209,7 @@ impl<'a, D: Disk> Replay<'a, D> {
         cache.release(self.sequence);
         cache.evict(0);
         self.unflushed_bytes = 0;
+        self.flushed = Some(self.sequence);
         Ok(())
     }
 
@@ -180,7 +228,7 @@ impl<'a, D: Disk> Replay<'a, D> {
             EntryKind::LogStartOffset => {
                 let mut state = log.state.borrow_mut();
                 state.log_start = state.log_start.max(header.base_offset.min(state.log_end));
-                note_dirty(self.shared, &log, &mut state);
+                self.shared.note_touched(log.index, &mut state, CommitSeq(self.sequence));
             }
             EntryKind::HighWatermark => {
                 let mut state = log.state.borrow_mut();
@@ -217,28 +265,22 @@ impl<'a, D: Disk> Replay<'a, D> {
             self.faults.insert(log.index, format!("the journal's batch at {} is none", header.base_offset));
             return;
         };
-        self.sequence += 1;
         let placed = PlacedBatch {
             tail: TailBatch {
                 base_offset: header.base_offset,
                 commit: self.sequence,
                 max_timestamp: batch.max_timestamp(),
                 last_offset_delta: (header.last_offset - header.base_offset) as u32,
-                at: 0,
-                size: entry.payload.len() as u32,
+                at: entry.location.start,
+                size: entry.location.len,
             },
             leader_epoch: header.leader_epoch,
             producer: producer_of_view(&batch),
         };
         state.note_appended(&placed);
-        note_dirty(self.shared, log, &mut state);
-        let mut cache = self.shared.cache.borrow_mut();
-        cache.touch(self.sequence, log.index);
-        let size = entry.payload.len();
-        cache.freeze(self.sequence, entry.payload, size);
-        self.unflushed_bytes += size as u64;
+        self.shared.note_touched(log.index, &mut state, CommitSeq(self.sequence));
         self.report.replayed_batches += 1;
-        self.report.replayed_bytes += size as u64;
+        self.report.replayed_bytes += entry.payload.len() as u64;
     }
 
     /// An entry of a partition that is not ours.
@@ -259,17 +301,9 @@ impl<'a, D: Disk> Replay<'a, D> {
         self.shared.files.remove_log(log.index);
         remove_directory(&self.shared.disk, &log.directory(), log.id.topic_id).await?;
         let mut state = log.state.borrow_mut();
-        let is_dirty = state.is_dirty;
-        *state = LogState::new(state.config.clone());
-        state.is_dirty = is_dirty;
+        let (is_dirty, last_commit) = (state.is_dirty, state.last_commit);
+        *state = LogState { is_dirty, last_commit, ..LogState::new(state.config.clone()) };
         Ok(())
-    }
-}
-
-fn note_dirty<D: Disk>(shared: &Shared<D>, log: &LogInner<D>, state: &mut LogState) {
-    if !state.is_dirty {
-        state.is_dirty = true;
-        shared.dirty.borrow_mut().push(log.index);
     }
 }
 
@@ -286,9 +320,9 @@ async fn write_salvage<D: Disk>(
     super::partition_dir::write_file(disk, &path, &bytes).await
 }
 
-/// Everything up to here is in synced segments.
-pub(crate) fn release_all<D: Disk>(shared: &Shared<D>, last: CommitSeq) {
-    shared.journal.release(last);
+/// Everything up to `last` is durable, and up to `flushed` in synced segments.
+pub(crate) fn release<D: Disk>(shared: &Shared<D>, last: CommitSeq, flushed: CommitSeq) {
+    shared.journal.release(flushed);
     shared.durable.set(last.0);
-    shared.released.set(last.0);
+    shared.released.set(flushed.0);
 }

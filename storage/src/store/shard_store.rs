@@ -17,7 +17,7 @@ use crate::{
         layout::Layout,
         partition_dir::{read_metadata, remove_directory},
         recover_log::LogFault,
-        recovery::{Replay, recover_logs, release_all},
+        recovery::{Replay, recover_logs, release},
         shared::Shared,
     },
     types::TopicIdPartition,
@@ -44,7 +44,8 @@ impl<D: Disk> Drop for ShardStore<D> {
 
 impl<D: Disk> ShardStore<D> {
     /// Opens the store of one shard with the partitions that it is to hold, and recovers what a crash left in the journal. Afterwards everything
-    /// that was ever acknowledged is in synced segments. Damaged partitions are offline and named in the report; the others work.
+    /// that was ever acknowledged can be read: it is in synced segments, or in the journal and in memory as what was appended since.
+    /// Damaged partitions are offline and named in the report; the others work.
     ///
     /// `data_dir` exists and is locked ([`crate::data_dir::DataDir::open`]).
     ///
@@ -105,11 +106,11 @@ impl<D: Disk> ShardStore<D> {
             replay.apply(old_scan).await?;
         }
         replay.apply(&mut scan).await?;
-        replay.finish().await?;
+        let flushed = replay.finish().await?.map_or(last, |flushed| flushed.max(scan.released()));
         expire_producers(&shared, now_ms);
 
         checkpoint_log.rewrite(&shared, false).await?;
-        release_all(&shared, last);
+        release(&shared, last, flushed);
         for log in shared.logs.borrow().iter().flatten() {
             let state = log.state.borrow();
             match &state.availability {
@@ -408,7 +409,8 @@ impl<D: Disk> ShardStore<D> {
 
 /// Takes over what the directory of a partition holds that this store did not know.
 async fn adopt<D: Disk>(log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
-    match log.recover(None, true, false).await {
+    let found = log.survey().await?;
+    match log.recover(None, Some(found), false).await {
         Ok(_) => {
             let mut state = log.state.borrow_mut();
             state.high_watermark = state.log_end;
