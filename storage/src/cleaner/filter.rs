@@ -86,6 +86,36 @@ pub fn note_keys(map: &mut OffsetMap, bytes: &[u8], from: Offset) -> Result<Opti
     Ok(full_at)
 }
 
+/// Whole batches of a segment, and where they stand in it.
+pub type ReadPiece = (u64, Bytes);
+
+/// [`note_keys`] of some pieces.
+///
+/// # Errors
+/// The piece that is damaged, and where in it.
+pub fn note_all(
+    map: &mut OffsetMap,
+    pieces: &[ReadPiece],
+    from: Offset,
+) -> Result<Option<Offset>, (u64, BadBatch)> {
+    for (position, bytes) in pieces {
+        if let Some(full_at) = note_keys(map, bytes, from).map_err(|bad| (*position, bad))? {
+            return Ok(Some(full_at));
+        }
+    }
+    Ok(None)
+}
+
+/// [`filter`] of some pieces.
+///
+/// # Errors
+/// The piece that is damaged, and where in it.
+pub fn filter_all(rules: &FilterRules, pieces: &[ReadPiece]) -> Result<Vec<Filtered>, (u64, BadBatch)> {
+    let filtered =
+        pieces.iter().map(|(position, bytes)| filter(rules, bytes).map_err(|bad| (*position, bad)));
+    filtered.collect()
+}
+
 /// The rules of one pass.
 #[derive(Debug)]
 pub struct FilterRules {

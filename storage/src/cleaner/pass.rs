@@ -2,7 +2,7 @@
 
 use super::{
     decide::{Cleanable, Growing, LogFacts, assess, dirty_segments, fits, must_roll},
-    filter::{BadBatch, CleanStats, FilterRules, filter, note_keys},
+    filter::{BadBatch, CleanStats, FilterRules, Filtered, ReadPiece, filter_all, note_all},
     host::{CleanerConfig, CleanerHost},
     offset_map::OffsetMap,
     output::Output,
@@ -26,10 +26,18 @@ use crate::{
     },
     types::{Offset, TopicIdPartition},
 };
-use futures::future::join;
+use futures::{
+    SinkExt, StreamExt,
+    channel::mpsc,
+    future::{try_join, try_join3},
+};
 use protocol::records::{BATCH_HEADER_BYTES, BatchHeader};
 use std::{rc::Rc, sync::Arc};
 use zerocopy::FromBytes;
+
+/// Pieces that are read before anybody computes on them, and that are computed before they are written: the disk and the processor work at the same
+/// time, and a thread of idle priority that had to wait for a processor finds more to do.
+const PIECES_AHEAD: usize = 4;
 
 /// What a pass has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,23 +341,29 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
         let records = (found.first_uncleanable - from).max(0) as u64;
         let mut map = OffsetMap::new(records, self.config.dedupe_buffer_bytes, &self.host.secret());
         for segment in dirty {
-            let mut pieces = self.pieces(segment).await?;
-            let mut piece = pieces.next().await?;
-            while let Some((position, bytes)) = self.whole(segment, piece)? {
-                self.go_on()?;
-                self.host.pace(bytes.len()).await;
-                stats.bytes_read += bytes.len() as u64;
-                let noting = self.host.compute(move || {
-                    let noted = note_keys(&mut map, &bytes, from);
-                    (map, noted)
-                });
-                let ((returned, noted), next) = join(noting, pieces.next()).await;
-                map = returned;
-                match noted {
-                    Ok(None) => piece = next?,
-                    Ok(Some(full_at)) => return Ok((map, full_at)),
-                    Err(bad) => return Err(self.bad(segment, position, bad)),
+            let (read, pieces) = mpsc::channel::<ReadPiece>(PIECES_AHEAD);
+            let noting = async {
+                let mut gathered = pieces.ready_chunks(PIECES_AHEAD);
+                while let Some(pieces) = gathered.next().await {
+                    stats.bytes_read += pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+                    let noting = self.host.compute(move || {
+                        let noted = note_all(&mut map, &pieces, from);
+                        (map, noted)
+                    });
+                    let (returned, noted) = noting.await;
+                    map = returned;
+                    match noted {
+                        Ok(None) => {}
+                        Ok(Some(full_at)) => return Ok((map, Some(full_at))),
+                        Err((position, bad)) => return Err(self.bad(segment, position, bad)),
+                    }
                 }
+                Ok((map, None))
+            };
+            let ((), (returned, full_at)) = try_join(self.read_ahead(segment, read), noting).await?;
+            map = returned;
+            if let Some(full_at) = full_at {
+                return Ok((map, full_at));
             }
         }
         Ok((map, found.first_uncleanable))
@@ -417,29 +431,66 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
         rules: &Arc<FilterRules>,
         stats: &mut CleanStats,
     ) -> Result<bool, Stop> {
-        let mut is_unchanged = true;
-        let mut pieces = self.pieces(segment).await?;
-        let mut piece = pieces.next().await?;
-        while let Some((position, bytes)) = self.whole(segment, piece)? {
-            self.go_on()?;
-            self.host.pace(bytes.len()).await;
-            let rules = rules.clone();
-            let filtering = self.host.compute(move || filter(&rules, &bytes));
-            let (filtered, next) = join(filtering, pieces.next()).await;
-            let filtered = filtered.map_err(|bad| self.bad(segment, position, bad))?;
-            is_unchanged &= filtered.is_unchanged;
-            if output.size() + filtered.bytes.len() as u64 > i32::MAX as u64 {
-                // Batches that were packed more tightly than we pack them; positions in the index have 31 bits.
-                let what = format!("what is left of segment {} is larger than 2 GiB", segment.base_offset);
-                return Err(Stop::Uncleanable(what));
+        let (read, pieces) = mpsc::channel(PIECES_AHEAD);
+        let (mut cleaned, mut to_write) = mpsc::channel(PIECES_AHEAD);
+        let filtering = async move {
+            let mut gathered = pieces.ready_chunks(PIECES_AHEAD);
+            while let Some(pieces) = gathered.next().await {
+                let rules = rules.clone();
+                let filtered = self.host.compute(move || filter_all(&rules, &pieces)).await;
+                let filtered = filtered.map_err(|(position, bad)| self.bad(segment, position, bad))?;
+                for piece in filtered {
+                    if cleaned.send(piece).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
-            self.host.pace(filtered.bytes.len()).await;
-            output.append(&filtered, &self.shared().flush_gate).await?;
-            *stats += filtered.stats;
-            add(&self.shared().counters.cleaner_written_bytes, filtered.bytes.len() as u64);
-            piece = next?;
-        }
+            Ok(())
+        };
+        let writing = async {
+            let mut is_unchanged = true;
+            while let Some(filtered) = to_write.next().await {
+                self.write(filtered, output, stats, &mut is_unchanged).await?;
+            }
+            Ok(is_unchanged)
+        };
+        let ((), (), is_unchanged) = try_join3(self.read_ahead(segment, read), filtering, writing).await?;
         Ok(is_unchanged)
+    }
+
+    /// Adds what stays of a piece to the new segment.
+    async fn write(
+        &self,
+        filtered: Filtered,
+        output: &mut Output<D>,
+        stats: &mut CleanStats,
+        is_unchanged: &mut bool,
+    ) -> Result<(), Stop> {
+        *is_unchanged &= filtered.is_unchanged;
+        if output.size() + filtered.bytes.len() as u64 > i32::MAX as u64 {
+            // Batches that were packed more tightly than we pack them; positions in the index have 31 bits.
+            let what = "what is left of its segments is larger than 2 GiB".to_owned();
+            return Err(Stop::Uncleanable(what));
+        }
+        self.host.pace(filtered.bytes.len()).await;
+        output.append(&filtered, &self.shared().flush_gate).await?;
+        *stats += filtered.stats;
+        add(&self.shared().counters.cleaner_written_bytes, filtered.bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Reads a segment to its end, or until nobody takes any more of it.
+    async fn read_ahead(&self, segment: &SegmentMeta, mut to: mpsc::Sender<ReadPiece>) -> Result<(), Stop> {
+        let mut pieces = self.pieces(segment).await?;
+        loop {
+            self.go_on()?;
+            let piece = pieces.next().await?;
+            let Some((position, bytes)) = self.whole(segment, piece)? else { return Ok(()) };
+            self.host.pace(bytes.len()).await;
+            if to.send((position, bytes)).await.is_err() {
+                return Ok(());
+            }
+        }
     }
 
     async fn pieces(&self, segment: &SegmentMeta) -> Result<Pieces<D::File>, Stop> {
@@ -449,7 +500,7 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
     }
 
     /// The piece's batches; none at the segment's end.
-    fn whole(&self, segment: &SegmentMeta, piece: Piece) -> Result<Option<(u64, bytes::Bytes)>, Stop> {
+    fn whole(&self, segment: &SegmentMeta, piece: Piece) -> Result<Option<ReadPiece>, Stop> {
         match piece {
             Piece::Batches(position, bytes) => {
                 add(&self.shared().counters.cleaner_read_bytes, bytes.len() as u64);
