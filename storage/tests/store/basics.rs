@@ -6,6 +6,7 @@ use std::{path::Path, rc::Rc};
 use storage::{
     Offset,
     disk::{Disk, SimDisk, sim::Survival},
+    journal::JournalConfig,
 };
 
 #[test]
@@ -58,12 +59,16 @@ fn directories(run: &mut Run, disk: &SimDisk) -> usize {
 
 #[test]
 fn what_a_crash_left_in_the_journal_is_served_at_once_and_goes_into_segments_later() {
-    let config = Rc::new(small_log_config());
-    let specs: Vec<_> = (0..20).map(|p| spec(p, &config)).collect();
+    let log_config = Rc::new(small_log_config());
+    let specs: Vec<_> = (0..20).map(|p| spec(p, &log_config)).collect();
     let mut disk = SimDisk::new(2);
     let mut expected = vec![Vec::new(); specs.len()];
+    // Nothing makes the flusher run.
+    let mut config = small_store_config(0, 1);
+    config.journal = JournalConfig { file_bytes: 1 << 20, initial_files: 8, max_files: 16, ..config.journal };
+    config.cache_bytes = 4 << 20;
     for life in 0..3 {
-        let mut run = Run::open(&disk, small_store_config(0, 1), specs.clone()).unwrap();
+        let mut run = Run::open(&disk, config.clone(), specs.clone()).unwrap();
         assert_eq!(run.report.replayed_batches, life * specs.len() as u64);
         assert_eq!(directories(&mut run, &disk), 0, "a start writes no segments");
         for (spec, expected) in specs.iter().zip(&mut expected) {
@@ -77,12 +82,12 @@ fn what_a_crash_left_in_the_journal_is_served_at_once_and_goes_into_segments_lat
         drop(run);
         disk = disk.crash(Survival::Nothing, life);
     }
-    let mut run = Run::open(&disk, small_store_config(0, 1), specs.clone()).unwrap();
+    let mut run = Run::open(&disk, config.clone(), specs.clone()).unwrap();
     run.pool.run_until(run.store.flush()).unwrap();
     assert_eq!(directories(&mut run, &disk), specs.len());
     drop(run);
     let disk = disk.crash(Survival::Nothing, 9);
-    let mut run = Run::open(&disk, small_store_config(0, 1), specs.clone()).unwrap();
+    let mut run = Run::open(&disk, config.clone(), specs.clone()).unwrap();
     for (spec, expected) in specs.iter().zip(&expected) {
         let log = run.log(spec);
         assert_eq!(run.read_all(&log, Offset(0), 4096), *expected);
