@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 
 use client::Client;
-use harness::{DEADLINE, RunningBroker};
+use harness::{DEADLINE, RunningBroker, sum_of, wait_until};
 use protocol::ErrorCode;
 use protocol::messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -188,6 +188,30 @@ fn the_number_of_connections_can_be_limited_while_clients_are_connected() {
     assert!(metadata(&mut client).is_some(), "open connections stay");
     assert_eq!(alter(&mut client, BROKER, "", &[("max.connections", DELETE, None)]), ok());
     assert!(metadata(&mut Client::new(&broker)).is_some());
+}
+
+#[test]
+fn compaction_takes_new_settings_while_it_waits() {
+    let flags = ["--cores", "0", "--set", "log_cleaner_backoff_ms=3600000"];
+    let broker = RunningBroker::start(&flags);
+    let mut client = Client::new(&broker);
+    create(&mut client, "t", 1);
+    assert_eq!(produce(&mut client, "t", 3, None), 0);
+    assert_eq!(set(&mut client, TOPIC, "t", "cleanup.policy", "compact"), ok());
+    assert_eq!(set(&mut client, TOPIC, "t", "max.compaction.lag.ms", "1"), ok());
+    let (_, dir) = broker.terminate_keeping_data();
+    let broker = RunningBroker::start_in(dir, &flags);
+    let mut client = Client::new(&broker);
+    let runs = || sum_of(&broker.http_get("/metrics").1, "broker_cleaner_runs_total");
+    assert_eq!(runs(), 0.0, "the pause before the first look is an hour");
+    assert_eq!(set(&mut client, BROKER, "", "log.cleaner.threads", "3"), ok());
+    assert_eq!(set(&mut client, BROKER, "", "log.cleaner.io.max.bytes.per.second", "1e9"), ok());
+    assert_eq!(set(&mut client, BROKER, "", "log.cleaner.backoff.ms", "10"), ok());
+    wait_until(|| runs() >= 1.0);
+    for (config, value) in [("log.cleaner.threads", "0"), ("log.cleaner.io.max.bytes.per.second", "0.5")] {
+        let text = format!("Invalid value {value} for configuration {config}: Value must be at least 1");
+        assert_eq!(set(&mut client, BROKER, "", config, value), (ErrorCode::INVALID_REQUEST.code(), text));
+    }
 }
 
 #[test]
