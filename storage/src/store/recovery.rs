@@ -105,6 +105,8 @@ pub(crate) struct Replay<'a, D: Disk> {
     /// Everything up to this one is in synced segments, if there was reason to bring it there.
     flushed: Option<u64>,
     unflushed_bytes: u64,
+    /// A journal has lost commits.
+    is_damaged: bool,
     /// Logs whose journal entries cannot be used any more, and why.
     faults: AHashMap<LogIndex, String>,
     /// What the journal holds of logs that cannot take it.
@@ -114,7 +116,16 @@ pub(crate) struct Replay<'a, D: Disk> {
 impl<'a, D: Disk> Replay<'a, D> {
     pub fn new(shared: &'a Rc<Shared<D>>, report: &'a mut RecoveryReport) -> Self {
         let (faults, salvage) = Default::default();
-        Self { shared, report, sequence: 0, flushed: None, unflushed_bytes: 0, faults, salvage }
+        Self {
+            shared,
+            report,
+            sequence: 0,
+            flushed: None,
+            unflushed_bytes: 0,
+            is_damaged: false,
+            faults,
+            salvage,
+        }
     }
 
     /// Applies all of one journal.
@@ -134,6 +145,7 @@ impl<'a, D: Disk> Replay<'a, D> {
                 self.flush().await?;
             }
         }
+        self.is_damaged |= !scan.damage().is_empty();
         for damage in scan.damage() {
             let why = format!("commits {:?} of {} are damaged", damage.commits, damage.path.display());
             if damage.partitions.is_empty() || !damage.is_complete {
@@ -193,7 +205,7 @@ impl<'a, D: Disk> Replay<'a, D> {
         let journal = &self.shared.config.journal;
         // Every start takes a new file: a broker that is killed again and again must not let the ring grow for ever.
         let is_short = self.shared.journal.pressure().used_files <= journal.max_files / 2;
-        let is_sound = self.faults.is_empty() && self.salvage.is_empty();
+        let is_sound = !self.is_damaged && self.faults.is_empty() && self.salvage.is_empty();
         is_short && is_sound && !self.report.is_migrating && !self.shared.dirty.borrow().is_empty()
     }
 
