@@ -161,6 +161,8 @@ fn store_config(shard: &Rc<Shard>) -> StoreConfig {
         Durability::Write => JournalDurability::Write,
     };
     store.cache_bytes = usize::try_from(shard.broker.shard_cache_bytes()).unwrap_or(usize::MAX);
+    store.index_cache_bytes = shard.broker.shard_index_cache_bytes();
+    store.read_ahead_bytes = shard.broker.shard_read_ahead_bytes();
     store.low_space_bytes = config.low_space_bytes.0;
     store.producer_expiration_ms = producer_expiration_ms(&shard.live().config);
     // The shard holds the store.

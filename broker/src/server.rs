@@ -68,7 +68,7 @@ const OPEN_FILES_MIN: u64 = 16_384;
 /// Share of the machine's memory that is used if the configuration does not say.
 const MEMORY_SHARE: u64 = 2;
 /// With less the cache of a shard cannot hold what is on its way to the disk.
-const SHARD_CACHE_BYTES_MIN: u64 = 16 << 20;
+pub(crate) const SHARD_CACHE_BYTES_MIN: u64 = 16 << 20;
 
 /// What a configuration comes to on this machine.
 struct Plan {
@@ -104,6 +104,8 @@ fn plan(config: &Config) -> Result<Plan, Error> {
 pub fn run(config: Config) -> Result<(), Error> {
     let started = Instant::now();
     let plan = plan(&config)?;
+    memory::keep_within(plan.shard_memory_bytes * plan.cores.len() as u64)
+        .map_err(|error| Error::system("cannot start threads", error))?;
     if let Ok(files) = limits::raise(libc::RLIMIT_NOFILE)
         && files < OPEN_FILES_MIN
     {

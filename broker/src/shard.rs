@@ -27,10 +27,11 @@ use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
 use crate::net::{MovedConnection, Net};
 use crate::placement::{ShardId, shard_of};
 use crate::runtime::{self, Background, Pulse};
-use crate::server::Event;
+use crate::server::{Event, SHARD_CACHE_BYTES_MIN};
 
-/// Most bytes of disk buffers that a shard keeps for reuse.
-const FREE_BUFFER_BYTES: usize = 32 << 20;
+/// What a shard keeps besides is a sixth of its memory, between these bounds.
+const SPARE_BYTES_MIN: u64 = 5 << 20;
+const SPARE_BYTES_MAX: u64 = 80 << 20;
 
 /// What is the same on all shards and does not change while the broker runs.
 #[derive(Debug)]
@@ -64,15 +65,41 @@ impl BrokerInfo {
         (self.shard_memory_bytes / 2).max(self.config.socket_request_max_bytes.into())
     }
 
-    /// The part of a shard's memory for the tail cache.
+    /// The part of a shard's memory for the tail cache: what is left.
     pub fn shard_cache_bytes(&self) -> u64 {
-        self.shard_memory_bytes.saturating_sub(self.shard_request_bytes())
+        let others = self.shard_request_bytes() + self.shard_spare_bytes();
+        self.shard_memory_bytes.saturating_sub(others).max(SHARD_CACHE_BYTES_MIN)
+    }
+
+    /// The part of a shard's memory for what makes it quick and could be done without: unused disk buffers, indexes, what is read ahead.
+    fn shard_spare_bytes(&self) -> u64 {
+        spare_bytes(self.shard_memory_bytes, self.shard_request_bytes())
+    }
+
+    /// Most bytes of disk buffers that a shard keeps for reuse.
+    pub fn shard_free_buffer_bytes(&self) -> usize {
+        (self.shard_spare_bytes() / 5 * 2) as usize
+    }
+
+    /// Most bytes of indexes that a shard keeps.
+    pub fn shard_index_cache_bytes(&self) -> usize {
+        (self.shard_spare_bytes() / 5 * 2) as usize
+    }
+
+    /// Most bytes that a shard reads before they are asked for.
+    pub fn shard_read_ahead_bytes(&self) -> usize {
+        (self.shard_spare_bytes() / 5) as usize
     }
 
     /// Where data lives.
     pub fn data_dir(&self) -> &PathBuf {
         &self.config.data_dir
     }
+}
+
+fn spare_bytes(memory_bytes: u64, request_bytes: u64) -> u64 {
+    let left = memory_bytes.saturating_sub(request_bytes + SHARD_CACHE_BYTES_MIN);
+    (memory_bytes / 6).min(left).clamp(SPARE_BYTES_MIN, SPARE_BYTES_MAX)
 }
 
 /// One shard; lives on its executor's thread in an `Rc`.
@@ -161,7 +188,7 @@ impl Shard {
 
     /// Brings the shard to the point where clients can be let in: opens its logs, and on shard 0 the metadata. The mesh is running.
     pub async fn start(self: &Rc<Self>) -> Result<(), crate::Error> {
-        let disk = DirectDisk::new(self.broker.data_dir(), FREE_BUFFER_BYTES)
+        let disk = DirectDisk::new(self.broker.data_dir(), self.broker.shard_free_buffer_bytes())
             .await
             .map_err(|error| crate::Error::Unsuitable(error.to_string()))?
             .observed_by(self.pulse.disk_observer());
@@ -294,5 +321,23 @@ impl Shard {
             &labels,
             self.pulse.guard_rescues(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_done_without_leaves_the_cache_its_least_and_is_bounded() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(spare_bytes(240 * MIB, 120 * MIB), 40 * MIB);
+        assert_eq!(
+            spare_bytes(130 * MIB, 100 * MIB),
+            14 * MIB,
+            "the largest request and the cache come first"
+        );
+        assert_eq!(spare_bytes(116 * MIB, 100 * MIB), SPARE_BYTES_MIN);
+        assert_eq!(spare_bytes(64 << 30, 32 << 30), SPARE_BYTES_MAX);
     }
 }

@@ -1,5 +1,11 @@
 //! The allocator's set-up, and how much memory there is.
 
+use std::time::Duration;
+
+/// How often it is looked whether the process takes too much memory, and how seldom when nothing can be done about it.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
 /// Large frames are allocated and freed all the time. By default the C library maps each anew and the kernel zeroes its pages; kept on the
 /// heap, they are reused. Call it once, first thing in `main`.
 pub fn tune_allocator() {
@@ -8,6 +14,28 @@ pub fn tune_allocator() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 20);
     }
+}
+
+/// Gives back what the allocator keeps without use whenever the process takes more than `memory_bytes`. What is in use is bounded elsewhere; but after
+/// a peak of one kind of memory, holes in it cannot serve a peak of another kind. Starts a thread for the life of the process.
+pub fn keep_within(memory_bytes: u64) -> std::io::Result<()> {
+    let watch = move || {
+        let mut pause = WATCH_INTERVAL;
+        loop {
+            std::thread::sleep(pause);
+            if resident_bytes() <= memory_bytes {
+                pause = WATCH_INTERVAL;
+                continue;
+            }
+            // SAFETY: a plain call, allowed at any time from any thread.
+            unsafe { libc::malloc_trim(0) };
+            // While it is of no use it is tried less and less often.
+            let is_of_use = resident_bytes() <= memory_bytes;
+            pause = if is_of_use { WATCH_INTERVAL } else { (pause * 2).min(WATCH_INTERVAL_MAX) };
+        }
+    };
+    std::thread::Builder::new().name("memory".into()).spawn(watch)?;
+    Ok(())
 }
 
 /// Memory that the machine, or the control group if that has less, gives this process.
