@@ -15,6 +15,12 @@ use crate::logs::now_ms;
 use crate::runtime;
 use crate::shard::Shard;
 
+/// What compaction reads and writes in a second, on the whole broker, while there are producers and no other rate was set: on a disk that can do
+/// a multiple of it, they do not notice much of it; without a limit, their slowest requests take twenty times as long.
+const CONSIDERATE_BYTES_PER_SECOND: f64 = 250e6;
+/// A producer counts for so long after its last batch.
+const PRODUCING_FOR: Duration = Duration::from_secs(1);
+
 /// How often a pause is interrupted to see whether the shard is being closed.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -23,7 +29,7 @@ pub async fn run(shard: Rc<Shard>) {
     if !shard.config().log_cleaner_enable {
         return;
     }
-    let host = Host { shard: shard.clone(), pace: RefCell::default() };
+    let host = Host { shard: shard.clone(), pace: RefCell::default(), producing: RefCell::default() };
     while pause(&shard).await {
         while !shard.is_closing.get() {
             let began = Instant::now();
@@ -92,6 +98,7 @@ fn tell(shard: &Shard, report: &CleanReport, duration: Duration) {
 struct Host {
     shard: Rc<Shard>,
     pace: RefCell<Pace>,
+    producing: RefCell<Producing>,
 }
 
 impl CleanerHost for Host {
@@ -106,9 +113,11 @@ impl CleanerHost for Host {
     }
 
     async fn pace(&self, bytes: usize) {
-        let of_broker = self.shard.live().config.log_cleaner_io_max_bytes_per_second;
-        let bytes_per_second = of_broker / self.shard.count() as f64;
-        let delay = self.pace.borrow_mut().delay(Instant::now(), bytes, bytes_per_second);
+        let now = Instant::now();
+        let set = self.shard.live().config.log_cleaner_io_max_bytes_per_second;
+        let has_producers = self.producing.borrow_mut().is_now(now, self.shard.store().appended_batches());
+        let bytes_per_second = rate_of_broker(set, has_producers) / self.shard.count() as f64;
+        let delay = self.pace.borrow_mut().delay(now, bytes, bytes_per_second);
         if !delay.is_zero() {
             runtime::sleep(delay).await;
         }
@@ -116,6 +125,28 @@ impl CleanerHost for Host {
 
     fn secret(&self) -> [u8; 16] {
         Uuid::new_v4().into_bytes()
+    }
+}
+
+/// `log.cleaner.io.max.bytes.per.second`, or what is considerate if it was not set.
+fn rate_of_broker(set: f64, has_producers: bool) -> f64 {
+    if set == f64::MAX && has_producers { CONSIDERATE_BYTES_PER_SECOND } else { set }
+}
+
+/// Whether batches come in, as far as whoever looks now and then can tell.
+#[derive(Debug, Default)]
+struct Producing {
+    appended_batches: u64,
+    last_seen: Option<Instant>,
+}
+
+impl Producing {
+    fn is_now(&mut self, now: Instant, appended_batches: u64) -> bool {
+        if appended_batches != self.appended_batches {
+            self.appended_batches = appended_batches;
+            self.last_seen = Some(now);
+        }
+        self.last_seen.is_some_and(|seen| now.duration_since(seen) < PRODUCING_FOR)
     }
 }
 
@@ -159,7 +190,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_and_pace_are_those_of_the_broker_shared_out_among_its_cores() {
+    fn without_a_rate_of_its_own_compaction_is_considerate_while_batches_come_in() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut producing = Producing::default();
+        assert!(!producing.is_now(at(0), 0));
+        assert!(producing.is_now(at(10), 5));
+        assert!(producing.is_now(at(900), 5));
+        assert!(!producing.is_now(at(1_010), 5));
+        assert_eq!(rate_of_broker(f64::MAX, true), CONSIDERATE_BYTES_PER_SECOND);
+        assert_eq!(rate_of_broker(f64::MAX, false), f64::MAX);
+        assert_eq!([1e9, 1.0].map(|set| rate_of_broker(set, true)), [1e9, 1.0], "what was set holds");
+    }
+
+    #[test]
+    fn memory_is_that_of_the_broker_shared_out_among_its_cores() {
         let settings = Config { log_cleaner_dedupe_buffer_size: ByteSize(64 << 20), ..Config::default() };
         let config = cleaner_config(&settings, 4);
         assert_eq!((config.dedupe_buffer_bytes, config.io_buffer_bytes), (16 << 20, 524_288));

@@ -367,6 +367,11 @@ impl<D: Disk> ShardStore<D> {
         Ok(())
     }
 
+    /// How many batches were appended since the store was opened.
+    pub fn appended_batches(&self) -> u64 {
+        self.shared.counters.appended_batches.get()
+    }
+
     /// Figures of this moment. Walks over all partitions.
     pub fn stats(&self) -> StoreStats {
         let shared = &self.shared;
