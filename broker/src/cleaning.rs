@@ -15,8 +15,8 @@ use crate::logs::now_ms;
 use crate::runtime;
 use crate::shard::Shard;
 
-/// What compaction reads and writes in a second, on the whole broker, while there are producers and no other rate was set: on a disk that can do
-/// a multiple of it, they do not notice much of it; without a limit, their slowest requests take twenty times as long.
+/// What compaction reads and writes in a second, on the whole broker, while there are producers and no other rate was set: more than 100 MB of segments,
+/// each read twice. On a disk that can do a multiple of it, producers notice little.
 const CONSIDERATE_BYTES_PER_SECOND: f64 = 250e6;
 /// A producer counts for so long after its last batch.
 const PRODUCING_FOR: Duration = Duration::from_secs(1);
