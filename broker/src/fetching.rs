@@ -59,6 +59,15 @@ pub struct PartitionRead {
     pub max_bytes: usize,
 }
 
+impl PartitionRead {
+    /// Where to read from, if that is within what readers may ask for.
+    fn offset_in(&self, offsets: &LogOffsets) -> Result<Offset, ErrorCode> {
+        let from = Offset(self.fetch_offset);
+        let is_in = offsets.log_start_offset <= from && from <= offsets.high_watermark;
+        is_in.then_some(from).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)
+    }
+}
+
 /// What a partition's read came to.
 #[derive(Debug, Clone)]
 pub struct ReadResult {
@@ -129,18 +138,18 @@ pub struct ShardReads {
 /// What is read is charged to the shard's memory budget first. If the budget stays short for [`BUDGET_WAIT`] the answer is empty rather than
 /// late: two requests that each hold memory of one shard and wait for another's would wait for each other.
 pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> ShardReads {
-    let wanted = available_bytes(&shard, &reads, limits);
-    let permit = match wanted {
+    let wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
+    let permit = match available_bytes(&wanted, limits) {
         0 => None,
-        _ => runtime::timeout(BUDGET_WAIT, shard.budget.acquire(wanted)).await,
+        bytes => runtime::timeout(BUDGET_WAIT, shard.budget.acquire(bytes)).await,
     };
     let has_memory = permit.is_some();
-    let mut results = Vec::with_capacity(reads.len());
+    let mut results = Vec::with_capacity(wanted.len());
     let mut left = if has_memory { limits.max_bytes } else { 0 };
     let mut is_first = has_memory;
-    for read in &reads {
-        let max_bytes = read.max_bytes.min(left);
-        let result = match read_one(&shard, read, limits.isolation, max_bytes, is_first).await {
+    for wanted in &wanted {
+        let max_bytes = wanted.read.max_bytes.min(left);
+        let result = match wanted.read(limits.isolation, max_bytes, is_first).await {
             Ok(result) => result,
             Err(error) => ReadResult::failed(error),
         };
@@ -152,13 +161,11 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
 }
 
 /// What the partitions would yield now, at most the limit; at least 1 if there is anything.
-fn available_bytes(shard: &Shard, reads: &[PartitionRead], limits: ReadLimits) -> usize {
+fn available_bytes(wanted: &[WantedRead], limits: ReadLimits) -> usize {
     let enough = limits.max_bytes.max(1);
     let mut available = 0;
-    for read in reads {
-        let Some(log) = shard.log(&read.id) else { continue };
-        let end = limits.isolation.end(&log.offsets());
-        available += log.available_bytes(Offset(read.fetch_offset), end, read.max_bytes.max(1));
+    for wanted in wanted {
+        available += wanted.available_bytes(limits.isolation).unwrap_or(0);
         if available >= enough {
             return enough;
         }
@@ -166,39 +173,56 @@ fn available_bytes(shard: &Shard, reads: &[PartitionRead], limits: ReadLimits) -
     available
 }
 
-async fn read_one(
-    shard: &Shard,
-    read: &PartitionRead,
-    isolation: Isolation,
-    max_bytes: usize,
-    at_least_one: bool,
-) -> Result<ReadResult, ErrorCode> {
-    check_leader_epoch(read.client_leader_epoch, read.leader_epoch)?;
-    let log = shard.log(&read.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
-    let offsets = log.offsets();
-    let mut result = ReadResult {
-        error: ErrorCode::NONE,
-        high_watermark: offsets.high_watermark.0,
-        last_stable_offset: offsets.last_stable_offset.0,
-        log_start_offset: offsets.log_start_offset.0,
-        diverging: diverging_end(&log, read),
-        slices: Vec::new(),
-        bytes: 0,
-    };
-    if result.diverging.is_some() {
-        return Ok(result);
+/// One partition of a fetch with its log, which is looked up once.
+struct WantedRead {
+    read: PartitionRead,
+    log: Option<ShardLog>,
+}
+
+impl WantedRead {
+    fn of(shard: &Shard, read: PartitionRead) -> Self {
+        Self { read, log: shard.log(&read.id) }
     }
-    let from = Offset(read.fetch_offset);
-    let end = isolation.end(&offsets);
-    if from < offsets.log_start_offset || from > offsets.high_watermark {
-        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+
+    /// What it would yield now; `None` if it has an error to tell.
+    fn available_bytes(&self, isolation: Isolation) -> Option<usize> {
+        let log = self.log.as_ref()?;
+        let offsets = log.offsets();
+        let from = self.read.offset_in(&offsets).ok()?;
+        log.available_bytes(from, isolation.end(&offsets), self.read.max_bytes.max(1)).ok()
     }
-    if from < end && (max_bytes > 0 || at_least_one) {
-        let outcome = log.read(from, end, max_bytes, at_least_one).await.map_err(|error| error.code())?;
-        result.bytes = outcome.bytes;
-        result.slices = outcome.slices;
+
+    async fn read(
+        &self,
+        isolation: Isolation,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadResult, ErrorCode> {
+        let read = &self.read;
+        check_leader_epoch(read.client_leader_epoch, read.leader_epoch)?;
+        let log = self.log.as_ref().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+        let offsets = log.offsets();
+        let mut result = ReadResult {
+            error: ErrorCode::NONE,
+            high_watermark: offsets.high_watermark.0,
+            last_stable_offset: offsets.last_stable_offset.0,
+            log_start_offset: offsets.log_start_offset.0,
+            diverging: diverging_end(log, read),
+            slices: Vec::new(),
+            bytes: 0,
+        };
+        if result.diverging.is_some() {
+            return Ok(result);
+        }
+        let from = read.offset_in(&offsets)?;
+        let end = isolation.end(&offsets);
+        if from < end && (max_bytes > 0 || at_least_one) {
+            let outcome = log.read(from, end, max_bytes, at_least_one).await.map_err(|error| error.code())?;
+            result.bytes = outcome.bytes;
+            result.slices = outcome.slices;
+        }
+        Ok(result)
     }
-    Ok(result)
 }
 
 /// KIP-595: a client whose last record's epoch ended earlier here has records that we do not have.
@@ -222,18 +246,16 @@ pub async fn wait_for_bytes(
 ) {
     let signal = WakeSignal::new();
     let mut cancelled = cancelled;
+    let wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
     loop {
-        // Registered before looking, so that what comes in between is not missed.
         let mut available = 0;
-        for read in &reads {
-            let Some(log) = shard.log(&read.id) else { return };
-            log.subscribe(&signal);
-            let offsets = log.offsets();
-            let from = Offset(read.fetch_offset);
-            if from < offsets.log_start_offset || from > offsets.high_watermark {
-                return;
+        for wanted in &wanted {
+            // Registered before looking, so that what comes in between is not missed.
+            if let Some(log) = &wanted.log {
+                log.subscribe(&signal);
             }
-            available += log.available_bytes(from, isolation.end(&offsets), read.max_bytes);
+            let Some(bytes) = wanted.available_bytes(isolation) else { return };
+            available += bytes;
             if available >= threshold {
                 return;
             }

@@ -237,3 +237,32 @@ fn the_probe_runs_on_many_executors_at_once() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
 }
+
+#[test]
+fn what_was_read_may_be_dropped_on_any_thread_and_outlives_the_disk() {
+    let (sender, receiver) = std::sync::mpsc::channel::<bytes::Bytes>();
+    let elsewhere = std::thread::spawn(move || receiver.iter().map(|slice| slice.len()).sum::<usize>());
+    let kept = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let keep = kept.clone();
+    on_disk(|disk, dir| async move {
+        let file = disk.open(&dir.join("file"), OpenMode::CREATE).await.expect("created");
+        let mut buffer = disk.alloc(1 << 20);
+        for (i, byte) in buffer.iter_mut().enumerate() {
+            *byte = (i / 1000) as u8;
+        }
+        file.write_at(0, &buffer.freeze(), 1 << 20).await.expect("written");
+        for round in 0..50 {
+            let read = file.read_at(round * 100, 500_000).await.expect("read");
+            assert!(
+                read.iter().enumerate().all(|(i, byte)| *byte == ((i + round as usize * 100) / 1000) as u8)
+            );
+            sender.send(read.slice(..1000)).expect("somebody listens");
+            if round == 49 {
+                keep.borrow_mut().push(read);
+            }
+        }
+    });
+    assert_eq!(elsewhere.join().expect("no panic"), 50_000);
+    let read = &kept.borrow()[0];
+    assert!(read.iter().enumerate().all(|(i, byte)| *byte == ((i + 4900) / 1000) as u8));
+}

@@ -13,6 +13,7 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("log_bytes", "Size of all partitions.", stats.log_bytes as f64),
         ("cache_bytes", "Recent batches in memory.", stats.cache_bytes as f64),
         ("cache_pinned_bytes", "Those that segments do not have yet.", stats.pinned_bytes as f64),
+        ("read_ahead_bytes", "Old data in memory or on its way there.", stats.read_ahead_bytes as f64),
         ("log_heap_bytes", "Memory of the partitions without the cache.", stats.partition_heap_bytes as f64),
         ("log_open_files", "Open segment files.", stats.open_files as f64),
         (
@@ -58,6 +59,13 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("cleaner_read_bytes", "Bytes read by compaction.", stats.cleaner_read_bytes),
         ("cleaner_written_bytes", "Bytes written by compaction.", stats.cleaner_written_bytes),
         ("cold_reads", "Reads of segment files and of what was read ahead.", stats.cold_reads),
+        ("cold_read_bytes", "Bytes read from segment files for readers.", stats.cold_read_bytes),
+        ("read_ahead_hits", "Cold reads that did not wait for the disk.", stats.read_ahead_hits),
+        (
+            "read_ahead_wasted_bytes",
+            "Bytes read ahead and dropped before anybody wanted them.",
+            stats.read_ahead_wasted_bytes,
+        ),
     ];
     for (name, help, value) in counters {
         samples.counter(&format!("broker_{name}_total"), help, &labels, value);

@@ -7,7 +7,8 @@
 //! - it has no directory listing or synchronisation off the executor's thread: those run through `spawn_blocking`.
 
 use super::{
-    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed, sys,
+    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed,
+    lent::Lender, sys,
 };
 use crate::error::DiskError;
 use bytes::Bytes;
@@ -22,6 +23,10 @@ use std::{
 
 /// Threads of one [`Disk::survey`].
 const SURVEY_THREADS: usize = 4;
+
+/// A read of at least so much is handed out as it is; a smaller one is copied, so that it does not keep whole blocks and glommio's few registered
+/// buffers.
+const LENT_READ_BYTES_MIN: usize = 64 << 10;
 
 /// Told of every operation of a [`DirectDisk`]: an executor that sleeps while one is in progress can be found out and woken from outside.
 pub trait DiskObserver: fmt::Debug {
@@ -58,6 +63,7 @@ impl Drop for Operation {
 #[derive(Clone, Debug)]
 pub struct DirectDisk {
     pool: BufferPool,
+    lender: Rc<Lender>,
     observed: Observed,
 }
 
@@ -68,7 +74,11 @@ impl DirectDisk {
     /// `max_free_buffer_bytes` bounds the unused I/O buffers that are kept for the next user.
     pub async fn new(data_dir: &Path, max_free_buffer_bytes: usize) -> DiskResult<Self> {
         settle_poll_probe(data_dir).await?;
-        Ok(Self { pool: BufferPool::new(max_free_buffer_bytes), observed: Observed::default() })
+        Ok(Self {
+            pool: BufferPool::new(max_free_buffer_bytes),
+            lender: Rc::default(),
+            observed: Observed::default(),
+        })
     }
 
     /// The same disk, whose operations `observer` is told of from now on.
@@ -174,8 +184,8 @@ impl Disk for DirectDisk {
             options.custom_flags(libc::O_DSYNC);
         }
         let file = options.dma_open(path).await.map_err(|error| disk_error("open", path, error))?;
-        let (pool, observed) = (self.pool.clone(), self.observed.clone());
-        Ok(DirectFile { file: Rc::new(file), path: path.into(), pool, observed })
+        let Self { pool, lender, observed } = self.clone();
+        Ok(DirectFile { file: Rc::new(file), path: path.into(), pool, lender, observed })
     }
 
     async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>> {
@@ -243,6 +253,8 @@ impl Disk for DirectDisk {
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {
         let _operation = self.observed.begin();
+        // This is called once in a while, reads perhaps not any more.
+        self.lender.collect();
         let space = blocking("stat the file system of", path, sys::file_system_space).await?;
         Ok(space.available_bytes)
     }
@@ -254,6 +266,7 @@ pub struct DirectFile {
     file: Rc<DmaFile>,
     path: Rc<Path>,
     pool: BufferPool,
+    lender: Rc<Lender>,
     observed: Observed,
 }
 
@@ -290,6 +303,9 @@ impl DiskFile for DirectFile {
         let end = read.len().min(skip + len);
         if end <= skip {
             return Ok(Bytes::new());
+        }
+        if end - skip >= LENT_READ_BYTES_MIN {
+            return Ok(self.lender.lend(read, skip..end));
         }
         let mut buffer = self.pool.alloc(end - skip);
         buffer[..end - skip].copy_from_slice(&read[skip..end]);

@@ -10,6 +10,7 @@
 //! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory.
 
 mod direct;
+mod lent;
 mod pool;
 pub mod sim;
 mod sys;
@@ -117,7 +118,7 @@ pub trait DiskFile: 'static {
     /// Writes the first `len` bytes of `buf` at `pos`; both must be multiples of [`BLOCK`]. Writes all or fails.
     /// If the future is dropped the write may still reach the disk.
     async fn write_at(&self, pos: u64, buf: &FrozenBuf, len: usize) -> DiskResult<()>;
-    /// Reads up to `len` bytes at `pos` (no alignment needed); fewer only at the end of the file.
+    /// Reads up to `len` bytes at `pos` (no alignment needed); fewer only at the end of the file. Large reads are not copied.
     async fn read_at(&self, pos: u64, len: usize) -> DiskResult<Bytes>;
     /// Makes all writes that have returned durable, and the file's length with them.
     async fn sync_data(&self) -> DiskResult<()>;

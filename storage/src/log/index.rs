@@ -116,6 +116,22 @@ impl SegmentIndex {
         }
     }
 
+    /// Where a piece of about `bytes` from `position` on may end so that the next one starts with a batch of a segment of `segment_bytes`: at most
+    /// `bytes` further on or else, if there is none, at the next indexed batch, unless that is very far away.
+    pub fn piece_end(&self, position: u64, bytes: u64, segment_bytes: u64) -> Option<u64> {
+        const FAR_BYTES: u64 = 8 << 20;
+        if segment_bytes <= position + bytes {
+            return Some(segment_bytes);
+        }
+        let next = self.offsets.partition_point(|e| e.position as u64 <= position + bytes);
+        let last = next.checked_sub(1).map(|i| self.offsets[i].position as u64);
+        if last.is_some_and(|last| last > position) {
+            return last;
+        }
+        let next = self.offsets.get(next).map_or(segment_bytes, |e| e.position as u64);
+        (next - position <= FAR_BYTES).then_some(next)
+    }
+
     /// Position of the last indexed batch that starts at or before `offset`; the start of the indexed part when there is none.
     pub fn position_floor(&self, segment_base: Offset, offset: Offset) -> u64 {
         let relative = offset.0.saturating_sub(segment_base.0).clamp(0, u32::MAX as i64) as u32;

@@ -7,34 +7,32 @@ use crate::{
         error::ReadError,
         index::{IndexedBatch, SegmentIndex},
         partition::LogInner,
+        read_cold::Chunk,
         scan::{ScanEnd, scan_batches},
         segment::SegmentMeta,
     },
     types::Offset,
 };
-use bytes::Bytes;
 use std::{ops::ControlFlow, rc::Rc};
 
 impl<D: Disk> LogInner<D> {
-    /// Reads `len` bytes of a segment, or what there is, from a batch at or before the one that holds `offset`; answers their position too.
-    /// An index that points elsewhere than at a batch is thrown away and built anew.
+    /// Reads, by `read_at`, from a batch at or before the one that holds `offset`; answers its position too. An index that points elsewhere
+    /// than at a batch is thrown away and built anew.
     pub(crate) async fn read_near(
         &self,
-        file: &D::File,
         segment: &SegmentMeta,
         is_active: bool,
         offset: Offset,
-        len: usize,
-    ) -> Result<(u64, Bytes), ReadError> {
+        mut read_at: impl AsyncFnMut(u64) -> Result<Chunk, ReadError>,
+    ) -> Result<(u64, Chunk), ReadError> {
         let mut is_second_try = false;
         loop {
             let base = segment.base_offset;
             let (position, expected) = self.with_index(segment, is_active, |i| i.floor(base, offset)).await?;
-            let rest = usize::try_from(segment.size.saturating_sub(position)).unwrap_or(usize::MAX);
-            let bytes = file.read_at(position, len.min(rest)).await?;
-            let found = bytes.first_chunk().map(|b| Offset(i64::from_be_bytes(*b)));
+            let chunk = read_at(position).await?;
+            let found = chunk.at(position).first_chunk().map(|b| Offset(i64::from_be_bytes(*b)));
             if expected.is_none() || expected == found || is_second_try {
-                return Ok((position, bytes));
+                return Ok((position, chunk));
             }
             tracing::warn!(path = %self.segment_file(base, "index").display(), "the index is wrong and is rebuilt");
             self.discard_index(segment).await?;
@@ -52,6 +50,7 @@ impl<D: Disk> LogInner<D> {
             }
         }
         self.shared.files.remove(self.segment_key(segment));
+        self.shared.read_ahead.borrow_mut().forget(self.index);
         let state = &mut *self.state.borrow_mut();
         if let Some(active) = state.segments.last().filter(|s| s.base_offset == base_offset) {
             state.active_index = SegmentIndex::starting_at(active.size);

@@ -5,7 +5,7 @@
 //! | [`config`] | the topic's configuration, typed |
 //! | `partition` | [`PartitionLog`], the broker's handle: append, offsets, epochs |
 //! | `state` | the log's state in memory and the only places where it changes |
-//! | `read`, `read_ahead` | whole batches from memory or from segment files |
+//! | `read`, `read_cold`, `read_ahead` | whole batches from memory or from segment files |
 //! | `lookup` | records by timestamp |
 //! | [`producer_state`] | idempotent producers |
 //! | [`leader_epoch`] | where each leader epoch began |
@@ -26,6 +26,7 @@ pub(crate) mod partition;
 pub mod producer_state;
 mod read;
 pub(crate) mod read_ahead;
+pub(crate) mod read_cold;
 pub mod retention;
 pub(crate) mod scan;
 pub mod segment;

@@ -1,17 +1,15 @@
-//! The read path: from memory if the batches are there, else one aligned direct read with read-ahead for sequential readers.
+//! The read path: from memory if the batches are there, else from segment files (`read_cold`).
 //!
 //! A read that has to wait for the disk holds no lock: roll, retention, eviction, deletion and compaction go on meanwhile. What it planned is
 //! checked again when a file turns out to be gone; an open file stays readable after it was unlinked, and bytes below a segment's size never
 //! change. Only compaction puts another file under a name that was in use: a read that this happens to is done again.
 
 use crate::{
-    disk::{Disk, DiskFile},
+    disk::Disk,
     error::StorageError,
     log::{
         error::ReadError,
         partition::{LogInner, PartitionLog},
-        read_ahead::ReadPosition,
-        scan::batch_size_at,
         segment::SegmentMeta,
         state::{Availability, LogState},
     },
@@ -19,13 +17,7 @@ use crate::{
     types::Offset,
 };
 use bytes::Bytes;
-use protocol::records::BatchView;
 use std::rc::Rc;
-
-/// Most bytes that one read takes from a segment, unless a single batch is larger.
-const MAX_COLD_READ_BYTES: usize = 2 << 20;
-/// Least bytes that a read takes from a segment: smaller ones cost as much.
-const MIN_COLD_READ_BYTES: usize = 64 << 10;
 
 /// Whole batches of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,11 +45,11 @@ enum Step {
 
 /// What one read is after.
 #[derive(Debug, Clone, Copy)]
-struct Wanted {
-    from: Offset,
-    upper: Offset,
-    max_bytes: usize,
-    at_least_one: bool,
+pub(super) struct Wanted {
+    pub from: Offset,
+    pub upper: Offset,
+    pub max_bytes: usize,
+    pub at_least_one: bool,
 }
 
 impl LogState {
@@ -123,12 +115,7 @@ impl<D: Disk> PartitionLog<D> {
                 continue;
             }
             match read {
-                Ok(Some((outcome, position))) => {
-                    if let Some(position) = position {
-                        self.inner.shared.read_ahead.borrow_mut().put(position);
-                    }
-                    return Ok(outcome);
-                }
+                Ok(Some(outcome)) => return Ok(outcome),
                 // The rest of the segment holds nothing at or after `from`: go on behind it.
                 Ok(None) => wanted.from = end.max(wanted.from.next()),
                 // Retention was faster. The next plan will see it; if not, the file is really missing.
@@ -143,10 +130,14 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     /// Bytes of whole batches from `from` to `upper`, counted up to `cap`. Exact in memory, an estimate for what is only in segments.
-    pub fn available_bytes(&self, from: Offset, upper: Offset, cap: usize) -> usize {
+    ///
+    /// # Errors
+    /// Why `from` cannot be read, as [`read`](Self::read) would tell.
+    pub fn available_bytes(&self, from: Offset, upper: Offset, cap: usize) -> Result<usize, ReadError> {
         let state = self.inner.state.borrow();
-        if from >= upper || state.check_read(from).is_err() {
-            return 0;
+        state.check_read(from)?;
+        if from >= upper {
+            return Ok(0);
         }
         let mut bytes = 0;
         let mut tail_from = from;
@@ -161,7 +152,7 @@ impl<D: Disk> PartitionLog<D> {
             }
             bytes += batch.size as usize;
         }
-        bytes.min(cap)
+        Ok(bytes.min(cap))
     }
 }
 
@@ -245,91 +236,6 @@ impl<D: Disk> LogInner<D> {
         }
     }
 
-    /// Reads from a segment file; answers too where the reader has left off. `None`: the segment holds nothing at or after the wanted offset.
-    async fn read_cold(
-        &self,
-        segment: &SegmentMeta,
-        is_active: bool,
-        wanted: Wanted,
-    ) -> Result<Option<(ReadOutcome, Option<ReadPosition>)>, ReadError> {
-        add(&self.shared.counters.cold_reads, 1);
-        if segment.size == 0 {
-            return Ok(None);
-        }
-        let left_off = self.shared.read_ahead.borrow_mut().take(self.index, wanted.from);
-        let left_off = left_off
-            .filter(|p| (p.segment_base, p.segment_revision) == (segment.base_offset, segment.revision));
-        let is_sequential = left_off.is_some();
-        let file = self.open_segment(segment).await?;
-        let budget = wanted.max_bytes.clamp(MIN_COLD_READ_BYTES, MAX_COLD_READ_BYTES);
-        let read_bytes = if is_sequential { budget.max(MAX_COLD_READ_BYTES / 2) } else { budget };
-        let (mut position, mut chunk) = match left_off {
-            Some(p) => (p.position, p.bytes),
-            None => self.read_near(&file, segment, is_active, wanted.from, read_bytes).await?,
-        };
-        let mut take: Option<(usize, usize, Offset)> = None;
-        let mut at = 0;
-        loop {
-            match BatchView::parse(&chunk[at..]) {
-                Ok(batch) if last_offset(&batch) < wanted.from => at += batch.size(),
-                Ok(batch) => {
-                    let (start, end, _) = take.unwrap_or((at, at, wanted.from));
-                    let is_first = start == end;
-                    let fits =
-                        end - start + batch.size() <= wanted.max_bytes || (is_first && wanted.at_least_one);
-                    if !fits || last_offset(&batch) >= wanted.upper {
-                        break;
-                    }
-                    at += batch.size();
-                    take = Some((start, at, last_offset(&batch).next()));
-                }
-                // The chunk ends within a batch: that is enough, or the next piece has to be read.
-                Err(_) => {
-                    if take.is_some() {
-                        break;
-                    }
-                    position += at as u64;
-                    let rest = (segment.size - position.min(segment.size)) as usize;
-                    if rest == 0 {
-                        return Ok(None);
-                    }
-                    let available = chunk.len() - at;
-                    let needed = batch_size_at(&chunk[at..]).unwrap_or(0);
-                    let len = read_bytes.max(needed).min(rest);
-                    if available >= len || needed > rest {
-                        return Err(self.damaged(segment, position, "not a whole record batch").into());
-                    }
-                    chunk = file.read_at(position, len).await?;
-                    at = 0;
-                    if chunk.len() < len {
-                        return Err(self.damaged(segment, position, "the file is too short").into());
-                    }
-                    if len > available && BatchView::parse(&chunk).is_err() && batch_size_at(&chunk).is_none()
-                    {
-                        return Err(self.damaged(segment, position, "not a record batch").into());
-                    }
-                }
-            }
-        }
-        let Some((start, end, next_offset)) = take else {
-            // The next batch is too large for the reader, or reaches beyond what it may see.
-            let nothing = ReadOutcome { next_offset: wanted.from, ..ReadOutcome::default() };
-            return Ok(Some((nothing, None)));
-        };
-        let slice = chunk.slice(start..end);
-        let position = ReadPosition {
-            log: self.index,
-            next_offset,
-            segment_base: segment.base_offset,
-            segment_revision: segment.revision,
-            position: position + end as u64,
-            retained_bytes: if end < chunk.len() { chunk.len() } else { 0 },
-            bytes: chunk.slice(end..),
-        };
-        let outcome = ReadOutcome { bytes: slice.len(), slices: vec![slice], next_offset };
-        Ok(Some((outcome, Some(position))))
-    }
-
     /// The open file of a segment.
     pub(crate) async fn open_segment(&self, segment: &SegmentMeta) -> Result<Rc<D::File>, ReadError> {
         let shared = &self.shared;
@@ -345,8 +251,4 @@ impl<D: Disk> LogInner<D> {
             partitions: vec![self.id],
         }
     }
-}
-
-fn last_offset(batch: &BatchView<'_>) -> Offset {
-    Offset(batch.last_offset())
 }

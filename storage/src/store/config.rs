@@ -158,6 +158,14 @@ pub struct StoreStats {
     pub cache_reads: u64,
     /// Reads that went to a segment file or to what was read ahead.
     pub cold_reads: u64,
+    /// Bytes that were read from segment files for readers, ahead of them or not.
+    pub cold_read_bytes: u64,
+    /// Cold data in memory or on its way there. Bytes.
+    pub read_ahead_bytes: usize,
+    /// Cold reads that found what they wanted in memory.
+    pub read_ahead_hits: u64,
+    /// Bytes that were read ahead and dropped before anybody wanted them.
+    pub read_ahead_wasted_bytes: u64,
     /// Passes of compaction completed.
     pub cleaner_runs: u64,
     /// Bytes of batches that compaction has read.

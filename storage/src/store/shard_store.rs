@@ -7,6 +7,7 @@ use crate::{
     log::{
         config::LogConfig,
         partition::{LogInner, PartitionLog, directory_name},
+        read_cold,
         state::{Availability, LogState},
     },
     store::{
@@ -39,6 +40,8 @@ impl<D: Disk> Drop for ShardStore<D> {
         // Logs and what they share hold each other.
         self.shared.logs.borrow_mut().clear();
         self.shared.by_id.borrow_mut().clear();
+        self.shared.read_ahead.borrow_mut().clear();
+        self.shared.pieces_wanted.borrow_mut().clear();
     }
 }
 
@@ -139,14 +142,15 @@ impl<D: Disk> ShardStore<D> {
         Ok((store, report))
     }
 
-    /// The loops of the store: journal writer and flusher. The shell spawns them, once, and stops the broker when one ends with an error: then
+    /// The loops of the store: journal writer, flusher, and reading ahead. The shell spawns them, once, and stops the broker when one ends with an error: then
     /// pending data can not be made durable.
     pub fn run(&self) -> Vec<LocalBoxFuture<'static, Result<(), StorageError>>> {
         let (shared, checkpoints) = (self.shared.clone(), self.checkpoints.clone());
         let journal = self.shared.journal.clone();
         vec![
             async move { journal.run().await }.boxed_local(),
-            flusher::run(shared, checkpoints).boxed_local(),
+            flusher::run(shared.clone(), checkpoints).boxed_local(),
+            read_cold::run(shared).boxed_local(),
         ]
     }
 
@@ -274,6 +278,7 @@ impl<D: Disk> ShardStore<D> {
     /// The free space cannot be found out, or the journal has failed.
     pub async fn tick(&self, now_ms: i64) -> Result<(), StorageError> {
         self.shared.now_ms.set(now_ms);
+        self.shared.read_ahead.borrow_mut().expire(now_ms);
         self.check_space().await?;
         if self.shared.sync_due_ms.get().is_some_and(|due_ms| now_ms >= due_ms) {
             self.shared.sync_due_ms.set(None);
@@ -330,6 +335,7 @@ impl<D: Disk> ShardStore<D> {
         shared.switches.closing.set(true);
         self.durable(shared.journal.last_appended()).await?;
         shared.flush_wanted.notify_all();
+        shared.piece_wanted.notify_all();
         shared.room.notify_all();
         self.flush().await?;
         {
@@ -346,6 +352,7 @@ impl<D: Disk> ShardStore<D> {
         shared.journal.shutdown().await?;
         self.checkpoints.rewrite(shared, true).await?;
         shared.files.clear();
+        shared.read_ahead.borrow_mut().clear();
         Ok(())
     }
 
@@ -377,6 +384,7 @@ impl<D: Disk> ShardStore<D> {
         let shared = &self.shared;
         let counters = &shared.counters;
         let pressure = shared.journal.pressure();
+        let read_ahead = shared.read_ahead.borrow().stats();
         let mut stats = StoreStats {
             cache_bytes: shared.cache.borrow().retained_bytes(),
             pinned_bytes: shared.cache.borrow().pinned_bytes(),
@@ -388,6 +396,10 @@ impl<D: Disk> ShardStore<D> {
             segment_syncs: counters.segment_syncs.get(),
             cache_reads: counters.cache_reads.get(),
             cold_reads: counters.cold_reads.get(),
+            cold_read_bytes: counters.cold_read_bytes.get(),
+            read_ahead_bytes: read_ahead.bytes,
+            read_ahead_hits: counters.read_ahead_hits.get(),
+            read_ahead_wasted_bytes: read_ahead.wasted_bytes,
             cleaner_runs: counters.cleaner_runs.get(),
             cleaner_read_bytes: counters.cleaner_read_bytes.get(),
             cleaner_written_bytes: counters.cleaner_written_bytes.get(),

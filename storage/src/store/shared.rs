@@ -5,7 +5,12 @@ use crate::{
     disk::Disk,
     error::{DiskError, StorageError},
     journal::{CommitSeq, Journal, JournalEvent},
-    log::{files::FileCache, partition::LogInner, read_ahead::ReadAhead},
+    log::{
+        files::FileCache,
+        partition::LogInner,
+        read_ahead::{PieceRead, ReadAhead},
+        read_cold::COLD_BYTES_IN_FLIGHT,
+    },
     store::config::{HighWatermarkMode, StoreConfig},
     types::TopicIdPartition,
     wake::{ByteGate, Notify},
@@ -30,6 +35,8 @@ pub(crate) struct Counters {
     pub segment_syncs: Cell<u64>,
     pub cache_reads: Cell<u64>,
     pub cold_reads: Cell<u64>,
+    pub cold_read_bytes: Cell<u64>,
+    pub read_ahead_hits: Cell<u64>,
     pub cleaner_runs: Cell<u64>,
     pub cleaner_read_bytes: Cell<u64>,
     pub cleaner_written_bytes: Cell<u64>,
@@ -57,6 +64,12 @@ pub(crate) struct Shared<D: Disk> {
     pub cache: RefCell<CommitCache>,
     pub files: FileCache<D::File>,
     pub read_ahead: RefCell<ReadAhead>,
+    /// What is to be read ahead and has not been begun.
+    pub pieces_wanted: RefCell<Vec<PieceRead>>,
+    /// Wakes the loop that reads ahead.
+    pub piece_wanted: Notify,
+    /// What readers read from segment files.
+    pub cold_gate: Rc<ByteGate>,
     pub switches: Switches,
     pub counters: Counters,
     /// Every log that ever was, by index; a deleted one leaves a hole.
@@ -96,6 +109,9 @@ impl<D: Disk> Shared<D> {
         Rc::new(Self {
             files: FileCache::new(config.max_open_files, config.index_cache_bytes),
             read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
+            pieces_wanted: RefCell::default(),
+            piece_wanted: Notify::default(),
+            cold_gate: Rc::new(ByteGate::new(COLD_BYTES_IN_FLIGHT)),
             producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
@@ -155,6 +171,7 @@ impl<D: Disk> Shared<D> {
     pub fn fail(&self, error: &StorageError) {
         self.switches.failed.borrow_mut().get_or_insert_with(|| error.clone());
         self.flush_wanted.notify_all();
+        self.piece_wanted.notify_all();
         self.room.notify_all();
     }
 

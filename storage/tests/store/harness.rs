@@ -175,7 +175,7 @@ impl Run {
         self.pool.run_until(self.store.shutdown()).unwrap();
         self.settle();
         let ended = self.ended.borrow();
-        assert_eq!(ended.len(), 2, "the loops end");
+        assert_eq!(ended.len(), 3, "the loops end");
         assert!(ended.iter().all(Result::is_ok), "{ended:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The shard's store from outside: what was acknowledged is there, whatever happens to the machine.
 
 mod basics;
+mod cold;
 mod compaction;
 mod compaction_crash;
 mod compaction_readers;

@@ -1,0 +1,135 @@
+//! Readers of old data: what they cost, what they share, and whom they leave alone.
+
+use crate::harness::*;
+use futures::FutureExt;
+use protocol::records::BatchOptions;
+use std::rc::Rc;
+use storage::{LogConfig, Offset, PartitionLog, StoreStats, disk::SimDisk};
+
+/// Large enough for some pieces of read-ahead.
+const LOG_BYTES: usize = 3 << 20;
+const BATCH_VALUE_BYTES: usize = 10_000;
+
+/// A store with a log of [`LOG_BYTES`] in segments, none of it in memory, and what the log holds.
+fn cold_log(read_ahead_bytes: usize) -> (Run, PartitionLog<SimDisk>, Vec<u8>) {
+    let disk = SimDisk::new(1);
+    let config = Rc::new(LogConfig { segment_bytes: 1 << 20, ..small_log_config() });
+    let mut store_config = small_store_config(0, 1);
+    store_config.read_ahead_bytes = read_ahead_bytes;
+    let mut run = Run::open(&disk, store_config.clone(), vec![spec(0, &config)]).unwrap();
+    let log = run.log(&spec(0, &config));
+    let mut expected = Vec::new();
+    for value in 0.. {
+        let batch = batch(BatchOptions::default(), value, 1, BATCH_VALUE_BYTES, NOW);
+        let outcome = run.append_durably(&log, &batch);
+        expected.extend(stored(&batch, outcome.base_offset));
+        if expected.len() >= LOG_BYTES {
+            break;
+        }
+    }
+    drop(log);
+    run.shutdown();
+    let run = Run::open(&disk, store_config, vec![spec(0, &config)]).unwrap();
+    let log = run.log(&spec(0, &config));
+    (run, log, expected)
+}
+
+fn read_bytes(run: &Run) -> u64 {
+    let StoreStats { cold_read_bytes, .. } = run.store.stats();
+    cold_read_bytes
+}
+
+#[test]
+fn a_reader_that_goes_on_finds_most_of_it_in_memory_and_the_disk_is_read_once() {
+    let (mut run, log, expected) = cold_log(1 << 20);
+    assert!(run.read_all(&log, Offset(0), 50_000) == expected);
+    let stats = run.store.stats();
+    assert!(stats.read_ahead_hits * 10 >= stats.cold_reads * 8, "{stats:?}");
+    assert!(stats.cold_read_bytes <= expected.len() as u64 * 11 / 10, "{stats:?}");
+    assert_eq!(stats.read_ahead_wasted_bytes, 0);
+    assert!(stats.read_ahead_bytes <= 1 << 20);
+    assert_eq!(stats.cache_bytes, 0, "nothing enters the tail cache");
+}
+
+#[test]
+fn readers_that_follow_each_other_share_what_is_read() {
+    let (mut run, log, expected) = cold_log(1 << 20);
+    let end = log.offsets().high_watermark;
+    let mut readers = vec![(Offset(0), Vec::new()); 3];
+    while readers.iter().any(|(at, _)| *at < end) {
+        for (at, bytes) in &mut readers {
+            if *at < end {
+                let outcome = run.pool.run_until(log.read(*at, end, 50_000, true)).unwrap();
+                outcome.slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+                *at = outcome.next_offset;
+            }
+        }
+    }
+    assert!(readers.iter().all(|(_, bytes)| *bytes == expected));
+    assert!(read_bytes(&run) <= expected.len() as u64 * 12 / 10, "{:?}", run.store.stats());
+}
+
+#[test]
+fn a_scan_leaves_the_tail_in_memory() {
+    let (mut run, log, _) = cold_log(1 << 20);
+    let tail = log.offsets().high_watermark;
+    run.append_durably(&log, &batch(BatchOptions::default(), 1, 1, 1000, NOW));
+    let before = run.store.stats();
+    run.read_all(&log, Offset(0), 100_000);
+    assert_eq!(run.store.stats().cache_bytes, before.cache_bytes);
+    let reads = |run: &Run| (run.store.stats().cache_reads, run.store.stats().cold_reads);
+    let (cache_reads, cold_reads) = reads(&run);
+    let read = log.read(tail, log.offsets().high_watermark, 100_000, true).now_or_never();
+    assert_eq!(read.expect("memory does not wait").unwrap().slices.len(), 1);
+    assert_eq!(reads(&run), (cache_reads + 1, cold_reads));
+}
+
+#[test]
+fn many_readers_at_different_places_stay_within_the_bound() {
+    let bound = 512 << 10;
+    let (mut run, log, expected) = cold_log(bound);
+    let end = log.offsets().high_watermark;
+    let mut readers: Vec<_> = (0..20).map(|n| Offset(end.0 * n / 20)).collect();
+    let mut random = Random(3);
+    for _ in 0..600 {
+        let reader = &mut readers[random.below(20) as usize];
+        if *reader < end {
+            let outcome = run.pool.run_until(log.read(*reader, end, 30_000, true)).unwrap();
+            assert!(outcome.bytes > 0);
+            *reader = outcome.next_offset;
+        }
+        let stats = run.store.stats();
+        assert!(stats.read_ahead_bytes <= bound, "{stats:?}");
+    }
+    assert!(run.read_all(&log, Offset(0), 50_000) == expected);
+}
+
+#[test]
+fn what_was_read_ahead_of_a_reader_that_stopped_is_given_up_and_counted() {
+    let (mut run, log, _) = cold_log(1 << 20);
+    let end = log.offsets().high_watermark;
+    let mut at = Offset(0);
+    for _ in 0..3 {
+        at = run.pool.run_until(log.read(at, end, 50_000, true)).unwrap().next_offset;
+    }
+    run.settle();
+    assert!(run.store.stats().read_ahead_bytes > 0);
+    run.pool.run_until(run.store.tick(NOW + 60_000)).unwrap();
+    let stats = run.store.stats();
+    assert_eq!(stats.read_ahead_bytes, 0);
+    assert!(stats.read_ahead_wasted_bytes > 0);
+}
+
+#[test]
+fn a_read_that_is_given_up_half_way_does_not_hold_up_others() {
+    let (mut run, log, expected) = cold_log(1 << 20);
+    let end = log.offsets().high_watermark;
+    for n in 0..200 {
+        // Polled once or twice, then dropped, as when a client goes away.
+        let mut read = Box::pin(log.read(Offset(n % end.0), end, 1 << 20, true));
+        for _ in 0..n % 3 {
+            let _ = run.pool.run_until(async { futures::poll!(&mut read).is_ready() });
+        }
+    }
+    assert!(run.read_all(&log, Offset(0), 50_000) == expected);
+}
