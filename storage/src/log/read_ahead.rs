@@ -218,7 +218,7 @@ mod tests {
 
     fn insert(r: &mut ReadAhead, segment: SegmentKey, start: u64, end: u64, now_ms: i64) {
         let bytes = Bytes::from(vec![0; (end - start) as usize]);
-        let _ = r.insert(segment, (start, end), true, ready(Ok(bytes)).boxed_local(), now_ms);
+        drop(r.insert(segment, (start, end), true, ready(Ok(bytes)).boxed_local(), now_ms));
     }
 
     #[test]

@@ -148,7 +148,8 @@ impl<D: Disk> LogInner<D> {
             let wanted = Wanted { from: outcome.next_offset, ..wanted };
             let taken = take_batches(&chunk.bytes, chunk.place(position), wanted, outcome.bytes);
             position = chunk.start + taken.end as u64;
-            if taken.start < taken.end {
+            let has_taken = taken.start < taken.end;
+            if has_taken {
                 outcome.bytes += taken.end - taken.start;
                 outcome.slices.push(chunk.bytes.slice(taken.start..taken.end));
                 outcome.next_offset = taken.next_offset;
@@ -159,7 +160,7 @@ impl<D: Disk> LogInner<D> {
             }
             if outcome.slices.is_empty() {
                 chunk = read.next_chunk(&chunk, position).await?;
-            } else if let Some(next) = read.chunk_in_memory(position) {
+            } else if has_taken && let Some(next) = read.chunk_in_memory(position) {
                 chunk = next;
             } else {
                 break;
@@ -208,20 +209,22 @@ impl<D: Disk> SegmentRead<'_, D> {
     /// it had to be waited for.
     async fn chunk_at(&self, position: u64) -> Result<(Chunk, bool), ReadError> {
         let shared = &self.log.shared;
-        let found = {
-            let ahead = &mut *shared.read_ahead.borrow_mut();
-            match ahead.find(self.key, position, self.now_ms) {
-                Some(found) => Some(found),
-                None => {
-                    let raw_end = self.segment.size.min(position + self.read_bytes as u64);
-                    let end = self.piece_end(position, self.read_bytes).unwrap_or(raw_end);
-                    ahead.make_room((end - position) as usize, self.now_ms).then(|| {
-                        let read = self.begin_piece(ahead, (position, end), false);
-                        FoundPiece { start: position, end, read }
-                    })
-                }
-            }
-        };
+        let mut found = self.find(position);
+        if found.is_none() {
+            let (bytes, size) = (self.read_bytes, self.segment.size);
+            let end = self
+                .log
+                .with_index(self.segment, self.is_active, |i| i.piece_end(position, bytes as u64, size))
+                .await?;
+            // Somebody else may have begun to read it meanwhile.
+            found = self.find(position).or_else(|| {
+                let (end, ahead) = (end?, &mut *shared.read_ahead.borrow_mut());
+                ahead.make_room((end - position) as usize, self.now_ms).then(|| {
+                    let read = self.begin_piece(ahead, (position, end), false);
+                    FoundPiece { start: position, end, read }
+                })
+            });
+        }
         let Some(FoundPiece { start, end, read }) = found else {
             let rest = usize::try_from(self.segment.size - position).unwrap_or(usize::MAX);
             return Ok((self.read_now(position, self.read_bytes.min(rest)).await?, true));
@@ -240,9 +243,13 @@ impl<D: Disk> SegmentRead<'_, D> {
         }
     }
 
+    fn find(&self, position: u64) -> Option<FoundPiece> {
+        self.log.shared.read_ahead.borrow_mut().find(self.key, position, self.now_ms)
+    }
+
     /// What is in memory of the segment from `position` on.
     fn chunk_in_memory(&self, position: u64) -> Option<Chunk> {
-        let found = self.log.shared.read_ahead.borrow_mut().find(self.key, position, self.now_ms)?;
+        let found = self.find(position)?;
         match found.read.peek()? {
             Ok(bytes) if bytes.len() as u64 == found.end - found.start => {
                 Some(Chunk { start: found.start, bytes: bytes.clone() })
@@ -329,7 +336,7 @@ pub(crate) async fn run<D: Disk>(shared: Rc<Shared<D>>) -> Result<(), StorageErr
         let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
         if is_over() {
             shared.read_ahead.borrow_mut().clear();
-            return Ok(());
+            return shared.switches.failed.borrow().clone().map_or(Ok(()), Err);
         }
         let is_wanted = || is_over() || !shared.pieces_wanted.borrow().is_empty();
         let wanted = pin!(shared.piece_wanted.wait_until(is_wanted));

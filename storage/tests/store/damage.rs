@@ -82,6 +82,6 @@ fn a_failed_sync_stops_the_store_for_good() {
     assert!(run.pool.run_until(run.store.durable(outcome.commit)).is_err());
     run.settle();
     assert!(run.store.writable().is_err());
-    assert_eq!(run.ended.borrow().len(), 2, "both loops end");
+    assert_eq!(run.ended.borrow().len(), 3, "the loops end");
     assert!(run.ended.borrow().iter().all(Result::is_err));
 }
