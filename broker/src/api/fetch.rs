@@ -204,11 +204,20 @@ async fn read(
     limits: ReadLimits,
     results: &mut [ReadResult],
 ) -> Vec<Permit> {
-    let calls = groups.iter().map(|(owner, group)| {
-        let reads: Vec<_> = group.iter().map(|(_, read)| *read).collect();
-        shard.mesh.call(*owner, move |shard| fetching::read_all(shard.clone(), reads, limits))
-    });
-    let answers = join_all(calls.collect::<Vec<_>>()).await;
+    let reads_of = |group: &[(usize, PartitionRead)]| group.iter().map(|(_, read)| *read).collect::<Vec<_>>();
+    let answers = match &groups[..] {
+        [(owner, group)] if *owner == shard.id => {
+            shard.mesh.note_local_call();
+            vec![fetching::read_all(shard.clone(), reads_of(group), limits).await]
+        }
+        _ => {
+            let calls = groups.iter().map(|(owner, group)| {
+                let reads = reads_of(group);
+                shard.mesh.call(*owner, move |shard| fetching::read_all(shard.clone(), reads, limits))
+            });
+            join_all(calls.collect::<Vec<_>>()).await
+        }
+    };
     let mut memory = Vec::new();
     for ((_, group), answer) in groups.iter().zip(answers) {
         for ((place, _), result) in group.iter().zip(answer.results) {

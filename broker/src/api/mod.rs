@@ -69,12 +69,9 @@ pub fn dispatch(
     connection: &Rc<Connection>,
     frame: Bytes,
 ) -> LocalBoxFuture<'static, DispatchOutcome> {
-    match route(shard, connection, frame) {
-        Ok(answer) => answer
-            .map(|answer| answer.unwrap_or_else(|refusal| DispatchOutcome::Close(refusal.to_string())))
-            .boxed_local(),
-        Err(refusal) => std::future::ready(DispatchOutcome::Close(refusal.to_string())).boxed_local(),
-    }
+    route(shard, connection, frame).unwrap_or_else(|refusal| {
+        std::future::ready(DispatchOutcome::Close(refusal.to_string())).boxed_local()
+    })
 }
 
 /// Finds the handler. As in Kafka, whatever has none costs the client its connection, except ApiVersions in a version from the future.
@@ -82,7 +79,7 @@ fn route(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
     frame: Bytes,
-) -> Result<LocalBoxFuture<'static, Answer>, Refusal> {
+) -> Result<LocalBoxFuture<'static, DispatchOutcome>, Refusal> {
     let (header, body) =
         decode_request_header(&frame).map_err(|error| Refusal::malformed("header", error))?;
     let (key, version) = (header.request_api_key, header.request_api_version);

@@ -6,7 +6,9 @@
 //!
 //! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), `kafka.server.ReplicaManager.appendRecords`.
 
-use futures::future::join_all;
+use std::future::Future;
+
+use futures::future::{Either, join_all};
 use protocol::ErrorCode;
 use protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
@@ -18,6 +20,7 @@ use super::{Answer, Call, Refusal};
 use crate::append::{self, AppendFailure, AppendResult, AppendRules, PartitionAppend};
 use crate::net::DispatchOutcome;
 use crate::partitions::{self, LedPartition, TopicName};
+use crate::placement::ShardId;
 
 const OLDEST_VERSION: i16 = 3;
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
@@ -61,6 +64,25 @@ pub async fn handle(call: Call) -> Answer {
 /// Appends every partition's batch on its owner; results are in the order of the request.
 async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -> Vec<AppendResult> {
     let routed = route(call, request);
+    match only_owner(&routed) {
+        Some(owner) => {
+            let appends =
+                routed.into_iter().filter_map(|routed| routed.ok().map(|(_, append)| append)).collect();
+            append_on(call, owner, appends, rules).await
+        }
+        None => append_apart(call, routed, rules).await,
+    }
+}
+
+/// The shard that owns all partitions, if it is one and none of them is refused already.
+fn only_owner(routed: &[Routed]) -> Option<ShardId> {
+    let mut owners = routed.iter().map(|routed| routed.as_ref().ok().map(|(owner, _)| *owner));
+    let first = owners.next()??;
+    owners.all(|owner| owner == Some(first)).then_some(first)
+}
+
+/// Appends what different shards own or was refused already.
+async fn append_apart(call: &Call, routed: Vec<Routed>, rules: AppendRules) -> Vec<AppendResult> {
     let mut results = Vec::with_capacity(routed.len());
     let mut appends = Vec::with_capacity(routed.len());
     for (place, routed) in routed.into_iter().enumerate() {
@@ -75,8 +97,7 @@ async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -
     }
     let calls = partitions::by_owner(call.shard.count(), appends).into_iter().map(|(owner, group)| {
         let (places, appends): (Vec<usize>, Vec<PartitionAppend>) = group.into_iter().unzip();
-        call.connection.note_call(owner, call.shard.count());
-        let answer = call.shard.mesh.call(owner, move |shard| append::append_all(shard, appends, rules));
+        let answer = append_on(call, owner, appends, rules);
         async move { (places, answer.await) }
     });
     for (places, group) in join_all(calls).await {
@@ -87,11 +108,29 @@ async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -
     results
 }
 
-type Routed = Result<(crate::placement::ShardId, PartitionAppend), AppendFailure>;
+/// Begins the appends on their owner; whoever polls the future first may do so later.
+fn append_on(
+    call: &Call,
+    owner: ShardId,
+    appends: Vec<PartitionAppend>,
+    rules: AppendRules,
+) -> impl Future<Output = Vec<AppendResult>> + use<> {
+    call.connection.note_call(owner, call.shard.count());
+    let mesh = &call.shard.mesh;
+    if owner == call.shard.id {
+        // What has to keep its order has happened when `append_all` returns, so the mesh need not poll ahead.
+        mesh.note_local_call();
+        return Either::Left(append::append_all(&call.shard, appends, rules));
+    }
+    Either::Right(mesh.call(owner, move |shard| append::append_all(shard, appends, rules)))
+}
+
+type Routed = Result<(ShardId, PartitionAppend), AppendFailure>;
 
 fn route(call: &Call, request: &ProduceRequest<'_>) -> Vec<Routed> {
     let image = call.shard.image();
-    let mut routed = Vec::new();
+    let mut routed =
+        Vec::with_capacity(request.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
     for topic_data in &request.topic_data {
         let topic = partitions::find_topic(&image, topic_name(call.version, topic_data)).and_then(|topic| {
             if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) }

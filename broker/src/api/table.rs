@@ -7,6 +7,7 @@ use futures::future::LocalBoxFuture;
 use protocol::ApiKey;
 
 use super::{Answer, Call};
+use crate::net::DispatchOutcome;
 
 /// One row.
 pub struct Served {
@@ -17,7 +18,7 @@ pub struct Served {
     /// The highest version that clients are told.
     pub max_version: i16,
     /// Who answers.
-    pub handler: fn(Call) -> LocalBoxFuture<'static, Answer>,
+    pub handler: fn(Call) -> LocalBoxFuture<'static, DispatchOutcome>,
 }
 
 macro_rules! served {
@@ -27,7 +28,7 @@ macro_rules! served {
             key: ApiKey::$key,
             min_version: $min,
             max_version: $max,
-            handler: |call| super::$module::handle(call).boxed_local(),
+            handler: |call| super::$module::handle(call).map(outcome).boxed_local(),
         }),*];
     };
 }
@@ -109,6 +110,11 @@ served! {
     ListConfigResources 0..=1 by list_config_resources;
     /// Admin clients fall back to Metadata without it.
     DescribeTopicPartitions 0..=0 by describe_topic_partitions;
+}
+
+/// A refused request costs the client its connection.
+fn outcome(answer: Answer) -> DispatchOutcome {
+    answer.unwrap_or_else(|refusal| DispatchOutcome::Close(refusal.to_string()))
 }
 
 /// The row of an API key.

@@ -15,6 +15,9 @@ use super::zero_copy::{ZeroCopyCounters, ZeroCopySends};
 /// The write that waits on a full socket hands over at most so much by copying.
 const WAITING_WRITE_BYTES: usize = 4096;
 
+/// Room for so many segments is kept by a connection that has nothing to send.
+const KEPT_SEGMENTS: usize = 4;
+
 /// Segments to be sent, in order.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -25,6 +28,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// Appends an answer.
     pub fn push(&mut self, segments: Vec<Bytes>) {
+        self.segments.reserve(segments.len());
         for segment in segments {
             if !segment.is_empty() {
                 self.bytes += segment.len();
@@ -76,7 +80,7 @@ impl Outgoing {
                 self.segments.pop_front();
             }
         }
-        if self.segments.is_empty() {
+        if self.segments.is_empty() && self.segments.capacity() > KEPT_SEGMENTS {
             self.segments = VecDeque::new();
         }
     }

@@ -28,6 +28,7 @@ pub mod uring;
 pub mod waker;
 
 use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 pub use background::Background;
@@ -68,8 +69,13 @@ pub async fn sleep(duration: Duration) {
 
 /// The future's output, or `None` if it took longer than `limit`. Dropping the future must be harmless.
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    // A timer costs allocations, and most futures need none.
+    if let Poll::Ready(output) = futures::poll!(future.as_mut()) {
+        return Some(output);
+    }
     let timer = std::pin::pin!(sleep(limit));
-    match futures::future::select(std::pin::pin!(future), timer).await {
+    match futures::future::select(future, timer).await {
         futures::future::Either::Left((output, _)) => Some(output),
         futures::future::Either::Right(_) => None,
     }

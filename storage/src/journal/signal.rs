@@ -4,7 +4,7 @@ use super::entry::CommitSeq;
 use crate::error::JournalError;
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
@@ -39,13 +39,23 @@ impl Signal {
     }
 }
 
+/// Lists of waiters that are kept for the next commits, and how long they may be.
+const SPARE_LISTS: usize = 4;
+const SPARE_WAITERS: usize = 256;
+
+/// Who waits for one commit; a place is emptied when its waiter goes.
+type Waiters = Vec<Option<Waker>>;
+
 /// How far the journal is durable, and who waits for more. Every waiter has a waker of its own in a list per commit, so their
 /// number has no limit but memory.
 #[derive(Default)]
 pub(super) struct Progress {
     durable: Cell<CommitSeq>,
     end: RefCell<Option<JournalError>>,
-    waiters: RefCell<BTreeMap<CommitSeq, Vec<Option<Waker>>>>,
+    /// In the order of commits.
+    waiters: RefCell<VecDeque<(CommitSeq, Waiters)>>,
+    /// Empty lists: a commit in steady state allocates none.
+    spare: RefCell<Vec<Waiters>>,
 }
 
 impl Progress {
@@ -64,19 +74,25 @@ impl Progress {
         assert!(seq > self.durable.get(), "commit {seq} is confirmed after {}", self.durable.get());
         assert!(self.end.borrow().is_none(), "commit {seq} is confirmed after the journal has ended");
         self.durable.set(seq);
-        let waiting = {
-            let mut waiters = self.waiters.borrow_mut();
-            let later = waiters.split_off(&seq.next());
-            std::mem::replace(&mut *waiters, later)
-        };
-        waiting.into_values().flatten().flatten().for_each(Waker::wake);
+        self.wake_through(seq);
     }
 
     /// Nothing more will become durable. The first reason stays.
     pub fn end(&self, reason: JournalError) {
         self.end.borrow_mut().get_or_insert(reason);
-        let waiting = std::mem::take(&mut *self.waiters.borrow_mut());
-        waiting.into_values().flatten().flatten().for_each(Waker::wake);
+        self.wake_through(CommitSeq(u64::MAX));
+    }
+
+    fn wake_through(&self, seq: CommitSeq) {
+        loop {
+            let next = self.waiters.borrow_mut().pop_front_if(|(commit, _)| *commit <= seq);
+            let Some((_, mut list)) = next else { return };
+            list.drain(..).flatten().for_each(Waker::wake);
+            let mut spare = self.spare.borrow_mut();
+            if spare.len() < SPARE_LISTS && list.capacity() <= SPARE_WAITERS {
+                spare.push(list);
+            }
+        }
     }
 
     pub fn ended(&self) -> Option<JournalError> {
@@ -85,6 +101,30 @@ impl Progress {
 
     pub fn wait_for(self: &Rc<Self>, seq: CommitSeq) -> Durable {
         Durable { progress: self.clone(), seq, slot: None }
+    }
+
+    /// Puts `waker` into the commit's list, in the place that the waiter has already, if it has one; answers the place.
+    fn register(&self, seq: CommitSeq, slot: Option<usize>, waker: Waker) -> usize {
+        let mut waiters = self.waiters.borrow_mut();
+        let at = waiters.partition_point(|(commit, _)| *commit < seq);
+        if waiters.get(at).is_none_or(|(commit, _)| *commit != seq) {
+            waiters.insert(at, (seq, self.spare.borrow_mut().pop().unwrap_or_default()));
+        }
+        let list = &mut waiters[at].1;
+        let slot = slot.unwrap_or(list.len());
+        if slot == list.len() {
+            list.push(Some(waker));
+        } else {
+            list[slot] = Some(waker);
+        }
+        slot
+    }
+
+    fn forget(&self, seq: CommitSeq, slot: usize) {
+        let mut waiters = self.waiters.borrow_mut();
+        if let Ok(at) = waiters.binary_search_by_key(&seq, |(commit, _)| *commit) {
+            waiters[at].1[slot] = None;
+        }
     }
 }
 
@@ -109,20 +149,7 @@ impl Future for Durable {
             self.slot = None;
             return Poll::Ready(Err(reason));
         }
-        let slot = {
-            let mut waiters = self.progress.waiters.borrow_mut();
-            let list = waiters.entry(self.seq).or_default();
-            match self.slot {
-                Some(slot) => {
-                    list[slot] = Some(cx.waker().clone());
-                    slot
-                }
-                None => {
-                    list.push(Some(cx.waker().clone()));
-                    list.len() - 1
-                }
-            }
-        };
+        let slot = self.progress.register(self.seq, self.slot, cx.waker().clone());
         self.slot = Some(slot);
         Poll::Pending
     }
@@ -130,10 +157,8 @@ impl Future for Durable {
 
 impl Drop for Durable {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot
-            && let Some(list) = self.progress.waiters.borrow_mut().get_mut(&self.seq)
-        {
-            list[slot] = None;
+        if let Some(slot) = self.slot {
+            self.progress.forget(self.seq, slot);
         }
     }
 }
