@@ -1,12 +1,15 @@
-//! Decoding and encoding of the messages that carry the load: Produce and Fetch, with few and with many partitions.
+//! Decoding and encoding of the messages that carry the load, Produce and Fetch, and of Metadata, with few and with many partitions.
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use protocol::{
     Decoder, Encoder, Message, Records,
     messages::{
-        FetchRequest, FetchResponse, ProduceRequest,
+        FetchRequest, FetchResponse, MetadataRequest, MetadataResponse, ProduceRequest,
         fetch::{FetchPartition, FetchTopic, FetchableTopicResponse, PartitionData},
+        metadata::{
+            MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+        },
         produce::{PartitionProduceData, TopicProduceData},
     },
 };
@@ -15,6 +18,7 @@ use uuid::Uuid;
 
 const FETCH_VERSION: i16 = 17;
 const PRODUCE_VERSION: i16 = 12;
+const METADATA_VERSION: i16 = 12;
 const BATCH_BYTES: usize = 16 * 1024;
 
 fn produce_request(partitions: i32) -> ProduceRequest<'static> {
@@ -57,6 +61,40 @@ fn fetch_response(partitions: i32) -> FetchResponse<'static> {
     FetchResponse { responses: vec![topic], ..Default::default() }
 }
 
+fn metadata_request(topics: i32) -> MetadataRequest<'static> {
+    let topics = (0..topics).map(|topic| MetadataRequestTopic {
+        name: Some(format!("orders-{topic}").into()),
+        ..Default::default()
+    });
+    MetadataRequest { topics: Some(topics.collect()), ..Default::default() }
+}
+
+/// One broker that leads everything; topics of ten partitions.
+fn metadata_response(partitions: i32) -> MetadataResponse<'static> {
+    let broker =
+        MetadataResponseBroker { node_id: 1, host: "localhost".into(), port: 9092, ..Default::default() };
+    let partition = |partition_index| MetadataResponsePartition {
+        partition_index,
+        leader_id: 1,
+        leader_epoch: 0,
+        replica_nodes: vec![1],
+        isr_nodes: vec![1],
+        ..Default::default()
+    };
+    let topics = (0..(partitions / 10).max(1)).map(|topic| MetadataResponseTopic {
+        name: Some(format!("orders-{topic}").into()),
+        topic_id: Uuid::from_u128(topic as u128 + 1),
+        partitions: (0..partitions.min(10)).map(partition).collect(),
+        ..Default::default()
+    });
+    MetadataResponse {
+        brokers: vec![broker],
+        controller_id: 1,
+        topics: topics.collect(),
+        ..Default::default()
+    }
+}
+
 fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Encoder {
     let mut e = Encoder::with_capacity(256);
     message.encode(&mut e, version).expect("a valid message");
@@ -95,6 +133,20 @@ fn codec(c: &mut Criterion) {
                 |response| encode(black_box(response), FETCH_VERSION).finish(),
                 BatchSize::LargeInput,
             )
+        });
+
+        let request = metadata_request((partitions / 10).max(1));
+        let frame = encode(&request, METADATA_VERSION).finish_contiguous();
+        group.bench_function("metadata request decode", |b| {
+            b.iter(|| MetadataRequest::decode(&mut Decoder::new(black_box(&frame)), METADATA_VERSION))
+        });
+        let response = metadata_response(partitions);
+        let frame = encode(&response, METADATA_VERSION).finish_contiguous();
+        group.bench_function("metadata response encode", |b| {
+            b.iter(|| encode(black_box(&response), METADATA_VERSION).finish())
+        });
+        group.bench_function("metadata response decode", |b| {
+            b.iter(|| MetadataResponse::decode(&mut Decoder::new(black_box(&frame)), METADATA_VERSION))
         });
         group.finish();
     }

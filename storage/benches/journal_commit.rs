@@ -1,5 +1,5 @@
 //! What a commit costs on the disk of the temporary directory (or of `BENCH_DIR`): the two ways to make a write durable, the journal
-//! itself, and its checksums. Prints a table; `cargo bench -p storage --bench journal_commit`.
+//! itself, and its checksums. Prints a table; `cargo bench -p storage --bench journal_commit`. With `--test` everything is done a few times.
 
 use glommio::{LocalExecutorBuilder, Placement};
 use protocol::records::CRC_START;
@@ -15,6 +15,11 @@ use storage::{
     journal::{Durability, EntryHeader, EntryKind, Journal, JournalConfig},
 };
 use uuid::Uuid;
+
+/// How often something is done: `rounds` times, or a few times if it is only to be shown that it works.
+fn rounds(rounds: usize) -> usize {
+    if std::env::args().any(|argument| argument == "--test") { 10 } else { rounds }
+}
 
 fn main() {
     let base = std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
@@ -50,7 +55,7 @@ async fn raw(disk: &DirectDisk, dir: &Path, bytes: usize) {
     let mut buffer = disk.alloc(bytes);
     buffer.fill(0x5a);
     let buffer = buffer.freeze();
-    let rounds = if bytes > 100_000 { 1000 } else { 3000 };
+    let rounds = rounds(if bytes > 100_000 { 1000 } else { 3000 });
     // Turn about, so that a noisy neighbour hits both.
     let (mut synced, mut through) = (Vec::new(), Vec::new());
     for i in 0..rounds {
@@ -92,7 +97,7 @@ async fn journal(disk: &DirectDisk, dir: &Path, bytes: usize, in_flight: usize) 
     let checksum = crc32c::crc32c(&payload[CRC_START..]);
     payload[CRC_START - 4..CRC_START].copy_from_slice(&checksum.to_be_bytes());
     let payload: Rc<[u8]> = payload.into();
-    let rounds = if bytes > 100_000 { 3000 } else { 6000 } / in_flight;
+    let rounds = rounds(if bytes > 100_000 { 3000 } else { 6000 } / in_flight);
     let cpu = cpu_time();
     let start = Instant::now();
     let tasks: Vec<_> = (0..in_flight)
@@ -149,10 +154,11 @@ fn checksums() {
     let payload = vec![0x33u8; 1 << 20];
     let time = |what: &str, mut work: Box<dyn FnMut() -> u32 + '_>| {
         let start = Instant::now();
-        for _ in 0..1000 {
+        let times = rounds(1000);
+        for _ in 0..times {
             black_box(work());
         }
-        println!("{what:48} {:.2} us", start.elapsed().as_secs_f64() * 1e3);
+        println!("{what:48} {:.2} us", start.elapsed().as_secs_f64() * 1e6 / times as f64);
     };
     time("CRC-32C of 1 MiB", Box::new(|| crc32c::crc32c(black_box(&payload))));
     time(
