@@ -419,7 +419,8 @@ mod tests {
     fn a_session_without_room_on_its_new_shard_is_given_up() {
         let [mut here, mut there] = [0, 1].map(|shard| FetchSessions::new(LIMITS, shard, 2));
         let id = open(&mut here, 3, 0);
-        (open(&mut there, 90, 0), open(&mut there, 10, 0));
+        open(&mut there, 90, 0);
+        open(&mut there, 10, 0);
         there.adopt(here.release(id).expect("open"), 0);
         assert_eq!((there.len(), there.cached_partitions()), (2, 100));
     }
