@@ -84,7 +84,7 @@ impl TestServer {
 
     /// `budget_bytes` for each shard.
     fn start_shards(shards: usize, budget_bytes: u64, change_limits: impl FnOnce(&mut Limits)) -> TestServer {
-        let mut limits = Limits::from(&Config::default());
+        let mut limits = Limits { moves: true, ..Limits::from(&Config::default()) };
         change_limits(&mut limits);
         let listeners = bind(&HostPort { host: "127.0.0.1".into(), port: 0 }, shards).expect("a free port");
         let pulses: Vec<Arc<Pulse>> = (0..shards).map(|_| Arc::default()).collect();
