@@ -7,7 +7,6 @@ use std::time::Duration;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::launch::{self, ExecutorThread};
-use super::scheduling;
 
 /// What differs between executors; everything else is decided here.
 #[derive(Debug, Clone)]
@@ -61,16 +60,7 @@ where
         .spin_before_park(options.spin_before_park)
         // The thread for rename, truncate and unlink must not compete with the pinned shard.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
-    let core = options.core;
     launch::spawn(&options.name, builder, move || {
-        if let Some(core) = core {
-            // For latency's sake only, and a sandbox may forbid it.
-            let outcome = scheduling::keep_ring_workers_on(core)
-                .and_then(|()| scheduling::run_in_slices_of(scheduling::SHARD_SLICE));
-            if let Err(error) = outcome {
-                tracing::info!(core, %error, "the scheduler takes no hints");
-            }
-        }
         for period in HEARTBEATS {
             super::spawn(async move {
                 loop {

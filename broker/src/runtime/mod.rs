@@ -9,7 +9,6 @@
 //! - [`background`]: heavy work on idle-priority threads;
 //! - [`waker`]: many waits of one task behind one reference to it;
 //! - [`inbox`]: wakes between shards that do not get lost;
-//! - [`scheduling`]: what the kernel's scheduler is told;
 //! - [`limits`]: what the system allows the process;
 //! - [`memory`]: how the allocator is set up, how much memory there is.
 
@@ -23,7 +22,6 @@ pub mod limits;
 pub mod memory;
 mod nudge;
 pub mod probe;
-pub mod scheduling;
 #[cfg(test)]
 mod tests;
 pub mod uring;
