@@ -14,8 +14,7 @@ use crate::sys;
 /// below make an outlier.
 const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 /// glommio can park although a task is ready, also with this timer; what is ready then runs at the next beat. So a lost wake shows as
-/// an outlier and not as a run that never ends. What is ready may be the task of a beat, whose timer is then no more; so there are slower ones,
-/// whose timers are still to come.
+/// an outlier and not as a run that never ends.
 const HEARTBEATS: [Duration; 4] = [
     Duration::from_millis(5),
     Duration::from_millis(70),
@@ -68,7 +67,7 @@ where
 {
     let with_heartbeat = move || {
         SPINS.set(spin);
-        beat();
+        launch::beat(HEARTBEATS);
         task()
     };
     launch::spawn("bench", builder(Placement::Fixed(core)), with_heartbeat).map_err(refused)
@@ -77,22 +76,10 @@ where
 /// Runs `task` on an executor of this thread, for what precedes a run.
 pub fn run<T>(task: impl Future<Output = T>) -> Result<T, BenchError> {
     let with_heartbeat = async move {
-        beat();
+        launch::beat(HEARTBEATS);
         task.await
     };
     launch::run(builder(Placement::Unbound), with_heartbeat).map_err(refused)
-}
-
-/// Wakes this executor regularly for as long as it runs.
-fn beat() {
-    for period in HEARTBEATS {
-        glommio::spawn_local(async move {
-            loop {
-                glommio::timer::sleep(period).await;
-            }
-        })
-        .detach();
-    }
 }
 
 fn builder(placement: Placement) -> LocalExecutorBuilder {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::BenchError;
+
 /// Why a number on the command line was refused; the text names the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -23,6 +25,19 @@ fn split(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
     let number: f64 = text[..end].replace('_', "").parse().ok()?;
     Some((number, text[end..].trim()))
+}
+
+/// The seconds of a time that ends with a whole one, such as a warm-up.
+pub fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs_f64().ceil() as u64
+}
+
+/// Refuses a measured time that is too short to say anything.
+pub fn check_measured(duration: Duration) -> Result<(), BenchError> {
+    if duration < Duration::from_secs(1) {
+        return Err(BenchError::Option("--duration: at least 1s".to_owned()));
+    }
+    Ok(())
 }
 
 /// How fast records are offered.

@@ -348,7 +348,7 @@ impl FetchSessions {
         }
     }
 
-    /// Lets go of a session whose connection moves to another shard; none if there is none.
+    /// Lets go of a session, for good or because its connection moves to another shard; none if there is none.
     pub fn release(&mut self, id: SessionId) -> Option<MovedSession> {
         let session = self.sessions.remove(&id)?;
         self.cached_partitions -= session.order.len();
@@ -365,9 +365,7 @@ impl FetchSessions {
     }
 
     fn remove(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.remove(&id) {
-            self.cached_partitions -= session.order.len();
-        }
+        drop(self.release(id));
     }
 }
 

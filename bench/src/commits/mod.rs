@@ -73,7 +73,7 @@ impl CommitsArgs {
     }
 
     fn warmup_seconds(&self) -> u64 {
-        self.warmup.as_secs_f64().ceil() as u64
+        units::whole_seconds(self.warmup)
     }
 
     /// Warm-up and measured time.
@@ -97,9 +97,7 @@ impl CommitsArgs {
 
 /// Runs `bench commits`.
 pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
-    if args.duration < Duration::from_secs(1) {
-        return Err(BenchError::Option("--duration: at least 1s".to_owned()));
-    }
+    units::check_measured(args.duration)?;
     check_outputs(&args.output)?;
     let limits = args.limits.find()?;
     let mut report = measure(args)?;

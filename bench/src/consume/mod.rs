@@ -120,14 +120,12 @@ const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
 impl ConsumeArgs {
     fn check(&self) -> Result<(), BenchError> {
-        if self.duration.is_some_and(|duration| duration < Duration::from_secs(1)) {
-            return Err(BenchError::Option("--duration: at least 1s".to_owned()));
-        }
+        self.duration.map_or(Ok(()), units::check_measured)?;
         self.fetch.check()
     }
 
     fn warmup_seconds(&self) -> u64 {
-        self.warmup.as_secs_f64().ceil() as u64
+        units::whole_seconds(self.warmup)
     }
 
     /// Warm-up and measured time, at most.

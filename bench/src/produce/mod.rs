@@ -115,9 +115,7 @@ impl ProduceArgs {
         if self.batch_bytes > 512 << 20 {
             return refuse("--batch-bytes: at most 512MiB".to_owned());
         }
-        if self.duration < Duration::from_secs(1) {
-            return refuse("--duration: at least 1s".to_owned());
-        }
+        units::check_measured(self.duration)?;
         if !(0.0..=60_000.0).contains(&self.linger_ms) {
             return refuse(format!("--linger-ms {}: between 0 and 60000", self.linger_ms));
         }
@@ -134,7 +132,7 @@ impl ProduceArgs {
     }
 
     fn warmup_seconds(&self) -> u64 {
-        self.warmup.as_secs_f64().ceil() as u64
+        units::whole_seconds(self.warmup)
     }
 
     /// Warm-up and measured time.

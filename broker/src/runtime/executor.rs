@@ -27,8 +27,7 @@ pub struct ExecutorOptions {
 /// so they need no shorter one than what makes this rare.
 pub const PREEMPT_TIMER: Duration = Duration::from_millis(10);
 
-/// The guard knows of a shard's work only what it is told. Whatever else sleeps with work at hand goes on at one of these beats; there are
-/// two, because the beat that is due when the shard parks is lost like everything else.
+/// The guard knows of a shard's work only what it is told. Whatever else sleeps with work at hand goes on at one of these beats.
 const HEARTBEATS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(7)];
 
 /// Pinned three times per executor, and ours are pools of their own: the smallest that glommio takes is enough.
@@ -61,13 +60,7 @@ where
         // The thread for rename, truncate and unlink must not compete with the pinned shard.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1));
     launch::spawn(&options.name, builder, move || {
-        for period in HEARTBEATS {
-            super::spawn(async move {
-                loop {
-                    super::sleep(period).await;
-                }
-            });
-        }
+        launch::beat(HEARTBEATS);
         start()
     })
 }

@@ -50,6 +50,19 @@ pub fn run<T>(builder: LocalExecutorBuilder, future: impl Future<Output = T>) ->
     }))
 }
 
+/// Wakes this thread's executor in each of the periods for as long as it runs. What sleeps although it is ready goes on at the next beat, unless that beat's
+/// own task is what sleeps, whose timer is then no more; so there should be slower beats, whose timers are still to come.
+pub fn beat(periods: impl IntoIterator<Item = Duration>) {
+    for period in periods {
+        glommio::spawn_local(async move {
+            loop {
+                glommio::timer::sleep(period).await;
+            }
+        })
+        .detach();
+    }
+}
+
 /// Nudges the thread that made it until it is dropped.
 struct Starter {
     has_begun: Arc<AtomicBool>,
