@@ -24,6 +24,8 @@ pub struct ClusterView<'a> {
     pub image: &'a MetadataImage,
     /// `min.insync.replicas` and `unclean.leader.election.enable` of topics that do not say.
     pub defaults: &'a TopicDefaults,
+    /// For the tests of the tests; [`Planted::default`] everywhere else.
+    pub planted: Planted,
 }
 
 /// How a broker is to be seen before the records that say so are replayed.
@@ -51,7 +53,7 @@ impl ClusterView<'_> {
             min_insync_replicas: config.min_insync_replicas,
             is_active: &is_active,
             broker_epoch: &broker_epoch,
-            planted: Planted::default(),
+            planted: self.planted,
         };
         run(&rules, config)
     }

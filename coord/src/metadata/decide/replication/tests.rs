@@ -49,7 +49,7 @@ impl Cluster {
         &mut self,
         decide: impl FnOnce(ClusterView<'_>) -> Result<Decision<R>, CoordError>,
     ) -> Result<R, CoordError> {
-        let view = ClusterView { image: &self.image, defaults: &self.defaults };
+        let view = ClusterView { image: &self.image, defaults: &self.defaults, planted: Planted::default() };
         let decision = decide(view)?;
         self.image.replay_all(&decision.records).expect("a decision fits the image");
         Ok(decision.reply)
