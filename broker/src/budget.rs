@@ -78,6 +78,11 @@ impl Charge {
         self.bytes += self.free.forget_permits(bytes);
     }
 
+    /// Notes that `bytes` are in use by now; see [`Charge::grow`].
+    pub fn grow_to(&mut self, bytes: usize) {
+        self.grow(bytes.saturating_sub(self.bytes));
+    }
+
     /// Gives back what is charged beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);

@@ -3,6 +3,7 @@
 //! - [`server`]: from a configuration to a running broker, and back to a clean stop;
 //! - [`shard`]: one core's share of it, the state that all handlers use;
 //! - [`api`]: the handlers, one file per request type;
+//! - [`cluster`]: links to the other nodes of a cluster;
 //! - [`controller`]: who changes the metadata, and how every shard hears of it;
 //! - [`groups`]: the coordinators of consumer groups;
 //! - [`net`]: listeners, connections, frames;
@@ -19,6 +20,7 @@ pub mod append;
 pub mod append_queue;
 pub mod budget;
 pub mod cleaning;
+pub mod cluster;
 pub mod config;
 pub mod controller;
 mod error;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, Cores, Durability, HostPort};
 use crate::controller::{CONTROLLER_SHARD, ShardMetadata};
 use crate::fetch_session::{FetchSessions, SessionLimits};
@@ -27,7 +28,7 @@ use crate::mesh::{MeshSeed, mesh};
 use crate::metrics::ShardMetrics;
 use crate::net::listener::{self, bind};
 use crate::net::table::recorder;
-use crate::net::{Limits, Net, Services};
+use crate::net::{Limits, Listeners, Net, Services};
 use crate::placement::ShardId;
 use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, limits, memory, uring};
 use crate::shard::{BrokerInfo, Shard};
@@ -119,11 +120,19 @@ pub fn run(config: Config) -> Result<(), Error> {
     let kafka =
         bind(&config.listen, plan.cores.len()).map_err(|e| Error::listen("listen", &config.listen, e))?;
     let admin_socket = bind(&config.admin, 1).map_err(|e| Error::listen("admin", &config.admin, e))?;
+    let internal = cluster::listen_address(&config);
+    let internal = internal.map(|address| {
+        bind(address, plan.cores.len()).map_err(|e| Error::listen("cluster_listen", address, e))
+    });
+    let internal = internal.transpose()?;
+    let cluster = internal.as_ref().map(|sockets| cluster::info(&config, sockets.address));
+    let cluster = cluster.transpose().map_err(Error::Unsuitable)?;
     let pulses: Vec<Arc<Pulse>> = plan.cores.iter().map(|_| Arc::default()).collect();
     let broker = Arc::new(BrokerInfo {
         advertised: advertised(&config, kafka.address.port()),
         kafka_address: kafka.address,
         admin_address: admin_socket.address,
+        cluster,
         cores: plan.cores,
         shard_memory_bytes: plan.shard_memory_bytes,
         started,
@@ -132,7 +141,12 @@ pub fn run(config: Config) -> Result<(), Error> {
     });
     let _guard =
         Guard::start(pulses).map_err(|error| Error::system("cannot start the liveness guard", error))?;
-    let mut broker = Broker::start(broker, kafka.into_sockets(), admin_socket.into_sockets())?;
+    let sockets = Sockets {
+        kafka: kafka.into_sockets(),
+        admin: admin_socket.into_sockets(),
+        internal: internal.map(Listeners::into_sockets).unwrap_or_default(),
+    };
+    let mut broker = Broker::start(broker, sockets)?;
     broker.wait_for(Phase::Starting)?;
     for phase in [Phase::Settling, Phase::Serving] {
         broker.enter(phase)?;
@@ -164,6 +178,16 @@ fn host_name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
+/// Everything that is listened on.
+struct Sockets {
+    /// One for each shard.
+    kafka: Vec<TcpListener>,
+    /// One.
+    admin: Vec<TcpListener>,
+    /// One for each shard, or none at all.
+    internal: Vec<TcpListener>,
+}
+
 /// The main thread's view of the running shards.
 struct Broker {
     info: Arc<BrokerInfo>,
@@ -175,11 +199,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(
-        info: Arc<BrokerInfo>,
-        kafka: Vec<TcpListener>,
-        admin: Vec<TcpListener>,
-    ) -> Result<Broker, Error> {
+    fn start(info: Arc<BrokerInfo>, sockets: Sockets) -> Result<Broker, Error> {
         let (events_in, events) = mpsc::channel();
         signals::forward(events_in.clone())
             .map_err(|error| Error::system("cannot wait for signals", error))?;
@@ -187,15 +207,17 @@ impl Broker {
         let background = Background::start(info.config.log_cleaner_threads as usize)
             .map_err(|error| Error::system("cannot start threads", error))?;
         let open_in_broker = Arc::new(AtomicUsize::new(0));
-        let mut admin = admin.into_iter();
+        let mut admin = sockets.admin.into_iter();
+        let mut internal = sockets.internal.into_iter();
         let mut executors = Vec::new();
-        for (seed, kafka) in mesh(&info.pulses).into_iter().zip(kafka) {
+        for (seed, kafka) in mesh(&info.pulses).into_iter().zip(sockets.kafka) {
             let id = seed.id();
             let task = ShardTask {
                 seed,
                 info: info.clone(),
                 kafka,
                 admin: admin.next(),
+                internal: internal.next(),
                 background: background.clone(),
                 open_in_broker: open_in_broker.clone(),
                 phases: phases.clone(),
@@ -334,6 +356,8 @@ struct ShardTask {
     kafka: TcpListener,
     /// Only shard 0 has it.
     admin: Option<TcpListener>,
+    /// A node by itself has none.
+    internal: Option<TcpListener>,
     background: Background,
     open_in_broker: Arc<AtomicUsize>,
     phases: watch::Receiver<Phase>,
@@ -358,11 +382,14 @@ impl ShardTask {
         runtime::probe::settle_on_no_polling(&info.config.data_dir, id.0)
             .await
             .map_err(|source| data_dir_error(&info.config, source))?;
+        let budget = Budget::new(info.shard_request_bytes());
+        let request_bytes_max = info.config.socket_request_max_bytes as usize;
         let shard = Rc::new(Shard {
             id,
             broker: info.clone(),
             mesh: self.seed.plant(),
-            budget: Budget::new(info.shard_request_bytes()),
+            cluster: Cluster::new(info.cluster.clone(), request_bytes_max, budget.clone(), pulse.clone()),
+            budget,
             metrics: ShardMetrics::default(),
             pulse: pulse.clone(),
             background: self.background,
@@ -381,6 +408,10 @@ impl ShardTask {
         runtime::spawn(shard.mesh.run());
         let admin_server = self.admin.take().map(|socket| admin::start(shard.clone(), socket)).transpose();
         let admin_server = admin_server.map_err(|error| Error::system("cannot serve HTTP", error))?;
+        if let Some(internal) = self.internal.take() {
+            let listening = cluster::listen(&shard.cluster, internal);
+            listening.map_err(|error| Error::system("cannot listen for the cluster's nodes", error))?;
+        }
         shard.start().await?;
         let reached = |phase| {
             let _ = self.events.send(Event::Reached(id, phase));
@@ -471,6 +502,9 @@ fn open_net(shard: &Rc<Shard>, open_in_broker: Arc<AtomicUsize>) -> Rc<Net> {
 fn summary(info: &BrokerInfo) -> String {
     let config = &info.config;
     let data_dir = std::fs::canonicalize(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let cluster = info.cluster.as_ref().map_or_else(String::new, |cluster| {
+        format!("\x20 cluster     {} (advertised as {})\n", cluster.address, cluster.advertised)
+    });
     let durability = match config.durability {
         Durability::Sync => "sync (an acknowledged record survives loss of power)",
         Durability::Write => "write (an acknowledged record may be lost when power is lost)",
@@ -479,12 +513,14 @@ fn summary(info: &BrokerInfo) -> String {
         "broker {version} is ready (node {node})\n\
          \x20 clients     {kafka} (advertised as {advertised})\n\
          \x20 admin       http://{admin}/ (metrics, health)\n\
+         {cluster}\
          \x20 data        {data}\n\
          \x20 cores       {cores}, one shard each\n\
          \x20 memory      {memory} MiB\n\
          \x20 durability  {durability}\n\
          Ctrl-C stops it.\n",
         version = env!("CARGO_PKG_VERSION"),
+        cluster = cluster,
         node = config.node_id,
         kafka = info.kafka_address,
         advertised = info.advertised,
@@ -502,6 +538,7 @@ fn write_ready_file(path: &Path, info: &BrokerInfo) -> io::Result<()> {
         "kafka": info.kafka_address.to_string(),
         "advertised": info.advertised.to_string(),
         "admin": info.admin_address.to_string(),
+        "cluster": info.cluster.as_ref().map(|cluster| cluster.address.to_string()),
     });
     let unfinished = path.with_extension("tmp");
     std::fs::write(&unfinished, format!("{content}\n"))?;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
 use crate::cleaning;
+use crate::cluster::{Cluster, ClusterInfo};
 use crate::config::{Config, HostPort};
 use crate::controller::{self, ShardMetadata};
 use crate::fetch_session::FetchSessions;
@@ -48,6 +49,8 @@ pub struct BrokerInfo {
     pub kafka_address: std::net::SocketAddr,
     /// Where HTTP is served, with the actual port.
     pub admin_address: std::net::SocketAddr,
+    /// What makes this node one of several; none on a node by itself.
+    pub cluster: Option<ClusterInfo>,
     /// When the process began to start.
     pub started: Instant,
     /// The signs of life of all shards, by shard.
@@ -118,6 +121,8 @@ pub struct Shard {
     pub pulse: Arc<Pulse>,
     /// Idle-priority threads, common to all shards.
     pub background: Background,
+    /// Links to the cluster's other nodes.
+    pub cluster: Rc<Cluster>,
     /// Sockets, from the moment when clients are let in.
     pub net: OnceCell<Rc<Net>>,
     /// What it knows of the cluster.
@@ -267,6 +272,9 @@ impl Shard {
             crate::metrics::storage::collect(&shard, &store.stats(), self.append_queue.len(), samples);
         }
         self.groups.collect(&shard, samples);
+        if self.broker.cluster.is_some() {
+            self.cluster.collect(&shard, samples);
+        }
         let mesh = self.mesh.stats();
         samples.counter("broker_mesh_calls_total", "Calls made to other shards.", &labels, mesh.calls);
         samples.counter(

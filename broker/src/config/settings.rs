@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use coord::config::ConfigType;
 
 use super::values::{
-    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, RebalanceProtocols, Value,
-    ZeroCopy,
+    Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, ProcessRoles,
+    RebalanceProtocols, Value, ZeroCopy,
 };
+use super::voters::QuorumVoters;
 
 /// One row of the table made from [`Config`]: what loading, checking and the example file need to know.
 #[derive(Debug)]
@@ -80,6 +81,32 @@ settings! {
     ready_file: Option<PathBuf> = None;
     /// Rack or availability zone of this node (Kafka: `broker.rack`). Empty: none.
     broker_rack: Option<String> = None;
+
+    /// The controllers of the cluster and the addresses of their internal listeners, "1@host:port,2@host:port,3@host:port", the same on all nodes.
+    /// Empty: this node by itself is the cluster, and there is no internal listener (Kafka: `controller.quorum.voters`).
+    controller_quorum_voters: QuorumVoters = QuorumVoters::default();
+    /// What this process does: "broker" (holds partitions, serves clients), "controller" (votes on the metadata; has to be in
+    /// controller_quorum_voters), or both (Kafka: `process.roles`).
+    process_roles: ProcessRoles = ProcessRoles::default();
+    /// Where the other nodes of the cluster connect. Keep it private. Empty: this node's address in controller_quorum_voters.
+    cluster_listen: Option<HostPort> = None;
+    /// The address of the internal listener that the other nodes are told to use, if this node is not in controller_quorum_voters.
+    /// Empty: that of cluster_listen.
+    cluster_advertise: Option<HostPort> = None;
+    /// A file with at least 16 bytes that all nodes of the cluster have and nobody else: by it they know each other. It is needed with
+    /// controller_quorum_voters.
+    cluster_secret_file: Option<PathBuf> = None;
+    /// How long a controller waits without a word from the active one before it stands for election; up to twice as long
+    /// (Kafka: `controller.quorum.election.timeout.ms`).
+    controller_quorum_election_timeout_ms: u32 = 1_000;
+    /// How often a broker tells the active controller that it is alive (Kafka: `broker.heartbeat.interval.ms`).
+    broker_heartbeat_interval_ms: u32 = 500;
+    /// A broker that has been silent for so long leads nothing any more (Kafka: `broker.session.timeout.ms`).
+    broker_session_timeout_ms: u32 = 9_000;
+    /// Whether partitions go back to their preferred leaders when those can lead again (Kafka: `auto.leader.rebalance.enable`).
+    auto_leader_rebalance_enable: bool = true;
+    /// How often that is looked at (Kafka: `leader.imbalance.check.interval.seconds`).
+    leader_imbalance_check_interval_seconds: u32 = 300;
 
     /// What an acknowledgement promises: "sync" (data survives loss of power) or "write" (synced a little later).
     durability: Durability = Durability::Sync;
@@ -229,7 +256,7 @@ pub static TOPIC_DEFAULTS: &[&str] = &[
 impl Config {
     /// Checks that need more than one setting; the error names the key, the value and what is allowed.
     pub fn check(&self) -> Result<(), String> {
-        let positive: [(&str, bool); 10] = [
+        let positive: [(&str, bool); 14] = [
             ("connection_in_flight_max", self.connection_in_flight_max > 0),
             ("connection_stall_timeout_ms", self.connection_stall_timeout_ms > 0),
             ("socket_request_max_bytes", self.socket_request_max_bytes >= 1024),
@@ -240,6 +267,10 @@ impl Config {
             ("log_cleaner_dedupe_buffer_size", self.log_cleaner_dedupe_buffer_size.0 >= 1 << 20),
             ("log_cleaner_io_buffer_size", self.log_cleaner_io_buffer_size >= 4096),
             ("log_cleaner_io_max_bytes_per_second", self.log_cleaner_io_max_bytes_per_second >= 1.0),
+            ("controller_quorum_election_timeout_ms", self.controller_quorum_election_timeout_ms >= 100),
+            ("broker_heartbeat_interval_ms", self.broker_heartbeat_interval_ms > 0),
+            ("broker_session_timeout_ms", self.broker_session_timeout_ms > self.broker_heartbeat_interval_ms),
+            ("leader_imbalance_check_interval_seconds", self.leader_imbalance_check_interval_seconds > 0),
         ];
         for (name, holds) in positive {
             if !holds {
@@ -248,6 +279,7 @@ impl Config {
             }
         }
         self.check_groups()?;
+        self.check_cluster()?;
         if self.advertise.as_ref().is_some_and(|address| address.port == 0) {
             return Err("advertise has port 0, which no client can reach: give the real port".into());
         }
@@ -330,6 +362,45 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The address in the list of voters, if this node is one.
+    pub fn voter_address(&self) -> Option<&HostPort> {
+        self.controller_quorum_voters.address(self.node_id)
+    }
+
+    fn check_cluster(&self) -> Result<(), String> {
+        if self.controller_quorum_voters.is_empty() {
+            return match self.process_roles == ProcessRoles::default() {
+                true => Ok(()),
+                false => {
+                    Err("process_roles needs controller_quorum_voters: without it this node is the cluster"
+                        .into())
+                }
+            };
+        }
+        if self.cluster_secret_file.is_none() {
+            return Err("controller_quorum_voters needs cluster_secret_file: a file that all nodes of the cluster have".into());
+        }
+        let node_id = self.node_id;
+        match (self.process_roles.controller(), self.voter_address().is_some()) {
+            (true, false) => Err(format!(
+                "process_roles has controller, but controller_quorum_voters does not have node {node_id}: add it there on all nodes, or \
+                 set process_roles = \"broker\""
+            )),
+            (false, true) => Err(format!(
+                "controller_quorum_voters has node {node_id}, so process_roles must have controller"
+            )),
+            (false, false) if self.cluster_listen.is_none() => {
+                Err("cluster_listen is needed on a node that is not in controller_quorum_voters".into())
+            }
+            _ if self.cluster_advertise.as_ref().is_some_and(|address| address.port == 0) => {
+                Err("cluster_advertise has port 0, which no node can reach: give the real port".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,6 +419,27 @@ mod tests {
             (setting.set)(&mut config, &text).unwrap_or_else(|allowed| panic!("{}: {allowed}", setting.name));
             assert_eq!(config, defaults, "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn settings_of_a_cluster_that_contradict_each_other_are_refused() {
+        let voters = QuorumVoters::read("1@a:1,2@b:2").unwrap();
+        let whole = Config {
+            controller_quorum_voters: voters,
+            cluster_secret_file: Some("secret".into()),
+            ..Config::default()
+        };
+        assert_eq!(whole.check(), Ok(()));
+        let mut other = Config { node_id: 3, ..whole.clone() };
+        assert!(other.check().unwrap_err().contains("does not have node 3"));
+        other.process_roles = ProcessRoles(vec!["broker".into()]);
+        assert!(other.check().unwrap_err().contains("cluster_listen is needed"));
+        other.cluster_listen = Some(HostPort { host: "c".into(), port: 0 });
+        assert_eq!(other.check(), Ok(()));
+        let without_role = Config { process_roles: other.process_roles.clone(), ..whole.clone() };
+        assert!(without_role.check().unwrap_err().contains("must have controller"));
+        let open = Config { cluster_secret_file: None, ..whole };
+        assert!(open.check().unwrap_err().contains("needs cluster_secret_file"));
     }
 
     #[test]

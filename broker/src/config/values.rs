@@ -305,6 +305,23 @@ words_value! {
     RebalanceProtocols of ["classic", "consumer"], by default ["classic", "consumer"], at least ["classic"]
 }
 
+words_value! {
+    /// What a process does in its cluster.
+    ProcessRoles of ["broker", "controller"], by default ["broker", "controller"], at least []
+}
+
+impl ProcessRoles {
+    /// Whether the process holds partitions and serves clients.
+    pub fn broker(&self) -> bool {
+        self.0.iter().any(|role| role == "broker")
+    }
+
+    /// Whether the process votes on the metadata.
+    pub fn controller(&self) -> bool {
+        self.0.iter().any(|role| role == "controller")
+    }
+}
+
 /// A setting that is one of a few words.
 macro_rules! word_value {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {

@@ -127,7 +127,7 @@ impl Worker {
 }
 
 /// Uniform bits from the system's generator.
-pub(super) fn random_bits() -> u64 {
+pub(crate) fn random_bits() -> u64 {
     // The six fixed bits of a version 4 UUID meet random ones.
     let (high, low) = Uuid::new_v4().as_u64_pair();
     high.rotate_left(20) ^ low

@@ -172,6 +172,11 @@ pub fn set_up(socket: &impl AsRawFd) -> io::Result<()> {
     socket.set_keepalive(true)
 }
 
+/// Lets the kernel break the connection when what was sent is not acknowledged for so long.
+pub fn give_up_after(socket: &impl AsRawFd, unacknowledged: std::time::Duration) -> io::Result<()> {
+    SockRef::from(&borrow(socket)).set_tcp_user_timeout(Some(unacknowledged))
+}
+
 /// The own address of a connected socket.
 pub fn local_address(socket: &impl AsRawFd) -> io::Result<std::net::SocketAddr> {
     let address = SockRef::from(&borrow(socket)).local_addr()?;

@@ -28,6 +28,7 @@ pub mod uring;
 pub mod waker;
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -65,6 +66,16 @@ pub async fn yield_now() {
 /// Waits on this thread's executor.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
+}
+
+/// The addresses of a host. Names are looked up on a helper thread, because the system's resolver blocks.
+pub async fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let host = host.to_owned();
+    let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+    glommio::executor().spawn_blocking(look_up).await
 }
 
 /// The future's output, or `None` if it took longer than `limit`. Dropping the future must be harmless.
