@@ -1,9 +1,10 @@
-//! The shard's tail cache: the journal's commit buffers, kept after their write.
+//! The shard's tail cache: the journal's commit buffers, kept after their write, and those of large batches that went straight to segments.
 //!
 //! Recent batches are read from here. A commit is pinned until all its batches are in synced segments; after that it may go, oldest first,
 //! when the bound is passed. Cold reads never enter, so a consumer that reads from the beginning cannot evict the hot tail.
 //! Pure: knows bytes, sequences and the indexes of the logs that a commit touched, nothing of journals or files.
 
+use crate::{disk::FrozenBuf, log::tail::own_buffer_number};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -15,10 +16,25 @@ struct CachedCommit {
     seq: u64,
     /// `None` until the journal has frozen the buffer.
     data: Option<Bytes>,
-    /// What keeping `data` costs: the capacity of the whole buffer.
+    /// Large batches, which the commit only names.
+    direct: Vec<DirectBuffer>,
+    /// What keeping `data` and the others costs: the capacity of the whole buffers.
     retained_bytes: usize,
     /// Logs with a batch in this commit, each once.
     touched: Vec<LogIndex>,
+}
+
+/// A large batch, laid out as it lies in the blocks of its segment.
+#[derive(Debug, Clone)]
+pub struct DirectBuffer {
+    /// The blocks.
+    pub data: FrozenBuf,
+    /// Where in the first block the batch begins.
+    pub lead: usize,
+    /// Its size.
+    pub bytes: usize,
+    /// Where in the segment it begins; `None` if what is before it in the first block is not the segment's.
+    pub position: Option<u64>,
 }
 
 /// A log that lost cached batches: everything of commits up to `up_to` is gone from memory.
@@ -49,6 +65,7 @@ impl CommitCache {
                 self.commits.push_back(CachedCommit {
                     seq,
                     data: None,
+                    direct: Vec::new(),
                     retained_bytes: 0,
                     touched: vec![log],
                 });
@@ -62,14 +79,38 @@ impl CommitCache {
             let commit = &mut self.commits[i];
             assert!(commit.data.is_none(), "a commit is frozen once");
             commit.data = Some(data);
-            commit.retained_bytes = retained_bytes;
+            commit.retained_bytes += retained_bytes;
             self.retained_bytes += retained_bytes;
             self.pinned_bytes += retained_bytes;
         }
     }
 
-    /// Part of commit `seq`, if it is frozen and still in memory.
+    /// How many large batches commit `seq` names.
+    pub fn direct_len(&self, seq: u64) -> usize {
+        self.find(seq).map_or(0, |i| self.commits[i].direct.len())
+    }
+
+    /// Keeps a large batch that commit `seq` names; the log was noted before.
+    pub fn put_direct(&mut self, seq: u64, buffer: DirectBuffer) {
+        let i = self.find(seq).expect("a log was touched by the commit");
+        self.commits[i].retained_bytes += buffer.data.capacity();
+        self.retained_bytes += buffer.data.capacity();
+        self.pinned_bytes += buffer.data.capacity();
+        self.commits[i].direct.push(buffer);
+    }
+
+    /// The large batch at this place of commit `seq`, if it is one.
+    pub fn direct(&self, seq: u64, at: u32) -> Option<&DirectBuffer> {
+        let number = own_buffer_number(at)?;
+        self.commits[self.find(seq)?].direct.get(number)
+    }
+
+    /// Part of commit `seq`, if it is frozen and still in memory; or a large batch.
     pub fn slice(&self, seq: u64, at: u32, len: u32) -> Option<Bytes> {
+        if own_buffer_number(at).is_some() {
+            let direct = self.direct(seq, at)?;
+            return Some(direct.data.slice(direct.lead..direct.lead + direct.bytes));
+        }
         let data = self.commits[self.find(seq)?].data.as_ref()?;
         Some(data.slice(at as usize..at as usize + len as usize))
     }
@@ -77,6 +118,19 @@ impl CommitCache {
     /// The logs that commit `seq` touched.
     pub fn touched(&self, seq: u64) -> &[LogIndex] {
         self.find(seq).map_or(&[], |i| &self.commits[i].touched)
+    }
+
+    /// The commit at which the oldest pinned ones come to `bytes`; `None` if all together are less.
+    pub fn pinned_prefix(&self, bytes: usize) -> Option<u64> {
+        let mut sum = 0;
+        let pinned = self.commits.iter().skip_while(|c| c.seq <= self.released);
+        pinned
+            .map(|c| {
+                sum += c.retained_bytes;
+                (c.seq, sum)
+            })
+            .find(|(_, sum)| *sum >= bytes)
+            .map(|(seq, _)| seq)
     }
 
     /// Everything up to commit `up_to` is in synced segments and no longer pinned.
@@ -161,7 +215,9 @@ mod tests {
     fn only_released_commits_are_evicted_and_oldest_first() {
         let mut c = filled();
         assert!(c.evict(0).is_empty());
+        assert_eq!((c.pinned_prefix(129), c.pinned_prefix(600)), (Some(2), None));
         c.release(2);
+        assert_eq!(c.pinned_prefix(128), Some(4));
         assert_eq!(c.pinned_bytes(), 256);
         assert_eq!(c.evict(400), [Evicted { log: 1, up_to: 1 }, Evicted { log: 9, up_to: 1 }]);
         assert_eq!(c.evict(0), [Evicted { log: 2, up_to: 2 }, Evicted { log: 9, up_to: 2 }]);

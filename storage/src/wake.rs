@@ -136,21 +136,16 @@ impl Notify {
 }
 
 /// Bounds the bytes that are under way to the disk at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ByteGate {
-    limit: usize,
     used: Cell<usize>,
     freed: Notify,
 }
 
 impl ByteGate {
-    pub fn new(limit: usize) -> Self {
-        Self { limit, used: Cell::new(0), freed: Notify::default() }
-    }
-
-    /// Waits until `bytes` more fit; a piece larger than the limit goes alone.
-    pub async fn enter(&self, bytes: usize) -> ByteGateGuard<'_> {
-        self.freed.wait_until(|| self.used.get() == 0 || self.used.get() + bytes <= self.limit).await;
+    /// Waits until `bytes` more fit into `limit`; a piece larger than the limit goes alone.
+    pub async fn enter(&self, bytes: usize, limit: usize) -> ByteGateGuard<'_> {
+        self.freed.wait_until(|| self.used.get() == 0 || self.used.get() + bytes <= limit).await;
         self.used.set(self.used.get() + bytes);
         ByteGateGuard { gate: self, bytes }
     }
@@ -196,12 +191,12 @@ mod tests {
     #[test]
     fn the_gate_lets_in_no_more_than_its_limit_but_always_one() {
         let mut pool = LocalPool::new();
-        let gate = Rc::new(ByteGate::new(100));
+        let gate = Rc::new(ByteGate::default());
         let peak = Rc::new(Cell::new(0));
         for bytes in [60, 60, 30, 500, 10] {
             let (gate, peak) = (gate.clone(), peak.clone());
             let task = async move {
-                let guard = gate.enter(bytes).await;
+                let guard = gate.enter(bytes, 100).await;
                 if bytes < 500 {
                     peak.set(peak.get().max(gate.used.get()));
                 }

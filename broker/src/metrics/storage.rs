@@ -53,6 +53,21 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("appended_bytes", "Bytes appended.", stats.appended_bytes),
         ("flush_rounds", "Rounds of the flusher.", stats.flush_rounds),
         ("flushed_bytes", "Bytes written to segments.", stats.flushed_bytes),
+        (
+            "direct_bytes",
+            "Bytes of large batches that went straight to segments, and not through the journal.",
+            stats.direct_bytes,
+        ),
+        (
+            "segment_written_bytes",
+            "Bytes written to segment files, in whole blocks.",
+            stats.segment_written_bytes,
+        ),
+        (
+            "journal_written_bytes",
+            "Bytes written to the journal, in whole blocks.",
+            stats.journal_written_bytes,
+        ),
         ("segment_syncs", "Segment files synced.", stats.segment_syncs),
         ("cache_reads", "Reads served from memory.", stats.cache_reads),
         ("cleaner_runs", "Logs compacted.", stats.cleaner_runs),

@@ -203,6 +203,7 @@ impl<D: Disk> LogInner<D> {
         };
         if is_roll_due() {
             let _lock = self.shared.maintenance.lock().await;
+            let _writing = self.writing().await;
             if is_roll_due() {
                 self.roll().await?;
             }

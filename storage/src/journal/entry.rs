@@ -1,6 +1,6 @@
 //! What goes into the journal and what comes back: entries, their places, and the events of their commits.
 
-use super::config::Durability;
+use super::{checksum, config::Durability};
 use crate::{
     disk::FrozenBuf,
     error::DiskError,
@@ -52,14 +52,31 @@ pub enum EntryKind {
     HighWatermark = 4,
     /// The partition was deleted: everything before this entry is void.
     PartitionDeleted = 5,
+    /// A record batch that is in its segment, durably, since before this entry's commit was written; the payload is its [`batch_summary`].
+    BatchInSegment = 6,
+}
+
+/// What the journal keeps of a batch that is in its segment: length and CRC-32C of all of it, both little-endian.
+pub(crate) fn batch_summary(batch: &[u8]) -> [u8; 8] {
+    let mut summary = [0; 8];
+    summary[..4].copy_from_slice(&(batch.len() as u32).to_le_bytes());
+    summary[4..].copy_from_slice(&checksum::of_payload(EntryKind::Batch, batch).to_le_bytes());
+    summary
 }
 
 impl EntryKind {
     /// The kind with this number, if there is one.
     pub fn from_u8(kind: u8) -> Option<Self> {
-        [Self::Batch, Self::Truncate, Self::LogStartOffset, Self::HighWatermark, Self::PartitionDeleted]
-            .into_iter()
-            .find(|known| *known as u8 == kind)
+        [
+            Self::Batch,
+            Self::Truncate,
+            Self::LogStartOffset,
+            Self::HighWatermark,
+            Self::PartitionDeleted,
+            Self::BatchInSegment,
+        ]
+        .into_iter()
+        .find(|known| *known as u8 == kind)
     }
 }
 

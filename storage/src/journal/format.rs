@@ -7,7 +7,7 @@
 //! ```text
 //! file header (block 0; the rest of the block is zero)
 //!   0   8  magic "JRNLFILE"
-//!   8   2  format version (1)
+//!   8   2  format version (2; 1 is read too)
 //!  10   2  zero
 //!  12   4  shard
 //!  16  16  journal id: random, one per journal; a commit or file with another id is not ours
@@ -21,7 +21,7 @@
 //!
 //! commit (at a block boundary)
 //!   0   8  magic "JRNLCMIT"
-//!   8   2  format version (1)
+//!   8   2  format version (2; 1 is read too)
 //!  10   2  flags: bit 0 = acknowledged when synced (else when written)
 //!  12   4  shard
 //!  16  16  journal id
@@ -38,7 +38,8 @@
 //!  96      entries
 //!
 //! entry
-//!   0   1  kind: 1 batch, 2 truncate, 3 log start offset, 4 high watermark, 5 partition deleted
+//!   0   1  kind: 1 batch, 2 truncate, 3 log start offset, 4 high watermark, 5 partition deleted,
+//!          6 batch in segment (payload: 4 bytes length and 4 bytes CRC-32C of the batch; since version 2)
 //!   1   3  zero
 //!   4   4  payload length
 //!   8  16  topic id
@@ -67,7 +68,9 @@ use zerocopy::{
     little_endian::{I32, I64, U16, U32, U64},
 };
 
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
+/// The oldest version that is read. It knows no batches in segments, and is the same otherwise.
+const OLDEST_VERSION: u16 = 1;
 /// The file header takes a whole block.
 pub(super) const FILE_HEADER_BYTES: usize = BLOCK;
 pub(super) const COMMIT_HEADER_BYTES: usize = size_of::<RawCommitHeader>();
@@ -199,7 +202,7 @@ impl FileHeader {
         if raw.magic != FILE_MAGIC || raw.checksum.get() != checksum_before_last_field(raw.as_bytes()) {
             return Parsed::Invalid;
         }
-        if raw.version.get() != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&raw.version.get()) {
             return Parsed::Newer(raw.version.get().into());
         }
         Parsed::Valid(Self {
@@ -245,7 +248,7 @@ impl CommitHeader {
         if raw.magic != COMMIT_MAGIC || raw.checksum.get() != checksum_before_last_field(raw.as_bytes()) {
             return Parsed::Invalid;
         }
-        if raw.version.get() != FORMAT_VERSION {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&raw.version.get()) {
             return Parsed::Newer(raw.version.get().into());
         }
         Parsed::Valid(Self {

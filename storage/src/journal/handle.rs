@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -54,6 +54,8 @@ pub(super) struct State<F> {
     pub ring: Ring<F>,
     pub open: Option<OpenCommit<F>>,
     pub sealed: VecDeque<SealedCommit<F>>,
+    /// Commits that must not be written yet, and for how many reasons.
+    pub held: BTreeMap<CommitSeq, u32>,
     pub next_seq: CommitSeq,
     /// Everything up to here was written, synced or not.
     pub written: CommitSeq,
@@ -66,6 +68,8 @@ pub(super) struct State<F> {
     pub recorded_released: CommitSeq,
     pub is_read_only: bool,
     pub is_closing: bool,
+    /// Bytes of commits written since the journal was opened.
+    pub written_bytes: u64,
     /// How large commits have been lately.
     pub expected_bytes: usize,
 }
@@ -126,6 +130,7 @@ impl<D: Disk> Journal<D> {
                 ring,
                 open: None,
                 sealed: VecDeque::new(),
+                held: BTreeMap::new(),
                 next_seq: last.next(),
                 written: last,
                 synced: last,
@@ -134,6 +139,7 @@ impl<D: Disk> Journal<D> {
                 recorded_released: scan.released(),
                 is_read_only: false,
                 is_closing: false,
+                written_bytes: 0,
                 expected_bytes: FIRST_BUFFER_BYTES,
             }),
             progress: Rc::new(Progress::starting_at(last)),
@@ -192,6 +198,41 @@ impl<D: Disk> Journal<D> {
         Ok(Appended { commit, location })
     }
 
+    /// Keeps a commit that was not written yet from being written until [`Journal::let_go`] was called as often. To be called right after the append whose
+    /// entry must not be on disk before something else is.
+    pub fn hold(&self, commit: CommitSeq) {
+        let state = &mut *self.inner.state.borrow_mut();
+        assert!(commit > state.written, "commit {commit} is held, but may be written already");
+        *state.held.entry(commit).or_default() += 1;
+    }
+
+    /// One reason for holding the commit is gone.
+    pub fn let_go(&self, commit: CommitSeq) {
+        let state = &mut *self.inner.state.borrow_mut();
+        let reasons = state.held.get_mut(&commit).expect("a commit is let go as often as it is held");
+        *reasons -= 1;
+        if *reasons == 0 {
+            state.held.remove(&commit);
+            self.inner.writer_signal.set();
+        }
+    }
+
+    /// Something that a held commit waits for has failed: ends the journal, so that nobody waits for the commit any longer.
+    pub(crate) fn abandon(&self, error: &StorageError) {
+        match error {
+            StorageError::Disk(error) => drop(self.inner.fail(error.clone())),
+            _ => self.inner.end(JournalError::Closed),
+        }
+    }
+
+    /// Lets no further entry into `commit` and those before it.
+    pub fn seal_through(&self, commit: CommitSeq) {
+        let state = &mut *self.inner.state.borrow_mut();
+        if state.open.as_ref().is_some_and(|open| open.seq <= commit) {
+            self.inner.seal(state);
+        }
+    }
+
     /// Waits until `commit` is as durable as its appends asked for (and with it all before it). There may be any number of waiters.
     pub fn durable(&self, commit: CommitSeq) -> Durable {
         self.inner.progress.wait_for(commit)
@@ -210,6 +251,11 @@ impl<D: Disk> Journal<D> {
     /// The newest commit that holds an entry, durable or not.
     pub fn last_appended(&self) -> CommitSeq {
         CommitSeq(self.inner.state.borrow().next_seq.0 - 1)
+    }
+
+    /// Bytes of commits, in whole blocks, that were written since the journal was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.inner.state.borrow().written_bytes
     }
 
     /// Syncs what [`Durability::Write`] commits have written so far. For a shell with such topics to call every `flush.ms`; does nothing if there
@@ -269,9 +315,7 @@ impl<D: Disk> Journal<D> {
         };
         self.durable(last).await?;
         self.sync_now().await?;
-        inner.progress.end(JournalError::Closed);
-        inner.writer_signal.set();
-        inner.maintainer_signal.set();
+        inner.end(JournalError::Closed);
         Ok(())
     }
 }
@@ -315,9 +359,13 @@ impl<D: Disk> Inner<D> {
             self.notify(JournalEvent::Failed(error.clone()));
         }
         let reason = JournalError::Failed(error);
-        self.progress.end(reason.clone());
+        self.end(reason.clone());
+        reason
+    }
+
+    fn end(&self, reason: JournalError) {
+        self.progress.end(reason);
         self.writer_signal.set();
         self.maintainer_signal.set();
-        reason
     }
 }

@@ -32,6 +32,7 @@ mod signal;
 mod writer;
 
 pub use config::{Durability, JournalConfig};
+pub(crate) use entry::batch_summary;
 pub use entry::{
     Appended, Commit, CommitSeq, EntryHeader, EntryKind, FileSeq, JournalEvent, Location, Pressure,
 };

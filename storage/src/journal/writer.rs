@@ -37,13 +37,14 @@ fn ended(reason: JournalError) -> Result<(), StorageError> {
     }
 }
 
-/// The oldest sealed commit, or what has gathered meanwhile, with its header written.
+/// The oldest sealed commit, or what has gathered meanwhile, with its header written. Nothing while that is held.
 fn next_commit<D: Disk>(inner: &Inner<D>) -> Option<SealedCommit<D::File>> {
     let state = &mut *inner.state.borrow_mut();
     if state.sealed.is_empty() {
         inner.seal(state);
     }
-    let mut commit = state.sealed.pop_front()?;
+    let held = state.held.first_key_value().map(|(seq, _)| *seq);
+    let mut commit = state.sealed.pop_front_if(|commit| held != Some(commit.seq))?;
     assert_eq!(commit.seq, state.written.next(), "commits are written in order");
     commit.finish(inner.identity, state.released, state.synced);
     state.recorded_released = state.released;
@@ -59,10 +60,10 @@ async fn write<D: Disk>(inner: &Rc<Inner<D>>, sealed: SealedCommit<D::File>) -> 
     let is_all_synced = inner.state.borrow().synced.next() == seq;
     if durability == Durability::Sync && is_all_synced {
         file.write_through.write_at(pos, &commit.buffer, bytes).await?;
-        written(inner, seq, |state| state.synced = seq);
+        written(inner, seq, bytes, |state| state.synced = seq);
     } else {
         file.plain.write_at(pos, &commit.buffer, bytes).await?;
-        written(inner, seq, |state| {
+        written(inner, seq, bytes, |state| {
             match state.unsynced.iter_mut().find(|unsynced| unsynced.seq == file.seq) {
                 Some(unsynced) => unsynced.last = seq,
                 None => {
@@ -83,9 +84,15 @@ async fn write<D: Disk>(inner: &Rc<Inner<D>>, sealed: SealedCommit<D::File>) -> 
     Ok(())
 }
 
-fn written<D: Disk>(inner: &Inner<D>, seq: CommitSeq, note: impl FnOnce(&mut super::handle::State<D::File>)) {
+fn written<D: Disk>(
+    inner: &Inner<D>,
+    seq: CommitSeq,
+    bytes: usize,
+    note: impl FnOnce(&mut super::handle::State<D::File>),
+) {
     let state = &mut *inner.state.borrow_mut();
     state.written = seq;
+    state.written_bytes += bytes as u64;
     note(state);
 }
 

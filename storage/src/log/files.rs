@@ -15,6 +15,8 @@ pub(crate) type SegmentKey = (LogIndex, Offset, u64);
 struct Entry<F> {
     used_at: u64,
     file: Option<Rc<F>>,
+    /// Open for writes that are durable when they return.
+    through: Option<Rc<F>>,
     index: Option<Rc<SegmentIndex>>,
 }
 
@@ -36,7 +38,8 @@ impl<F> Lru<F> {
     fn entry(&mut self, key: SegmentKey) -> &mut Entry<F> {
         self.clock += 1;
         let now = self.clock;
-        let entry = self.entries.entry(key).or_insert(Entry { used_at: 0, file: None, index: None });
+        let entry =
+            self.entries.entry(key).or_insert(Entry { used_at: 0, file: None, through: None, index: None });
         self.by_use.remove(&entry.used_at);
         entry.used_at = now;
         self.by_use.insert(now, key);
@@ -81,6 +84,23 @@ impl<F> FileCache<F> {
         }
         let file = Rc::new(disk.open(Path::new(&path()), OpenMode::WRITE).await?);
         self.put_file(key, file.clone());
+        Ok(file)
+    }
+
+    /// The same, for writes that are durable when they return.
+    pub async fn open_through<D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        key: SegmentKey,
+        path: impl FnOnce() -> std::path::PathBuf,
+    ) -> DiskResult<Rc<F>> {
+        if let Some(file) = self.lru.borrow_mut().touch(key).and_then(|e| e.through.clone()) {
+            return Ok(file);
+        }
+        let file = Rc::new(disk.open(Path::new(&path()), OpenMode::WRITE_DSYNC).await?);
+        let mut lru = self.lru.borrow_mut();
+        lru.entry(key).through = Some(file.clone());
+        lru.trim(self.max_files, self.max_index_bytes);
         Ok(file)
     }
 

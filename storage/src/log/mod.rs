@@ -12,10 +12,12 @@
 //! | [`segment`], [`retention`] | names, roll and deletion decisions |
 //! | [`index`], `load_index` | sparse indexes, and getting hold of them |
 //! | `tail` | where recent batches lie in the journal's buffers |
+//! | `direct` | where large batches are to lie in the segment |
 //! | `files`, `scan` | open segment files; walking over their batches |
 //! | [`error`] | why an append or a read is refused |
 
 pub mod config;
+pub(crate) mod direct;
 pub mod error;
 pub(crate) mod files;
 pub mod index;

@@ -21,7 +21,12 @@ use crate::{
     wake::WakeSignal,
 };
 use protocol::records::{Origin, ValidatedBatch};
-use std::{cell::RefCell, fmt, path::PathBuf, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    path::PathBuf,
+    rc::Rc,
+};
 
 /// One partition's log of this shard. A cheap handle: clones are the same log. Operations on a deleted log fail by name.
 pub struct PartitionLog<D: Disk> {
@@ -34,6 +39,8 @@ pub(crate) struct LogInner<D: Disk> {
     pub index: LogIndex,
     pub shared: Rc<Shared<D>>,
     pub state: RefCell<LogState>,
+    /// Somebody writes to its segments: see `LogInner::writing`.
+    pub is_being_written: Cell<bool>,
 }
 
 /// Who appends, and under which terms.
@@ -161,21 +168,27 @@ impl<D: Disk> PartitionLog<D> {
             let (at_least, synced) = (shared.config.durability, shared.journal.synced_end().0);
             unsynced.durability(config, at_least, synced, validated.record_count.into(), context.now_ms)
         };
-        let appended = shared.journal.append(&entry, durability, &[batch], |copy| {
+        let max_timestamp = append_time.unwrap_or(validated.max_timestamp);
+        let patch = |copy: &mut [u8]| {
             validated.assign(copy, base_offset.0, context.leader_epoch.0, append_time);
-        })?;
+        };
+        let direct = self.inner.append_direct(&state, &entry, durability, batch, max_timestamp, patch)?;
+        let appended = match &direct {
+            Some(direct) => direct.appended,
+            None => shared.journal.append(&entry, durability, &[batch], patch)?,
+        };
         state.unsynced.note(appended.commit.0);
         shared.note_sync_due(state.unsynced.due_ms(&state.config));
-        let max_timestamp = append_time.unwrap_or(validated.max_timestamp);
+        let tail = TailBatch {
+            base_offset,
+            commit: appended.commit.0,
+            max_timestamp,
+            last_offset_delta: validated.last_offset_delta as u32,
+            at: appended.location.start,
+            size: appended.location.len,
+        };
         state.note_appended(&PlacedBatch {
-            tail: TailBatch {
-                base_offset,
-                commit: appended.commit.0,
-                max_timestamp,
-                last_offset_delta: validated.last_offset_delta as u32,
-                at: appended.location.start,
-                size: appended.location.len,
-            },
+            tail,
             leader_epoch: context.leader_epoch,
             producer: (validated.has_producer_id() && !validated.is_control).then_some(ProducerBatch {
                 producer_id: ProducerId(validated.producer_id),
@@ -187,8 +200,13 @@ impl<D: Disk> PartitionLog<D> {
             }),
         });
         shared.note_touched(self.inner.index, &mut state, appended.commit);
+        match direct {
+            Some(direct) => self.inner.begin_direct(&mut state, &tail, direct),
+            None => self.inner.prepare_direct(&mut state, batch.len()),
+        }
         add(&shared.counters.appended_batches, 1);
         add(&shared.counters.appended_bytes, batch.len() as u64);
+        shared.throttle.note_appended(batch.len(), shared.room_used());
         Ok(AppendOutcome {
             base_offset,
             last_offset,

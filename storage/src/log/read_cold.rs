@@ -297,7 +297,7 @@ impl<D: Disk> SegmentRead<'_, D> {
             (self.file.clone(), self.log.shared.cold_gate.clone(), (end - start) as usize);
         add(&self.log.shared.counters.cold_read_bytes, len as u64);
         async move {
-            let _pass = gate.enter(len).await;
+            let _pass = gate.enter(len, COLD_BYTES_IN_FLIGHT).await;
             file.read_at(start, len).await
         }
         .boxed_local()

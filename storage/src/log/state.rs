@@ -3,13 +3,14 @@
 use crate::{
     log::{
         config::LogConfig,
+        direct::DirectState,
         index::{IndexedBatch, SegmentIndex},
         leader_epoch::LeaderEpochCache,
         producer_state::{ProducerBatch, ProducerStates},
         segment::SegmentMeta,
         tail::{Tail, TailBatch},
     },
-    store::{checkpoint::PartitionCheckpoint, flush_policy::Unsynced},
+    store::{checkpoint::PartitionCheckpoint, flush_policy::Unsynced, recover_log::Findings},
     types::{LeaderEpoch, Offset},
     wake::WakeList,
 };
@@ -90,6 +91,10 @@ pub(crate) struct LogState {
     /// It waits in the shard's list of logs to be flushed.
     pub is_dirty: bool,
     pub waiters: WakeList,
+    /// Large batches that go straight to the segment, if there have been any.
+    pub direct: Option<Box<DirectState>>,
+    /// What the recovery of the segments has found and the rest of it needs.
+    pub findings: Option<Box<Findings>>,
     /// Of a log that is offline: what was known of it before.
     pub last_checkpoint: Option<Box<PartitionCheckpoint>>,
 }
@@ -122,6 +127,8 @@ impl LogState {
             has_directory: false,
             is_dirty: false,
             waiters: WakeList::default(),
+            direct: None,
+            findings: None,
         }
     }
 

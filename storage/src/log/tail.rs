@@ -14,13 +14,31 @@ pub struct TailBatch {
     pub max_timestamp: i64,
     /// Offset of its last record minus `base_offset`.
     pub last_offset_delta: u32,
-    /// Where it starts in the commit's buffer. Bytes.
+    /// Where it starts in the commit's buffer, in bytes; or [`own_buffer`].
     pub at: u32,
     /// Its size. Bytes.
     pub size: u32,
 }
 
+/// Set in [`TailBatch::at`] of a batch that has a buffer of its own.
+const OWN_BUFFER: u32 = 1 << 31;
+
+/// The place of a batch in the `number`-th of the buffers that a commit's large batches have for themselves.
+pub(crate) fn own_buffer(number: usize) -> u32 {
+    OWN_BUFFER | number as u32
+}
+
+/// The number of the buffer that [`own_buffer`] made this place of.
+pub(crate) fn own_buffer_number(at: u32) -> Option<usize> {
+    (at & OWN_BUFFER != 0).then_some((at & !OWN_BUFFER) as usize)
+}
+
 impl TailBatch {
+    /// Whether it went straight to the segment, and has a buffer of its own in memory.
+    pub(crate) fn has_own_buffer(&self) -> bool {
+        own_buffer_number(self.at).is_some()
+    }
+
     /// Offset of its last record.
     pub fn last_offset(&self) -> Offset {
         Offset(self.base_offset.0 + self.last_offset_delta as i64)
@@ -54,6 +72,16 @@ impl Tail {
     pub fn from(&self, offset: Offset) -> impl Iterator<Item = &TailBatch> + '_ {
         let first = self.batches.partition_point(|b| b.last_offset() < offset);
         self.batches.range(first..)
+    }
+
+    /// The newest batch in memory.
+    pub fn last(&self) -> Option<&TailBatch> {
+        self.batches.back()
+    }
+
+    /// The number of batches whose last offset is at or after `offset`.
+    pub fn len_from(&self, offset: Offset) -> usize {
+        self.batches.len() - self.batches.partition_point(|b| b.last_offset() < offset)
     }
 
     /// Offset after the last batch that `commit` or an older one holds.

@@ -46,6 +46,8 @@ pub struct StoreConfig {
     pub cache_bytes: usize,
     /// Data is refused while the file system has less free space than this. Bytes.
     pub low_space_bytes: u64,
+    /// Batches from this size on are written once, straight to their segment, and only named in the journal. Bytes.
+    pub direct_from_bytes: usize,
     /// Open segment files kept.
     pub max_open_files: usize,
     /// Loaded indexes of closed segments kept. Bytes.
@@ -73,6 +75,7 @@ impl StoreConfig {
             durability: Durability::Sync,
             cache_bytes: 256 << 20,
             low_space_bytes: 1 << 30,
+            direct_from_bytes: 256 << 10,
             max_open_files: 512,
             index_cache_bytes: 32 << 20,
             read_ahead_bytes: 16 << 20,
@@ -152,6 +155,12 @@ pub struct StoreStats {
     pub flush_rounds: u64,
     /// Bytes of batches written to segment files.
     pub flushed_bytes: u64,
+    /// Bytes that went to the disk for that: whole blocks, a segment's last one each time that it is written.
+    pub segment_written_bytes: u64,
+    /// Bytes of large batches that went straight to segments, and not through the journal.
+    pub direct_bytes: u64,
+    /// Bytes of commits written to the journal, in whole blocks.
+    pub journal_written_bytes: u64,
     /// Segment files synced.
     pub segment_syncs: u64,
     /// Reads answered from memory.

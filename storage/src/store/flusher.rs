@@ -1,6 +1,6 @@
 //! The flusher: brings what the journal holds into segment files, so that journal files and memory can be used again.
 //!
-//! One round takes everything that is durable at its start: writes and syncs the segments of the partitions concerned (a bounded number at once),
+//! One round takes what is durable at its start, or the older part of that if there is much: writes and syncs the segments of the partitions concerned (a bounded number at once),
 //! makes the checkpoint durable, and only then releases the journal and unpins the cache. Rounds run when the ring or the cache fills up, or when
 //! data has waited for long; so thousands of partitions with little data each are synced once per ring, not once per second.
 
@@ -19,6 +19,8 @@ use crate::{
 use futures::{StreamExt, stream};
 use std::{io, rc::Rc};
 
+/// A round takes at least so many bytes for each log that it has to sync.
+const ROUND_BYTES_PER_LOG: usize = 256 << 10;
 /// Partitions that are written and synced at the same time.
 const PARTITIONS_AT_ONCE: usize = 32;
 
@@ -36,7 +38,7 @@ pub(crate) async fn run<D: Disk>(
         if shared.switches.closing.get() {
             return Ok(());
         }
-        match flush_round(&shared, &checkpoints).await {
+        match flush_round(&shared, &checkpoints, shared.next_round_end()).await {
             Ok(()) => {}
             Err(StorageError::Disk(error)) if is_out_of_space(&error) => {
                 tracing::error!(%error, "no space left for segments; produce is refused until there is");
@@ -52,18 +54,29 @@ pub(crate) async fn run<D: Disk>(
     }
 }
 
+impl<D: Disk> Shared<D> {
+    /// Up to where the flusher's next round goes: about a journal file's worth, so that room is given back every now and then and not all at once; but
+    /// more where many logs share it, because each has to be synced.
+    fn next_round_end(&self) -> u64 {
+        let for_syncs = self.dirty.borrow().len() * ROUND_BYTES_PER_LOG;
+        let bytes = (self.config.journal.file_bytes as usize).max(for_syncs);
+        self.cache.borrow().pinned_prefix(bytes).unwrap_or(u64::MAX)
+    }
+}
+
 /// Whether an error means that the file system is full: a state that passes, not a failure of the disk.
 pub(crate) fn is_out_of_space(error: &DiskError) -> bool {
     error.op != "sync" && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Brings everything that is durable now into synced segments and releases it.
+/// Brings what is durable of commits up to `up_to` into synced segments and releases it.
 pub(crate) async fn flush_round<D: Disk>(
     shared: &Rc<Shared<D>>,
     checkpoints: &CheckpointLog<D>,
+    up_to: u64,
 ) -> Result<(), StorageError> {
     let _lock = shared.maintenance.lock().await;
-    let up_to = shared.durable.get();
+    let up_to = up_to.min(shared.durable.get());
     let dirty = shared.dirty.take();
     shared.dirty_since_ms.set(None);
     let flushed = async {
@@ -81,6 +94,7 @@ pub(crate) async fn flush_round<D: Disk>(
     }
     shared.evict();
     add(&shared.counters.flush_rounds, 1);
+    shared.throttle.refill();
     shared.room.notify_all();
     Ok(())
 }

@@ -9,6 +9,8 @@
 //! | `flush_policy` | when written data has to be synced |
 //! | `checkpoint`, `checkpoint_log` | up to where partitions are safe in segments |
 //! | `recovery`, `recover_log` | replay of the journal; one partition's segments |
+//! | `pacing` | how fast appends go on when there is little room |
+//! | `direct` | large batches, written straight to segments |
 //! | `layout` | generations of shards |
 //! | `partition_dir` | directories: whose they are, and how they go |
 //! | `trim` | delete-records and retention |
@@ -16,11 +18,13 @@
 pub(crate) mod checkpoint;
 mod checkpoint_log;
 mod config;
+mod direct;
 pub(crate) mod flush_policy;
 pub(crate) mod flusher;
 mod layout;
+mod pacing;
 mod partition_dir;
-mod recover_log;
+pub(crate) mod recover_log;
 mod recovery;
 mod shard_store;
 pub(crate) mod shared;

@@ -4,6 +4,7 @@ use crate::{
     cleaner::swap,
     disk::{BLOCK, Disk, DiskFile, Surveyed},
     error::StorageError,
+    journal::batch_summary,
     log::{
         index::SegmentIndex,
         leader_epoch::LeaderEpochCache,
@@ -22,7 +23,21 @@ use crate::{
     types::{LeaderEpoch, Offset},
 };
 use protocol::{records::BatchView, uuid_text};
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+/// What the recovery of a log's segments has found behind the checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Batches that the journal may name instead of holding them, by base offset.
+    pub large: BTreeMap<Offset, [u8; 8]>,
+    /// The active segment's file goes on behind the last batch with something else.
+    is_untrimmed: bool,
+    /// Segments that do not continue the log.
+    strays: Vec<Offset>,
+}
+
+/// Smaller batches are never named in the journal without being held there. Bytes.
+const LARGE_FROM_BYTES: usize = 4096;
 
 /// Why a partition cannot be opened.
 pub(crate) enum LogFault {
@@ -97,8 +112,9 @@ impl<D: Disk> LogInner<D> {
             };
             if !is_next {
                 if is_trusted || segment.size == 0 {
-                    // All that it may hold is in the journal as well, which is released only behind a checkpoint.
-                    self.shared.disk.remove(&self.segment_file(segment.base_offset, "log")).await?;
+                    // All that it may hold is in the journal as well, which is released only behind a checkpoint, or named there, and then it is missed.
+                    let mut state = self.state.borrow_mut();
+                    state.findings.get_or_insert_default().strays.push(segment.base_offset);
                     continue;
                 }
                 let name = self.segment_file(segment.base_offset, "log");
@@ -200,16 +216,41 @@ impl<D: Disk> LogInner<D> {
                 return ControlFlow::Break(());
             }
             state.note_recovered(batch);
+            if batch.size() >= LARGE_FROM_BYTES.min(self.shared.config.direct_from_bytes) {
+                let summary = batch_summary(batch.bytes());
+                state.findings.get_or_insert_default().large.insert(base_offset, summary);
+            }
             ControlFlow::Continue(())
         })
         .await?;
         let is_complete = scanned.end == ScanEnd::Complete;
         // Less than a block is the padding of the last write; the next one rewrites that block.
         if !is_complete && file_bytes - scanned.position >= BLOCK as u64 {
-            file.truncate(scanned.position).await?;
-            file.sync_data().await?;
+            self.state.borrow_mut().findings.get_or_insert_default().is_untrimmed = true;
         }
         Ok((scanned.position - known.size, is_complete))
+    }
+}
+
+impl<D: Disk> LogInner<D> {
+    /// Takes away what the segments hold besides the log: before anything is written behind it, and not before it is known that nothing
+    /// acknowledged is missing.
+    pub(crate) async fn trim_findings(&self) -> Result<(), StorageError> {
+        let (active, is_untrimmed, strays) = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(findings) = &mut state.findings else { return Ok(()) };
+            let is_untrimmed = std::mem::take(&mut findings.is_untrimmed);
+            (state.segments.last().copied(), is_untrimmed, std::mem::take(&mut findings.strays))
+        };
+        if let Some(active) = active.filter(|_| is_untrimmed) {
+            let file = self.segment_for_writing(active.base_offset).await?;
+            file.truncate(active.size).await?;
+            file.sync_data().await?;
+        }
+        for stray in strays {
+            self.shared.disk.remove(&self.segment_file(stray, "log")).await?;
+        }
+        Ok(())
     }
 }
 

@@ -177,6 +177,14 @@ impl<'a, D: Disk> Replay<'a, D> {
                 log.take_offline(why);
             }
         }
+        let logs: Vec<_> = self.shared.logs.borrow().iter().flatten().cloned().collect();
+        for log in logs {
+            // Of a log that has gone offline everything is kept as it was found.
+            if matches!(log.state.borrow().availability, Availability::Online) {
+                log.trim_findings().await?;
+            }
+            log.state.borrow_mut().findings = None;
+        }
         let follows = self.shared.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
         for log in self.shared.logs.borrow().iter().flatten() {
             let state = &mut *log.state.borrow_mut();
@@ -236,6 +244,7 @@ impl<'a, D: Disk> Replay<'a, D> {
                 self.salvage.entry(log.index).or_default().push((header.base_offset, entry.payload));
             }
             EntryKind::Batch => self.apply_batch(&log, entry),
+            EntryKind::BatchInSegment => self.check_in_segment(&log, &entry),
             _ if is_offline => {}
             EntryKind::LogStartOffset => {
                 let mut state = log.state.borrow_mut();
@@ -295,6 +304,25 @@ impl<'a, D: Disk> Replay<'a, D> {
         self.report.replayed_bytes += entry.payload.len() as u64;
     }
 
+    /// The segment was durable before the journal named the batch: if it lacks it, that is damage.
+    fn check_in_segment(&mut self, log: &Rc<LogInner<D>>, entry: &ScannedEntry) {
+        let (header, state) = (&entry.header, log.state.borrow());
+        let found = state.findings.as_ref().and_then(|findings| findings.large.get(&header.base_offset));
+        let is_there = match found {
+            Some(summary) => entry.payload == summary.as_slice(),
+            // The segments were checked from the checkpoint on; what is below it need not be.
+            None => header.last_offset < state.log_end,
+        };
+        if !is_there {
+            self.faults.entry(log.index).or_insert_with(|| {
+                format!(
+                    "the acknowledged batch of offsets {} to {} is not in its segment, whose sound part ends at {}",
+                    header.base_offset, header.last_offset, state.log_end
+                )
+            });
+        }
+    }
+
     /// An entry of a partition that is not ours.
     fn apply_unwanted(&mut self, id: &TopicIdPartition) -> Result<(), StorageError> {
         match (self.shared.config.topic_status)(id.topic_id) {
@@ -315,6 +343,9 @@ impl<'a, D: Disk> Replay<'a, D> {
         let mut state = log.state.borrow_mut();
         let (is_dirty, last_commit) = (state.is_dirty, state.last_commit);
         *state = LogState { is_dirty, last_commit, ..LogState::new(state.config.clone()) };
+        // What its former life lacks is of no interest.
+        self.faults.remove(&log.index);
+        self.salvage.remove(&log.index);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         checkpoint::Checkpoints,
         checkpoint_log::CheckpointLog,
         config::{PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus},
-        flusher,
+        direct, flusher,
         layout::Layout,
         partition_dir::{read_metadata, remove_directory},
         recover_log::LogFault,
@@ -23,8 +23,15 @@ use crate::{
     },
     types::TopicIdPartition,
 };
-use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
-use std::{cell::RefCell, rc::Rc};
+use futures::{
+    FutureExt, StreamExt,
+    future::{LocalBoxFuture, try_join},
+    stream,
+};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 use uuid::Uuid;
 
 /// The data of one shard: its journal and the logs of its partitions. Belongs to one executor. Dropping it without
@@ -147,11 +154,13 @@ impl<D: Disk> ShardStore<D> {
     pub fn run(&self) -> Vec<LocalBoxFuture<'static, Result<(), StorageError>>> {
         let (shared, checkpoints) = (self.shared.clone(), self.checkpoints.clone());
         let journal = self.shared.journal.clone();
-        vec![
-            async move { journal.run().await }.boxed_local(),
-            flusher::run(shared.clone(), checkpoints).boxed_local(),
-            read_cold::run(shared).boxed_local(),
-        ]
+        let segments = try_join(flusher::run(shared.clone(), checkpoints), direct::run(shared.clone()));
+        let cold = read_cold::run(shared.clone()).boxed_local();
+        let segments = async move {
+            // Commits may wait for a large batch that nobody writes any more.
+            segments.await.map(|_| ()).inspect_err(|error| shared.journal.abandon(error))
+        };
+        vec![async move { journal.run().await }.boxed_local(), segments.boxed_local(), cold]
     }
 
     /// Adds an empty partition. Cheap: directory and files come with its first flush. One that exists already is left as it is.
@@ -206,6 +215,7 @@ impl<D: Disk> ShardStore<D> {
         self.durable(appended.commit).await?;
 
         let _lock = self.shared.maintenance.lock().await;
+        let _writing = log.writing().await;
         self.checkpoints.append_deleted(id).await?;
         remove_directory(&self.shared.disk, &log.directory(), id.topic_id).await?;
         self.shared.files.remove_log(log.index);
@@ -322,7 +332,7 @@ impl<D: Disk> ShardStore<D> {
     /// # Errors
     /// As the flusher's: final.
     pub async fn flush(&self) -> Result<(), StorageError> {
-        flusher::flush_round(&self.shared, &self.checkpoints).await
+        flusher::flush_round(&self.shared, &self.checkpoints, u64::MAX).await
     }
 
     /// Takes no more data, waits until all is durable, flushes it, writes indexes and the mark that makes the next start quick. The loops of
@@ -337,6 +347,7 @@ impl<D: Disk> ShardStore<D> {
         shared.flush_wanted.notify_all();
         shared.piece_wanted.notify_all();
         shared.room.notify_all();
+        shared.direct.wake();
         self.flush().await?;
         {
             let _lock = shared.maintenance.lock().await;
@@ -393,6 +404,9 @@ impl<D: Disk> ShardStore<D> {
             appended_bytes: counters.appended_bytes.get(),
             flush_rounds: counters.flush_rounds.get(),
             flushed_bytes: counters.flushed_bytes.get(),
+            segment_written_bytes: counters.segment_written_bytes.get(),
+            direct_bytes: counters.direct_bytes.get(),
+            journal_written_bytes: shared.journal.written_bytes(),
             segment_syncs: counters.segment_syncs.get(),
             cache_reads: counters.cache_reads.get(),
             cold_reads: counters.cold_reads.get(),
@@ -429,7 +443,9 @@ async fn adopt<D: Disk>(log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
     let found = log.survey().await?;
     match log.recover(None, Some(found), false).await {
         Ok(_) => {
+            log.trim_findings().await?;
             let mut state = log.state.borrow_mut();
+            state.findings = None;
             state.high_watermark = state.log_end;
         }
         Err(LogFault::Storage(error)) => return Err(error),
@@ -448,6 +464,7 @@ fn insert_log<D: Disk>(shared: &Rc<Shared<D>>, spec: &PartitionSpec) -> Rc<LogIn
         index,
         shared: shared.clone(),
         state: RefCell::new(LogState::new(spec.config.clone())),
+        is_being_written: Cell::new(false),
     });
     logs.push(Some(log.clone()));
     shared.by_id.borrow_mut().insert(spec.id(), index);

@@ -4,14 +4,17 @@ use crate::{
     cache::{CommitCache, LogIndex},
     disk::Disk,
     error::{DiskError, StorageError},
-    journal::{CommitSeq, Journal, JournalEvent},
+    journal::{CommitSeq, Journal, JournalEvent, Pressure},
     log::{
         files::FileCache,
         partition::LogInner,
         read_ahead::{PieceRead, ReadAhead},
-        read_cold::COLD_BYTES_IN_FLIGHT,
     },
-    store::config::{HighWatermarkMode, StoreConfig},
+    store::{
+        config::{HighWatermarkMode, StoreConfig},
+        direct::DirectQueue,
+        pacing::Throttle,
+    },
     types::TopicIdPartition,
     wake::{ByteGate, Notify},
 };
@@ -23,7 +26,7 @@ use std::{
 };
 
 /// Bytes of segment writes under way at once: more would make the journal's writes queue behind them.
-const FLUSH_BYTES_IN_FLIGHT: usize = 3 << 20;
+pub(crate) const FLUSH_BYTES_IN_FLIGHT: usize = 3 << 20;
 
 /// Counters since the store was opened.
 #[derive(Debug, Default)]
@@ -32,6 +35,10 @@ pub(crate) struct Counters {
     pub appended_bytes: Cell<u64>,
     pub flush_rounds: Cell<u64>,
     pub flushed_bytes: Cell<u64>,
+    /// In whole blocks, the last one of a segment each time that it is written.
+    pub segment_written_bytes: Cell<u64>,
+    /// Of large batches that went straight to segments.
+    pub direct_bytes: Cell<u64>,
     pub segment_syncs: Cell<u64>,
     pub cache_reads: Cell<u64>,
     pub cold_reads: Cell<u64>,
@@ -102,16 +109,24 @@ pub(crate) struct Shared<D: Disk> {
     /// Held by whoever changes segment files: the flusher, retention, deletion, compaction.
     pub maintenance: futures::lock::Mutex<()>,
     pub flush_gate: ByteGate,
+    pub throttle: Throttle,
+    /// Large batches that go straight to segments.
+    pub direct: DirectQueue,
+    /// Wakes who waits for a commit to begin: its bytes can be read then.
+    pub frozen: Notify,
+    /// Wakes those who wait until nobody writes to a log's segments.
+    pub written: Notify,
 }
 
 impl<D: Disk> Shared<D> {
     pub fn new(disk: D, config: StoreConfig, journal: Journal<D>, now_ms: i64) -> Rc<Self> {
+        let throttle = Throttle::new(2 * config.journal.max_commit_bytes);
         Rc::new(Self {
             files: FileCache::new(config.max_open_files, config.index_cache_bytes),
             read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
             pieces_wanted: RefCell::default(),
             piece_wanted: Notify::default(),
-            cold_gate: Rc::new(ByteGate::new(COLD_BYTES_IN_FLIGHT)),
+            cold_gate: Rc::default(),
             producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
@@ -133,7 +148,11 @@ impl<D: Disk> Shared<D> {
             room: Notify::default(),
             swapped: Notify::default(),
             maintenance: futures::lock::Mutex::new(()),
-            flush_gate: ByteGate::new(FLUSH_BYTES_IN_FLIGHT),
+            flush_gate: ByteGate::default(),
+            throttle,
+            direct: DirectQueue::default(),
+            frozen: Notify::default(),
+            written: Notify::default(),
         })
     }
 
@@ -173,6 +192,8 @@ impl<D: Disk> Shared<D> {
         self.flush_wanted.notify_all();
         self.piece_wanted.notify_all();
         self.room.notify_all();
+        self.frozen.notify_all();
+        self.direct.wake();
     }
 
     /// Bytes of pinned commits from which on the flusher runs at once.
@@ -184,12 +205,37 @@ impl<D: Disk> Shared<D> {
     pub fn has_room(&self) -> bool {
         let pressure = self.journal.pressure();
         let waiting = pressure.waiting_bytes as usize;
+        let used = self.room_used_at(&pressure);
+        used < 1.0
+            && waiting <= self.config.cache_bytes / 4
+            && (self.throttle.admits(used) || !self.needs_flush())
+    }
+
+    /// The used share of the room that appends have, 0 to 1 and more: of the cache's part that may be pinned, of the whole ring, and of what is left
+    /// in ring files that are ready, once that is little.
+    pub fn room_used(&self) -> f64 {
+        self.room_used_at(&self.journal.pressure())
+    }
+
+    fn room_used_at(&self, pressure: &Pressure) -> f64 {
         let journal = &self.config.journal;
+        let waiting = pressure.waiting_bytes as f64;
+        let of_cache = (self.cache.borrow().pinned_bytes() as f64 + waiting)
+            / (self.config.cache_bytes / 4 * 3).max(1) as f64;
+        let of_ring = (pressure.used_bytes as f64 + waiting) / pressure.capacity_bytes as f64;
         // Some commits' distance from the point where the journal refuses.
         let reserve = (4 * journal.max_commit_bytes as u64).min(journal.file_bytes / 4);
-        pressure.ready_bytes > pressure.waiting_bytes + reserve
-            && waiting <= self.config.cache_bytes / 4
-            && self.cache.borrow().pinned_bytes() + waiting <= self.config.cache_bytes / 4 * 3
+        let ready = pressure.ready_bytes as f64 - waiting - reserve as f64;
+        let of_ready = 1.0 - ready / (journal.file_bytes / 4) as f64;
+        of_cache.max(of_ring).max(of_ready)
+    }
+
+    /// The flusher has written a piece of a segment.
+    pub fn note_flushed(&self, bytes: usize, written_bytes: usize) {
+        add(&self.counters.flushed_bytes, bytes as u64);
+        add(&self.counters.segment_written_bytes, written_bytes as u64);
+        self.throttle.note_flushed(bytes, self.room_used());
+        self.room.notify_all();
     }
 
     /// Whether the flusher should run although nobody is waiting for room yet.
@@ -213,6 +259,7 @@ impl<D: Disk> Shared<D> {
             JournalEvent::Started(commit) => {
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
+                self.frozen.notify_all();
             }
             JournalEvent::Done(commit) => self.on_commit_done(commit.seq),
             JournalEvent::FileReady => self.room.notify_all(),

@@ -186,6 +186,7 @@ impl<D: Disk> ShardStore<D> {
     ) -> Result<bool, StorageError> {
         let is_active = log.state.borrow().segments.len() == 1;
         if is_active {
+            let _writing = log.writing().await;
             log.roll().await?;
         }
         let commit = {

@@ -1,6 +1,7 @@
 //! Moving one partition's batches from memory into its segment files, in large aligned pieces.
 
 use crate::{
+    cache::DirectBuffer,
     disk::{BLOCK, Disk, DiskFile, OpenMode, block_align},
     error::StorageError,
     log::{
@@ -11,8 +12,9 @@ use crate::{
         state::{Availability, LogState},
         tail::TailBatch,
     },
-    store::shared::{Shared, add},
+    store::shared::{FLUSH_BYTES_IN_FLIGHT, Shared, add},
     types::{Offset, ProducerId},
+    wake::ByteGateGuard,
 };
 use bytes::Bytes;
 use protocol::records::BatchView;
@@ -25,22 +27,48 @@ const PREALLOCATE_FROM_BYTES: u64 = 4 << 20;
 const PREALLOCATE_STEP_BYTES: u64 = 64 << 20;
 
 /// What comes next for a partition.
-enum Step {
-    /// Nothing (more) to write.
+pub(super) enum Step {
+    /// Nothing (more) to write, at present.
     Nothing,
     /// The active segment has to be closed, or there is none.
     Roll,
     /// These batches go behind the active segment's end.
     Write(Vec<(TailBatch, Bytes)>),
+    /// This large batch goes there, in a buffer that is laid out for the place.
+    Whole(TailBatch, DirectBuffer),
+}
+
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WriteMode {
+    /// The flusher: what is in the journal, synced at the end.
+    Flush,
+    /// For large batches that commits wait for: durable write by write.
+    Durable,
+}
+
+/// Bytes of durable writes under way at once.
+const DURABLE_BYTES_IN_FLIGHT: usize = 8 << 20;
+
+/// Nobody else writes to the log's segments for as long as this lives.
+pub(crate) struct WritingGuard<'a, D: Disk>(&'a LogInner<D>);
+
+impl<D: Disk> Drop for WritingGuard<'_, D> {
+    fn drop(&mut self) {
+        self.0.is_being_written.set(false);
+        self.0.shared.written.notify_all();
+    }
 }
 
 impl<D: Disk> LogInner<D> {
     /// Writes all batches of commits up to `up_to` to segment files and syncs them. The caller holds the maintenance lock.
     pub(crate) async fn flush(&self, up_to: u64) -> Result<(), StorageError> {
+        let _writing = self.writing().await;
+        self.trim_findings().await?;
         let mut last_block: Option<Bytes> = None;
         let mut has_written = false;
         loop {
-            match self.next_step(up_to) {
+            match self.next_step(WriteMode::Flush, up_to) {
                 Step::Nothing => break,
                 Step::Roll => {
                     self.roll().await?;
@@ -48,7 +76,11 @@ impl<D: Disk> LogInner<D> {
                     has_written = false;
                 }
                 Step::Write(batches) => {
-                    last_block = Some(self.write(&batches, last_block).await?);
+                    last_block = Some(self.write(WriteMode::Flush, &batches, last_block).await?);
+                    has_written = true;
+                }
+                Step::Whole(batch, buffer) => {
+                    last_block = Some(self.write_whole(WriteMode::Flush, &batch, &buffer).await?);
                     has_written = true;
                 }
             }
@@ -62,11 +94,21 @@ impl<D: Disk> LogInner<D> {
         Ok(())
     }
 
-    fn next_step(&self, up_to: u64) -> Step {
+    /// Waits until nobody else writes to the log's segments, and is the one who does.
+    pub(crate) async fn writing(&self) -> WritingGuard<'_, D> {
+        self.shared.written.wait_until(|| !self.is_being_written.get()).await;
+        self.is_being_written.set(true);
+        WritingGuard(self)
+    }
+
+    /// What is to be written next of commits up to `up_to`.
+    pub(super) fn next_step(&self, mode: WriteMode, up_to: u64) -> Step {
         let state = self.state.borrow();
-        if !matches!(state.availability, Availability::Online) {
+        // A commit that waits for a large batch must not wait for ever: also of a log that is being deleted it is written.
+        if mode == WriteMode::Flush && !matches!(state.availability, Availability::Online) {
             return Step::Nothing;
         }
+        let cache = self.shared.cache.borrow();
         let mut batches = Vec::new();
         let mut bytes = 0;
         let mut active = state.segments.last().copied();
@@ -94,11 +136,21 @@ impl<D: Disk> LogInner<D> {
                 }
                 break;
             }
+            let position = active.map(|a| a.size);
+            if let Some(whole) = cache.direct(batch.commit, batch.at).filter(|d| d.position == position) {
+                if batches.is_empty() {
+                    return Step::Whole(*batch, whole.clone());
+                }
+                break;
+            }
             if let Some(active) = &mut active {
                 active.note(batch.size, batch.max_timestamp);
             }
-            let slice = self.shared.cache.borrow().slice(batch.commit, batch.at, batch.size);
-            batches.push((*batch, slice.expect("a batch that is not in a segment is pinned in memory")));
+            let Some(slice) = cache.slice(batch.commit, batch.at, batch.size) else {
+                assert!(mode == WriteMode::Durable, "a batch that is not in a segment is pinned in memory");
+                break;
+            };
+            batches.push((*batch, slice));
             bytes += batch.size as usize;
         }
         if batches.is_empty() { Step::Nothing } else { Step::Write(batches) }
@@ -106,13 +158,14 @@ impl<D: Disk> LogInner<D> {
 
     /// Writes batches at the active segment's end. `last_block` is what the segment holds from the last block boundary on, if the caller
     /// knows; answers the same for the next call.
-    async fn write(
+    pub(super) async fn write(
         &self,
+        mode: WriteMode,
         batches: &[(TailBatch, Bytes)],
         last_block: Option<Bytes>,
     ) -> Result<Bytes, StorageError> {
         let active = *self.state.borrow().segments.last().expect("a roll has opened a segment");
-        let file = self.segment_for_writing(active.base_offset).await?;
+        let file = self.active_file(mode, active.base_offset).await?;
         let bytes: usize = batches.iter().map(|(b, _)| b.size as usize).sum();
         let partial = (active.size % BLOCK as u64) as usize;
         let start = active.size - partial as u64;
@@ -127,7 +180,7 @@ impl<D: Disk> LogInner<D> {
         self.preallocate(&file, active.size + bytes as u64).await?;
 
         let len = block_align(partial + bytes);
-        let _pass = self.shared.flush_gate.enter(len).await;
+        let _pass = self.pass(mode, len).await;
         let mut buffer = self.shared.disk.alloc(len);
         buffer[..partial].copy_from_slice(&last_block);
         let mut at = partial;
@@ -139,14 +192,59 @@ impl<D: Disk> LogInner<D> {
         let buffer = buffer.freeze();
         file.write_at(start, &buffer, len).await?;
 
+        self.note_written(batches, start + len as u64, len);
+        // A copy: a slice would keep the whole buffer from its pool.
+        Ok(Bytes::copy_from_slice(&buffer.slice(at - at % BLOCK..at)))
+    }
+
+    /// Writes a large batch at the active segment's end, out of the buffer that readers have it from. Answers as `write`.
+    pub(super) async fn write_whole(
+        &self,
+        mode: WriteMode,
+        batch: &TailBatch,
+        buffer: &DirectBuffer,
+    ) -> Result<Bytes, StorageError> {
+        let active = *self.state.borrow().segments.last().expect("a roll has opened a segment");
+        assert_eq!(buffer.position, Some(active.size), "the buffer is laid out for this place");
+        let file = self.active_file(mode, active.base_offset).await?;
+        let end = buffer.lead + buffer.bytes;
+        self.preallocate(&file, active.size + buffer.bytes as u64).await?;
+        let len = block_align(end);
+        let _pass = self.pass(mode, len).await;
+        let start = active.size - buffer.lead as u64;
+        file.write_at(start, &buffer.data, len).await?;
+        let slice = buffer.data.slice(buffer.lead..end);
+        self.note_written(&[(*batch, slice)], start + len as u64, len);
+        Ok(Bytes::copy_from_slice(&buffer.data.slice(end - end % BLOCK..end)))
+    }
+
+    /// Batches are in the active segment, whose file reaches to `file_end` at least.
+    fn note_written(&self, batches: &[(TailBatch, Bytes)], file_end: u64, written_bytes: usize) {
         let mut state = self.state.borrow_mut();
         for (batch, slice) in batches {
             state.note_written(batch, producer_of(slice).as_ref());
         }
-        state.preallocated = state.preallocated.max(start + len as u64);
-        add(&self.shared.counters.flushed_bytes, bytes as u64);
-        // A copy: a slice would keep the whole buffer from its pool.
-        Ok(Bytes::copy_from_slice(&buffer.slice(at - at % BLOCK..at)))
+        state.preallocated = state.preallocated.max(file_end);
+        drop(state);
+        self.shared.note_flushed(batches.iter().map(|(b, _)| b.size as usize).sum(), written_bytes);
+    }
+
+    /// Waits until so much more may be under way to the disk.
+    async fn pass(&self, mode: WriteMode, bytes: usize) -> ByteGateGuard<'_> {
+        let shared = &self.shared;
+        match mode {
+            WriteMode::Flush => shared.flush_gate.enter(bytes, FLUSH_BYTES_IN_FLIGHT).await,
+            WriteMode::Durable => shared.direct.gate.enter(bytes, DURABLE_BYTES_IN_FLIGHT).await,
+        }
+    }
+
+    async fn active_file(&self, mode: WriteMode, base_offset: Offset) -> Result<Rc<D::File>, StorageError> {
+        if mode == WriteMode::Flush {
+            return self.segment_for_writing(base_offset).await;
+        }
+        let shared = &self.shared;
+        let path = || self.segment_file(base_offset, "log");
+        Ok(shared.files.open_through(&shared.disk, (self.index, base_offset, 0), path).await?)
     }
 
     async fn preallocate(&self, file: &D::File, needed: u64) -> Result<(), StorageError> {
@@ -215,6 +313,7 @@ impl<D: Disk> LogInner<D> {
 
     /// Writes the active segment's index and trims its file, so that the next start finds all as after a roll. At clean shutdown.
     pub(crate) async fn settle(&self) -> Result<(), StorageError> {
+        let _writing = self.writing().await;
         let (active, index, is_trimmed) = {
             let mut state = self.state.borrow_mut();
             let Some(active) = state.segments.last().copied() else { return Ok(()) };

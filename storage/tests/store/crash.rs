@@ -4,7 +4,7 @@ use crate::harness::*;
 use protocol::records::{BatchOptions, BatchView, iter_batches};
 use std::{collections::BTreeMap, rc::Rc};
 use storage::{
-    AppendError, Offset, PartitionLog, PartitionSpec,
+    AppendError, Offset, PartitionLog, PartitionSpec, StoreConfig,
     disk::{SimDisk, sim::Survival},
 };
 
@@ -171,6 +171,16 @@ fn specs() -> Vec<PartitionSpec> {
 
 /// Runs a seeded load with a crash at the disk's `crash_at`-th operation of each life, reopens, checks, and goes on, for several lives.
 fn lives(seed: u64, crash_at: impl Fn(u64) -> Option<u64>, count: u64, survival: Survival) -> u64 {
+    lives_with(|| small_store_config(0, 1), seed, crash_at, count, survival)
+}
+
+fn lives_with(
+    config: fn() -> StoreConfig,
+    seed: u64,
+    crash_at: impl Fn(u64) -> Option<u64>,
+    count: u64,
+    survival: Survival,
+) -> u64 {
     let specs = specs();
     let mut models = vec![Model::default(); PARTITIONS as usize];
     let mut disk = SimDisk::new(seed);
@@ -181,7 +191,7 @@ fn lives(seed: u64, crash_at: impl Fn(u64) -> Option<u64>, count: u64, survival:
         if let Some(at) = crash_at(life) {
             disk.crash_at(disk.operations() + at);
         }
-        if let Ok(mut run) = Run::open(&disk, small_store_config(0, 1), specs.clone()) {
+        if let Ok(mut run) = Run::open(&disk, config(), specs.clone()) {
             if !disk.has_stopped() {
                 for (p, model) in models.iter_mut().enumerate() {
                     let log = run.log(&specs[p]);
@@ -195,7 +205,7 @@ fn lives(seed: u64, crash_at: impl Fn(u64) -> Option<u64>, count: u64, survival:
         }
         disk = disk.crash(survival, seed * 31 + life);
     }
-    let mut run = Run::open(&disk, small_store_config(0, 1), specs.clone()).unwrap();
+    let mut run = Run::open(&disk, config(), specs.clone()).unwrap();
     for (p, model) in models.iter_mut().enumerate() {
         let log = run.log(&specs[p]);
         model.check(&mut run, &disk, &log, &format!("seed {seed}, after all, partition {p}"));
@@ -216,6 +226,37 @@ fn nothing_acknowledged_is_lost_wherever_the_power_fails() {
 fn nothing_acknowledged_is_lost_when_recovery_itself_is_interrupted() {
     for at in (1..120).step_by(4) {
         lives(5, |life| if life == 0 { Some(400) } else { Some(at) }, 3, Survival::AnySubset);
+    }
+}
+
+/// Most batches go straight to their segment.
+fn direct_config() -> StoreConfig {
+    StoreConfig { direct_from_bytes: 300, ..small_store_config(0, 1) }
+}
+
+#[test]
+fn no_large_batch_is_lost_wherever_the_power_fails() {
+    let operations = lives_with(direct_config, 1, |_| None, 1, Survival::AnySubset);
+    assert!(operations > 200, "{operations}");
+    for at in 1..=operations {
+        lives_with(direct_config, 1, |life| (life == 0).then_some(at), 1, Survival::AnySubset);
+    }
+}
+
+#[test]
+fn no_large_batch_is_lost_when_recovery_itself_is_interrupted() {
+    for at in (1..120).step_by(4) {
+        let crash_at = |life| if life == 0 { Some(400) } else { Some(at) };
+        lives_with(direct_config, 5, crash_at, 3, Survival::AnySubset);
+    }
+}
+
+#[test]
+fn random_lives_lose_no_large_batch() {
+    for seed in 200..240 {
+        let survival = [Survival::AnySubset, Survival::Nothing, Survival::Everything][seed as usize % 3];
+        let crash_at = |life| Some(40 + (seed * 7919 + life * 104_729) % 700);
+        lives_with(direct_config, seed, crash_at, 6, survival);
     }
 }
 

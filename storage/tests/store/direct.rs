@@ -104,6 +104,93 @@ fn data_survives_a_clean_and_an_unclean_restart_on_a_real_disk() {
     }
 }
 
+#[test]
+fn large_batches_survive_a_clean_and_an_unclean_restart_on_a_real_disk() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().to_owned();
+    let specs = specs(3);
+    let expected = {
+        let (path, specs) = (path.clone(), specs.clone());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            let expected = fill(&store, &specs, 60, 400_000).await;
+            check(&store, &specs, &expected).await;
+            let stats = store.stats();
+            assert!(stats.direct_bytes > stats.appended_bytes / 2, "{stats:?}");
+            expected
+        })
+    };
+    for _ in 0..2 {
+        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            check(&store, &specs, &expected).await;
+            store.shutdown().await.unwrap();
+        });
+    }
+}
+
+/// Appends batches of 900 KiB to four partitions for some seconds, five of them on their way; answers GB/s, and what was written.
+async fn rate_of_large_batches(dir: &Path, direct_from_bytes: usize) -> (f64, StoreStats) {
+    const IN_FLIGHT: usize = 5;
+    std::fs::create_dir_all(dir).unwrap();
+    let log_config = Rc::new(LogConfig::default());
+    let specs: Vec<_> = (0..4).map(|p| spec(p, &log_config)).collect();
+    let disk = DirectDisk::new(dir, 256 << 20).await.unwrap();
+    let mut config = StoreConfig { direct_from_bytes, cache_bytes: 512 << 20, ..config(dir) };
+    config.journal.file_bytes = 64 << 20;
+    config.journal.max_files = 16;
+    let (store, _) = ShardStore::open(disk, config, specs.clone(), NOW).await.unwrap();
+    for task in store.run() {
+        glommio::spawn_local(async move { task.await.unwrap() }).detach();
+    }
+    let batch = batch(BatchOptions::default(), 1, 900, 1000, NOW);
+    let valid = validated(&batch);
+    let (mut in_flight, mut bytes, mut i) = (std::collections::VecDeque::new(), 0, 0);
+    let mut started = Instant::now();
+    let mut is_warm = false;
+    loop {
+        store.wait_for_room().await;
+        let log = store.partition(&specs[i % specs.len()].id()).unwrap();
+        let context = storage::AppendContext {
+            leader_epoch: storage::LeaderEpoch(0),
+            now_ms: NOW,
+            origin: protocol::records::Origin::Client,
+        };
+        in_flight.push_back(log.append(&batch, &valid, context).unwrap().commit);
+        (i, bytes) = (i + 1, bytes + batch.len());
+        if in_flight.len() == IN_FLIGHT {
+            store.durable(in_flight.pop_front().unwrap()).await.unwrap();
+        }
+        if !is_warm && bytes > 1 << 30 {
+            (is_warm, bytes, started) = (true, 0, Instant::now());
+        }
+        if is_warm && started.elapsed().as_secs() >= 3 {
+            let rate = bytes as f64 / 1e9 / started.elapsed().as_secs_f64();
+            return (rate, store.stats());
+        }
+    }
+}
+
+/// Prints figures; run it alone, in release: `cargo test --release -p storage --test store large_batches -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures_of_large_batches_with_and_without_the_journal() {
+    for round in 0..3 {
+        for from in [usize::MAX, 256 << 10] {
+            let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let path = dir.path().to_owned();
+            let (rate, stats) = on_executor(async move { rate_of_large_batches(&path, from).await });
+            let written = (stats.journal_written_bytes + stats.segment_written_bytes) as f64;
+            println!(
+                "round {round}, direct from {from}: {rate:.2} GB/s, {:.2} bytes written for each, {} GB direct",
+                written / stats.appended_bytes as f64,
+                stats.direct_bytes / 1_000_000_000
+            );
+        }
+    }
+}
+
 /// Prints figures; run it alone, in release: `cargo test --release -p storage --test store figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

@@ -10,5 +10,7 @@ mod damage;
 mod direct;
 mod harness;
 mod keyed;
+mod large;
 mod shards;
+mod slowing;
 mod trim;

@@ -6,7 +6,11 @@ use crate::{
     journal::{CommitSeq, Damage, Durability, Journal, JournalConfig, Scan},
 };
 use futures::executor::LocalPool;
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 /// Files with room for exactly seven commits of [`journal_of`].
 fn config() -> JournalConfig {
@@ -187,4 +191,34 @@ fn another_journal_s_file_is_not_taken_for_ours() {
     let (entries, damage, _) = scan(&disk);
     assert_eq!(damage.len(), 1);
     assert!(entries.iter().all(|entry| entry.payload != b"x"));
+}
+
+/// Gives every header in a journal file the version that it has in files of the first format.
+fn make_version_1(disk: &SimDisk, path: &Path) {
+    let content = disk.content(path).expect("a journal file");
+    for (at, checksum_at) in (0..content.len()).step_by(4096).filter_map(|at| match &content[at..at + 8] {
+        b"JRNLFILE" => Some((at, at + 76)),
+        b"JRNLCMIT" => Some((at, at + 92)),
+        _ => None,
+    }) {
+        let mut header = content[at..checksum_at].to_vec();
+        header[8..10].copy_from_slice(&1u16.to_le_bytes());
+        let checksum = crc32c::crc32c(&header).to_le_bytes();
+        for (i, byte) in header.iter().chain(&checksum).enumerate() {
+            disk.corrupt(path, (at + i) as u64, content[at + i] ^ byte);
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_the_first_format_version_is_read_and_continued() {
+    let (disk, model) = journal_of(10);
+    journal_files(&disk).iter().for_each(|path| make_version_1(&disk, path));
+    let shared = model.clone();
+    with_journal(&disk, config(), &model, |journal, _| async move {
+        let header = batch_of(partition(0), 10);
+        let appended = append(&journal, &shared, header, Durability::Sync, &[1; 3000]).expect("room");
+        journal.durable(appended.commit).await.expect("a healthy disk");
+    })
+    .expect("the old entries are there, and the journal goes on");
 }

@@ -277,3 +277,32 @@ fn a_journal_can_be_read_without_being_opened_for_writing() {
     });
     assert_eq!(disk.operations(), before);
 }
+
+#[test]
+fn a_held_commit_is_written_when_every_reason_is_gone_and_later_appends_gather_behind_it() {
+    let (disk, model) = (SimDisk::new(2), model());
+    let shared = model.clone();
+    with_journal(&disk, config(), &model, |journal, _| async move {
+        let one = |i| {
+            append(&journal, &shared, batch_of(partition(0), i), Durability::Sync, &[1; 100]).expect("room")
+        };
+        let first = one(0).commit;
+        journal.hold(first);
+        journal.hold(first);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(shared.borrow().last_commit.as_ref().map(|commit| commit.seq), None);
+        let second = one(1).commit;
+        assert_eq!(second, first.next(), "the held one takes no more");
+        journal.let_go(first);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(shared.borrow().last_commit.as_ref().map(|commit| commit.seq), None);
+        journal.let_go(first);
+        journal.durable(second).await.expect("a healthy disk");
+        assert_eq!(shared.borrow().done, [first, second]);
+    })
+    .expect("promises kept");
+}
