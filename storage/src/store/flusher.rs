@@ -84,7 +84,7 @@ pub(crate) async fn flush_round<D: Disk>(
         checkpoint_logs(shared, checkpoints, &dirty).await
     };
     let flushed = flushed.await;
-    keep_dirty(shared, &dirty, flushed.is_err());
+    keep_dirty(shared, &dirty, flushed.is_ok().then_some(up_to));
     flushed?;
 
     if up_to > shared.released.get() {
@@ -138,15 +138,16 @@ pub(crate) async fn checkpoint_logs<D: Disk>(
     Ok(())
 }
 
-/// Logs that got batches during the round, or were not finished by it, stay in the list.
-fn keep_dirty<D: Disk>(shared: &Shared<D>, dirty: &[LogIndex], all: bool) {
+/// Logs that have changed in commits after those that the round has finished stay in the list: the checkpoint does not know of that, also if
+/// it is only a new log start, or if somebody else has written the batches to the segment.
+fn keep_dirty<D: Disk>(shared: &Shared<D>, dirty: &[LogIndex], finished: Option<u64>) {
     for &index in dirty {
         let Some(log) = shared.log(index) else { continue };
         let mut state = log.state.borrow_mut();
-        if all || Shared::<D>::has_unwritten(&state) {
-            shared.dirty.borrow_mut().push(index);
-        } else {
+        if finished.is_some_and(|up_to| state.last_commit <= up_to) {
             state.is_dirty = false;
+        } else {
+            shared.dirty.borrow_mut().push(index);
         }
     }
     if !shared.dirty.borrow().is_empty() && shared.dirty_since_ms.get().is_none() {

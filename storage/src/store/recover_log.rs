@@ -97,6 +97,8 @@ impl<D: Disk> LogInner<D> {
         let mut scanned_bytes = 0;
         // Less than a block is the padding of the last write. Should it hold batches, the journal has them too: it only names what is larger.
         let unscanned = (BLOCK as u64).min(self.shared.config.direct_from_bytes as u64);
+        // A later segment continues the log only behind all of this one.
+        let unscanned = if segments.is_empty() { unscanned } else { 1 };
         let has_more = |active: &SegmentMeta| active.size - self.active_bytes() >= unscanned;
         if let Some(active) = from.filter(|active| !is_clean && has_more(active)) {
             scanned_bytes += self.extend_from(active.size, true).await?.0;

@@ -9,10 +9,10 @@ use crate::{
         partition::LogInner,
         producer_state::ProducerBatch,
         segment::{self, NextBatch, SegmentMeta},
-        state::{Availability, LogState},
+        state::Availability,
         tail::TailBatch,
     },
-    store::shared::{FLUSH_BYTES_IN_FLIGHT, Shared, add},
+    store::shared::{FLUSH_BYTES_IN_FLIGHT, add},
     types::{Offset, ProducerId},
     wake::ByteGateGuard,
 };
@@ -348,11 +348,4 @@ pub(crate) fn producer_of_view(batch: &BatchView<'_>) -> Option<ProducerBatch> {
         last_offset: Offset(batch.last_offset()),
         timestamp_ms: batch.max_timestamp(),
     })
-}
-
-impl<D: Disk> Shared<D> {
-    /// Whether a state says that there is something to write up to a commit.
-    pub fn has_unwritten(state: &LogState) -> bool {
-        state.written_end < state.log_end && matches!(state.availability, Availability::Online)
-    }
 }

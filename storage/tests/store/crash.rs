@@ -253,7 +253,8 @@ fn no_large_batch_is_lost_when_recovery_itself_is_interrupted() {
 
 #[test]
 fn random_lives_lose_no_large_batch() {
-    for seed in 200..240 {
+    // The last two have found bugs: a segment behind one whose end was not looked at, a log start that moved during a flush.
+    for seed in (200..230).chain([232, 579]) {
         let survival = [Survival::AnySubset, Survival::Nothing, Survival::Everything][seed as usize % 3];
         let crash_at = |life| Some(40 + (seed * 7919 + life * 104_729) % 700);
         lives_with(direct_config, seed, crash_at, 6, survival);
