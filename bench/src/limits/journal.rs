@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::stats::new_histogram;
 use crate::sys::AlignedBuffer;
 
-const FILE_BYTES: u64 = 128 << 20;
+pub(super) const FILE_BYTES: u64 = 128 << 20;
 const FILL_BYTES: usize = 1 << 20;
 const WRITE_BYTES: [usize; 2] = [4 << 10, 1 << 20];
 
@@ -43,13 +43,14 @@ impl Drop for Scratch {
 }
 
 /// Measures each size with each way to sync. A file system without direct I/O is measured without, and a remark says so.
-pub fn measure(dir: &Path, duration: Duration, remarks: &mut Vec<String>) -> io::Result<Vec<JournalLimit>> {
-    let path = dir.join(format!(".bench-limits-{}.tmp", std::process::id()));
-    let scratch = Scratch(path);
-    fill(&scratch.0)?;
+pub fn measure(
+    scratch: &Scratch,
+    duration: Duration,
+    remarks: &mut Vec<String>,
+) -> io::Result<Vec<JournalLimit>> {
     let mut limits = Vec::new();
     for (sync, flags) in [("fdatasync", 0), ("O_DSYNC", libc::O_DSYNC)] {
-        let file = open(&scratch.0, flags, remarks)?;
+        let file = scratch.open(flags, remarks)?;
         for write_bytes in WRITE_BYTES {
             limits.push(measure_one(&file, write_bytes, sync, duration / WRITE_BYTES.len() as u32)?);
         }
@@ -57,25 +58,31 @@ pub fn measure(dir: &Path, duration: Duration, remarks: &mut Vec<String>) -> io:
     Ok(limits)
 }
 
-fn fill(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let zeros = vec![0; FILL_BYTES];
-    for position in (0..FILE_BYTES).step_by(FILL_BYTES) {
-        file.write_all_at(&zeros, position)?;
-    }
-    file.sync_all()
-}
-
-fn open(path: &Path, flags: i32, remarks: &mut Vec<String>) -> io::Result<File> {
-    match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | flags).open(path) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            let remark = "this file system has no direct I/O: journal figures are of cached writes";
-            if !remarks.iter().any(|known| known == remark) {
-                remarks.push(remark.to_owned());
-            }
-            OpenOptions::new().write(true).custom_flags(flags).open(path)
+impl Scratch {
+    /// A file filled with zeros.
+    pub(super) fn filled(dir: &Path) -> io::Result<Scratch> {
+        let scratch = Scratch(dir.join(format!(".bench-limits-{}.tmp", std::process::id())));
+        let file = OpenOptions::new().write(true).create_new(true).open(&scratch.0)?;
+        let zeros = vec![0; FILL_BYTES];
+        for position in (0..FILE_BYTES).step_by(FILL_BYTES) {
+            file.write_all_at(&zeros, position)?;
         }
-        other => other,
+        file.sync_all()?;
+        Ok(scratch)
+    }
+
+    /// Opens it for direct writes.
+    pub(super) fn open(&self, flags: i32, remarks: &mut Vec<String>) -> io::Result<File> {
+        match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | flags).open(&self.0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let remark = "this file system has no direct I/O: journal figures are of cached writes";
+                if !remarks.iter().any(|known| known == remark) {
+                    remarks.push(remark.to_owned());
+                }
+                OpenOptions::new().write(true).custom_flags(flags).open(&self.0)
+            }
+            other => other,
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 mod crc;
 mod disk_read;
 mod journal;
+mod synced;
 mod tcp;
 
 use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +56,12 @@ pub struct Limits {
     pub ping_pong_p99_ns: u64,
     /// Direct writes with sync to a file that was filled with zeros before.
     pub journal: Vec<JournalLimit>,
+    /// From the moment when a record of 1 KiB was due, at 1,000 a second, until the barest program had received, written, synced and answered it: median.
+    #[serde(default)]
+    pub synced_record_p50_ns: u64,
+    /// Its 99th percentile.
+    #[serde(default)]
+    pub synced_record_p99_ns: u64,
     /// Sequential direct reads of 1 MiB, several in flight.
     pub disk_read_bytes_per_second: f64,
     /// CRC-32C over 1 MiB in cache, one core.
@@ -63,7 +71,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures all of them; takes about seven times `--limits-seconds`.
+    /// Measures all of them; takes about eight times `--limits-seconds`.
     pub fn measure(args: &LimitsArgs) -> Result<Limits, BenchError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -81,13 +89,24 @@ impl Limits {
         let round_trips = tcp::ping_pong(cores, args.limits_seconds).map_err(failed("a TCP round trip"))?;
         limits.ping_pong_p50_ns = round_trips.value_at_quantile(0.5);
         limits.ping_pong_p99_ns = round_trips.value_at_quantile(0.99);
-        limits.journal = journal::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
+        limits
+            .measure_writes(args, cores)
             .map_err(failed(&format!("journal writes in {}", args.limits_dir.display())))?;
         limits.disk_read_bytes_per_second =
             disk_read::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
                 .map_err(failed(&format!("reads in {}", args.limits_dir.display())))?;
         limits.crc32c_bytes_per_second = crc::measure(args.limits_seconds);
         Ok(limits)
+    }
+
+    fn measure_writes(&mut self, args: &LimitsArgs, cores: (usize, usize)) -> io::Result<()> {
+        let scratch = journal::Scratch::filled(&args.limits_dir)?;
+        self.journal = journal::measure(&scratch, args.limits_seconds, &mut self.remarks)?;
+        let file = scratch.open(libc::O_DSYNC, &mut self.remarks)?;
+        let latencies = synced::measure(&file, cores, args.limits_seconds)?;
+        self.synced_record_p50_ns = latencies.value_at_quantile(0.5);
+        self.synced_record_p99_ns = latencies.value_at_quantile(0.99);
+        Ok(())
     }
 
     /// Reads what `bench limits --json` printed.
@@ -131,6 +150,17 @@ impl Limits {
                     units::bytes_per_second(limit.bytes_per_second),
                     units::nanos(limit.p50_ns),
                     units::nanos(limit.p99_ns)
+                ),
+            );
+        }
+        if self.synced_record_p50_ns > 0 {
+            row(
+                &format!("{} received, synced, answered", units::bytes(synced::RECORD_BYTES as f64)),
+                format!(
+                    "{}/s   p50 {}   p99 {}",
+                    synced::RATE,
+                    units::nanos(self.synced_record_p50_ns),
+                    units::nanos(self.synced_record_p99_ns)
                 ),
             );
         }
@@ -179,8 +209,12 @@ mod tests {
         assert!(limits.disk_read_bytes_per_second > 1e6);
         assert!(limits.crc32c_bytes_per_second > 1e6);
         assert_eq!(limits.journal.len(), 4);
+        assert!(
+            limits.synced_record_p50_ns > 0 && limits.synced_record_p50_ns <= limits.synced_record_p99_ns
+        );
         assert!(limits.journal.iter().all(|limit| limit.bytes_per_second > 0.0));
         let text = limits.render();
+        assert!(text.contains("1.00 KiB received, synced, answered"), "{text}");
         assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
         let left = std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(left, 0, "a file was left behind");

@@ -14,7 +14,7 @@ const STREAM_WRITE_BYTES: usize = 1 << 20;
 const PING_BYTES: usize = 100;
 
 /// Two ends of a loopback connection.
-fn pair() -> io::Result<(TcpStream, TcpStream)> {
+pub(super) fn pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept()?;
