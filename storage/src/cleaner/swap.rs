@@ -11,7 +11,7 @@
 //! the log's first, whose name says where the log begins.
 
 use crate::{
-    disk::{Disk, DiskFile, OpenMode},
+    disk::{DELETED_ENDING, Disk, DiskFile, OpenMode},
     error::StorageError,
     log::{
         index::SegmentIndex,
@@ -19,6 +19,7 @@ use crate::{
         segment::{SegmentMeta, file_name, parse_file_name},
         state::Availability,
     },
+    store::partition_dir::remove_segment,
     types::Offset,
 };
 use std::{path::Path, rc::Rc};
@@ -51,6 +52,9 @@ pub(crate) async fn recover<D: Disk>(
 ) -> Result<bool, StorageError> {
     let mut has_changed = false;
     for name in names.clone() {
+        if name.ends_with(DELETED_ENDING) {
+            disk.give_back(&directory.join(name)).await?;
+        }
         if parse_file_name(name).is_some_and(|(_, suffix)| suffix == CLEANED_SUFFIX) {
             disk.remove(&directory.join(name)).await?;
             has_changed = true;
@@ -83,12 +87,7 @@ async fn complete<D: Disk>(
     goes_too: bool,
 ) -> Result<(), StorageError> {
     for offset in doomed {
-        for suffix in ["index", "timeindex", "log"] {
-            match disk.remove(&directory.join(file_name(*offset, suffix))).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
+        remove_segment(disk, directory, *offset).await?;
     }
     disk.sync_dir(directory).await?;
     let swap = directory.join(swap_name(base, end));

@@ -5,15 +5,18 @@
 //!   then it spins during I/O. A *write-only* file cannot be read, so if one is opened first the answer is "no": [`DirectDisk::new`] does that;
 //! - `DmaFile::read_at` may return bytes that are not the file's near its end: only `read_at_aligned` is used;
 //! - it has no directory listing or synchronisation off the executor's thread: those run through `spawn_blocking`.
+//!
+//! Files that go are given back by a thread of their own (`giving_back.rs`).
 
 use super::{
     BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed,
-    lent::Lender, sys,
+    giving_back::GivingBack, lent::Lender, sys,
 };
 use crate::error::DiskError;
 use bytes::Bytes;
 use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
 use std::{
+    cell::OnceCell,
     fmt,
     io::{self, Read},
     os::fd::AsRawFd,
@@ -65,6 +68,7 @@ pub struct DirectDisk {
     pool: BufferPool,
     lender: Rc<Lender>,
     observed: Observed,
+    giving_back: Rc<OnceCell<GivingBack>>,
 }
 
 impl DirectDisk {
@@ -78,6 +82,7 @@ impl DirectDisk {
             pool: BufferPool::new(max_free_buffer_bytes),
             lender: Rc::default(),
             observed: Observed::default(),
+            giving_back: Rc::default(),
         })
     }
 
@@ -184,7 +189,7 @@ impl Disk for DirectDisk {
             options.custom_flags(libc::O_DSYNC);
         }
         let file = options.dma_open(path).await.map_err(|error| disk_error("open", path, error))?;
-        let Self { pool, lender, observed } = self.clone();
+        let Self { pool, lender, observed, .. } = self.clone();
         Ok(DirectFile { file: Rc::new(file), path: path.into(), pool, lender, observed })
     }
 
@@ -239,6 +244,16 @@ impl Disk for DirectDisk {
     async fn remove(&self, path: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
         blocking("remove", path, |path| std::fs::remove_file(path)).await
+    }
+
+    async fn give_back(&self, path: &Path) -> DiskResult<()> {
+        if self.giving_back.get().is_none() {
+            let started =
+                GivingBack::start().map_err(|source| DiskError::new("start a thread for", path, source))?;
+            let _ = self.giving_back.set(started);
+        }
+        self.giving_back.get().expect("it was just started").take(path);
+        Ok(())
     }
 
     async fn remove_dir(&self, dir: &Path) -> DiskResult<()> {

@@ -10,6 +10,7 @@
 //! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory.
 
 mod direct;
+mod giving_back;
 mod lent;
 mod pool;
 pub mod sim;
@@ -100,6 +101,9 @@ pub trait Disk: Clone + 'static {
     async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()>;
     /// Removes a file.
     async fn remove(&self, path: &Path) -> DiskResult<()>;
+    /// Removes a file, or a directory with its files, some time later and bit by bit: freeing much space at once can hold up every other
+    /// write. Nobody wants anything of it any more, and its name says so, because after a crash it may still be there.
+    async fn give_back(&self, path: &Path) -> DiskResult<()>;
     /// Removes an empty directory.
     async fn remove_dir(&self, dir: &Path) -> DiskResult<()>;
     /// Makes the names in a directory durable.
@@ -131,6 +135,17 @@ pub trait DiskFile: 'static {
     async fn len(&self) -> DiskResult<u64>;
     /// Closes the file; dropping it does the same without waiting.
     async fn close(self) -> DiskResult<()>;
+}
+
+/// Ending of the names of files that are being given back.
+pub const DELETED_ENDING: &str = ".deleted";
+
+/// Takes a file that may be large out of the way, and has its space given back. Durable after [`Disk::sync_dir`].
+pub async fn remove_slowly<D: Disk>(disk: &D, path: &Path) -> DiskResult<()> {
+    let mut doomed = path.as_os_str().to_owned();
+    doomed.push(DELETED_ENDING);
+    disk.rename(path, Path::new(&doomed)).await?;
+    disk.give_back(Path::new(&doomed)).await
 }
 
 /// Writes zeros over `from..to` (multiples of [`BLOCK`]) in large pieces. Not synced.

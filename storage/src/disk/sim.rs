@@ -479,6 +479,17 @@ impl Disk for SimDisk {
         .await
     }
 
+    async fn give_back(&self, path: &Path) -> DiskResult<()> {
+        let is_dir = self.state.borrow().dirs.contains(path);
+        if !is_dir {
+            return self.remove(path).await;
+        }
+        for entry in self.list(path).await? {
+            self.remove(&path.join(entry.name)).await?;
+        }
+        self.remove_dir(path).await
+    }
+
     async fn remove_dir(&self, dir: &Path) -> DiskResult<()> {
         self.meta("remove directory", dir, |state| {
             if !state.dirs.contains(dir) {

@@ -23,7 +23,7 @@ pub(crate) mod flush_policy;
 pub(crate) mod flusher;
 mod layout;
 mod pacing;
-mod partition_dir;
+pub(crate) mod partition_dir;
 pub(crate) mod recover_log;
 mod recovery;
 mod shard_store;

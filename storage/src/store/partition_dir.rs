@@ -1,9 +1,11 @@
 //! The directory of a partition: whose it is (`partition.metadata`, Kafka's text format), and how it goes away.
 
 use crate::{
-    disk::{Disk, DiskFile, DiskResult, OpenMode, block_align},
+    disk::{Disk, DiskFile, DiskResult, OpenMode, block_align, remove_slowly},
     error::{DiskError, StorageError},
+    log::segment::file_name,
     store::config::TopicStatus,
+    types::Offset,
 };
 use protocol::{parse_uuid_text, uuid_text};
 use std::{io, path::Path};
@@ -88,6 +90,24 @@ fn parse_metadata(bytes: &[u8]) -> Option<Uuid> {
     parse_uuid_text(lines.next()?.strip_prefix("topic_id: ")?)
 }
 
+/// Removes the files of a segment, those that there are.
+pub(crate) async fn remove_segment<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    base_offset: Offset,
+) -> Result<(), StorageError> {
+    let path = |suffix: &str| directory.join(file_name(base_offset, suffix));
+    let outcomes = [
+        disk.remove(&path("index")).await,
+        disk.remove(&path("timeindex")).await,
+        remove_slowly(disk, &path("log")).await,
+    ];
+    match outcomes.into_iter().find_map(|outcome| outcome.err().filter(|error| !error.is_not_found())) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
 /// Moves a partition's directory out of the way of a new partition of the same name, durably, and removes it.
 pub(crate) async fn remove_directory<D: Disk>(
     disk: &D,
@@ -97,21 +117,34 @@ pub(crate) async fn remove_directory<D: Disk>(
     let parent = directory.parent().expect("a partition's directory has a parent").to_owned();
     let name = directory.file_name().and_then(|n| n.to_str()).unwrap_or("partition");
     let doomed = parent.join(format!("{name}.{}{DELETED_SUFFIX}", topic_id.simple()));
-    match disk.rename(directory, &doomed).await {
+    let moved = match disk.rename(directory, &doomed).await {
+        // An earlier life of the partition is still being given back.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            remove_now(disk, &doomed).await?;
+            disk.rename(directory, &doomed).await
+        }
+        moved => moved,
+    };
+    match moved {
         Ok(()) => {}
         Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     disk.sync_dir(&parent).await?;
-    remove_doomed(disk, &doomed).await
+    disk.give_back(&doomed).await?;
+    Ok(())
 }
 
-/// Removes a directory that was moved out of the way, with its files.
-pub(crate) async fn remove_doomed<D: Disk>(disk: &D, doomed: &Path) -> Result<(), StorageError> {
+/// Removes a directory with its files, although somebody else may be at it too.
+async fn remove_now<D: Disk>(disk: &D, doomed: &Path) -> Result<(), StorageError> {
+    let found = |outcome: DiskResult<()>| match outcome {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    };
     for entry in disk.list(doomed).await? {
-        disk.remove(&doomed.join(&entry.name)).await?;
+        found(disk.remove(&doomed.join(&entry.name)).await)?;
     }
-    disk.remove_dir(doomed).await?;
+    found(disk.remove_dir(doomed).await)?;
     Ok(())
 }
 
@@ -145,7 +178,7 @@ pub async fn remove_gone_partitions<D: Disk>(
     for entry in entries.into_iter().filter(|e| e.is_dir) {
         let directory = topics.join(&entry.name);
         if entry.name.ends_with(DELETED_SUFFIX) && entry.name.contains('.') && is_doomed_name(&entry.name) {
-            remove_doomed(disk, &directory).await?;
+            disk.give_back(&directory).await?;
             continue;
         }
         if is_wanted(&entry.name) {

@@ -10,7 +10,9 @@ use crate::{
         retention::{RetentionDecision, RetentionFacts, RetentionReason, decide},
         state::Availability,
     },
-    store::{ShardStore, flusher::checkpoint_logs, shard_store::expire_producers},
+    store::{
+        ShardStore, flusher::checkpoint_logs, partition_dir::remove_segment, shard_store::expire_producers,
+    },
     types::Offset,
     wake::yield_now,
 };
@@ -165,12 +167,7 @@ impl<D: Disk> ShardStore<D> {
         checkpoint_logs(&self.shared, &self.checkpoints, &[log.index]).await?;
         for segment in doomed {
             self.shared.files.remove(log.segment_key(&segment));
-            for suffix in ["log", "index", "timeindex"] {
-                match self.shared.disk.remove(&log.segment_file(segment.base_offset, suffix)).await {
-                    Err(error) if !error.is_not_found() => return Err(error.into()),
-                    _ => {}
-                }
-            }
+            remove_segment(&self.shared.disk, &log.directory(), segment.base_offset).await?;
             report.deleted_segments += 1;
             report.deleted_bytes += segment.size;
         }
