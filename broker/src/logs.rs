@@ -10,7 +10,7 @@ use coord::config::log_config;
 use coord::metadata::{MetadataImage, MetadataRecord, PartitionImage, TopicImage};
 use storage::disk::DirectDisk;
 use storage::journal::{Durability as JournalDurability, JournalConfig};
-use storage::store::TopicStatus;
+use storage::store::{HighWatermarkMode, TopicStatus};
 use storage::{
     LogConfig, PartitionId, PartitionLog, PartitionSpec, ShardStore, StorageError, StoreConfig,
     TopicIdPartition,
@@ -204,8 +204,17 @@ impl<'a> NewLogs<'a> {
             partition,
             leader_epoch: image.leader_epoch,
             config: config.clone(),
+            high_watermark: high_watermark_mode(image),
         };
         indexed.filter(is_mine).map(spec).collect()
+    }
+}
+
+/// Who says what is committed: the log itself where it is the only one.
+pub fn high_watermark_mode(partition: &PartitionImage) -> HighWatermarkMode {
+    match partition.replicas.len() {
+        0 | 1 => HighWatermarkMode::FollowsDurableEnd,
+        _ => HighWatermarkMode::Replicated,
     }
 }
 

@@ -16,6 +16,7 @@ use storage::{
     StoreConfig,
     disk::{Disk, SimDisk},
     log::index::{IndexedBatch, SegmentIndex},
+    store::HighWatermarkMode,
 };
 use uuid::Uuid;
 
@@ -37,6 +38,7 @@ fn store() -> (LocalPool, ShardStore<SimDisk>, PartitionLog<SimDisk>) {
         partition: PartitionId(0),
         leader_epoch: LeaderEpoch(0),
         config: log_config,
+        high_watermark: HighWatermarkMode::FollowsDurableEnd,
     };
     let wanted = vec![spec.clone()];
     let (store, _) = pool

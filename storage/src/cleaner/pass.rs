@@ -312,7 +312,11 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
         }
         let _lock = self.shared().maintenance.lock().await;
         self.go_on()?;
-        self.log.state.borrow_mut().clean_end = map_end;
+        {
+            let mut state = self.log.state.borrow_mut();
+            // An unclean election may have cut the log meanwhile.
+            state.clean_end = map_end.min(state.written_end);
+        }
         checkpoint_logs(self.shared(), &self.store.checkpoints, &[self.log.index]).await?;
         Ok(report)
     }

@@ -171,8 +171,10 @@ impl<D: Disk> LogInner<D> {
         }
         let at = state.segments.iter().position(|s| s.base_offset == old[0].base_offset)?;
         let found = state.segments.get(at..at + old.len())?;
-        let are_same =
-            found.iter().zip(old).all(|(a, b)| (a.base_offset, a.revision) == (b.base_offset, b.revision));
+        let are_same = found
+            .iter()
+            .zip(old)
+            .all(|(a, b)| (a.base_offset, a.revision, a.size) == (b.base_offset, b.revision, b.size));
         let next = state.segments.get(at + old.len())?;
         (are_same && next.base_offset == end).then_some(at)
     }

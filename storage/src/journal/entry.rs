@@ -54,6 +54,8 @@ pub enum EntryKind {
     PartitionDeleted = 5,
     /// A record batch that is in its segment, durably, since before this entry's commit was written; the payload is its [`batch_summary`].
     BatchInSegment = 6,
+    /// A record batch as with `Batch`, before which the log has a gap: the leader has it so from compaction.
+    BatchAfterGap = 7,
 }
 
 /// What the journal keeps of a batch that is in its segment: length and CRC-32C of all of it, both little-endian.
@@ -74,6 +76,7 @@ impl EntryKind {
             Self::HighWatermark,
             Self::PartitionDeleted,
             Self::BatchInSegment,
+            Self::BatchAfterGap,
         ]
         .into_iter()
         .find(|known| *known as u8 == kind)

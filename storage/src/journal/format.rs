@@ -39,7 +39,8 @@
 //!
 //! entry
 //!   0   1  kind: 1 batch, 2 truncate, 3 log start offset, 4 high watermark, 5 partition deleted,
-//!          6 batch in segment (payload: 4 bytes length and 4 bytes CRC-32C of the batch; since version 2)
+//!          6 batch in segment (payload: 4 bytes length and 4 bytes CRC-32C of the batch; since version 2),
+//!          7 batch after a gap in the log's offsets (since version 2)
 //!   1   3  zero
 //!   4   4  payload length
 //!   8  16  topic id

@@ -48,6 +48,10 @@ impl LogState {
     /// The place of a batch that goes straight to the active segment behind all that the log holds already; `None` if the segment is not there, has to be
     /// closed first, or has no space reserved for that much.
     pub fn plan_direct(&self, next: NextBatch, jitter_seed: u64) -> Option<Planned> {
+        if self.has_gaps {
+            // Recovery takes over from segments what continues the log without a gap.
+            return None;
+        }
         let mut active = *self.segments.last()?;
         active.size += self.unwritten_bytes;
         // An entry for each batch would be the most that the index can grow by.

@@ -16,6 +16,12 @@ pub enum AppendError {
     /// The partition's data is damaged; it accepts nothing until somebody has looked at it.
     #[error("the partition is offline: {0}")]
     Offline(Rc<str>),
+    /// The log's end is being cut off: it follows another leader.
+    #[error("the end of the log is being cut off")]
+    BeingCut,
+    /// A leader's batch does not continue the log, or is damaged.
+    #[error("a batch of the leader cannot be stored: {0}")]
+    Unfit(&'static str),
     /// The caller acts under an epoch that is older than the log's.
     #[error("leader epoch {offered} is older than {current}")]
     StaleLeaderEpoch {
@@ -68,11 +74,11 @@ impl AppendError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Deleted => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            Self::StaleLeaderEpoch { .. } => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            Self::StaleLeaderEpoch { .. } | Self::BeingCut => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             Self::LargerThanSegment { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
             Self::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             Self::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
-            Self::Offline(_) | Self::NotWritable(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            Self::Offline(_) | Self::NotWritable(_) | Self::Unfit(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         }
     }
 }

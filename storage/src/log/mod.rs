@@ -6,6 +6,7 @@
 //! | `partition` | [`PartitionLog`], the broker's handle: append, offsets, epochs |
 //! | `state` | the log's state in memory and the only places where it changes |
 //! | `read`, `read_cold`, `read_ahead` | whole batches from memory or from segment files |
+//! | `replica` | what replication does with a log: a leader's batches as they are, the high watermark, epochs |
 //! | `lookup` | records by timestamp |
 //! | [`producer_state`] | idempotent producers |
 //! | [`leader_epoch`] | where each leader epoch began |
@@ -29,6 +30,7 @@ pub mod producer_state;
 mod read;
 pub(crate) mod read_ahead;
 pub(crate) mod read_cold;
+mod replica;
 pub mod retention;
 pub(crate) mod scan;
 pub mod segment;
@@ -40,4 +42,5 @@ pub use error::{AppendError, ReadError};
 pub use lookup::TimestampedOffset;
 pub use partition::{AppendContext, AppendOutcome, PartitionLog};
 pub use read::ReadOutcome;
+pub use replica::ReplicaAppend;
 pub use state::LogOffsets;

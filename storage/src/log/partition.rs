@@ -43,6 +43,14 @@ pub(crate) struct LogInner<D: Disk> {
     pub is_being_written: Cell<bool>,
 }
 
+/// A batch to be placed in a log.
+pub(super) struct BatchContent<'a> {
+    pub bytes: &'a [u8],
+    pub record_count: i64,
+    pub max_timestamp: i64,
+    pub producer: Option<ProducerBatch>,
+}
+
 /// Who appends, and under which terms.
 #[derive(Debug, Clone, Copy)]
 pub struct AppendContext {
@@ -99,6 +107,56 @@ impl<D: Disk> LogInner<D> {
         (self.index, segment.base_offset, segment.revision)
     }
 
+    /// Puts a batch whose place is decided into the journal or straight into its segment, and notes it. `patch` may edit the copy.
+    pub(super) fn place(
+        &self,
+        state: &mut LogState,
+        entry: &EntryHeader,
+        batch: BatchContent<'_>,
+        now_ms: i64,
+        patch: impl FnOnce(&mut [u8]),
+    ) -> Result<CommitSeq, AppendError> {
+        let shared = &self.shared;
+        let durability = {
+            let LogState { unsynced, config, .. } = &mut *state;
+            let (at_least, synced) = (shared.config.durability, shared.journal.synced_end().0);
+            unsynced.durability(config, at_least, synced, batch.record_count, now_ms)
+        };
+        let BatchContent { bytes, max_timestamp, producer, .. } = batch;
+        let mut patch = Some(patch);
+        let mut patch_once = |copy: &mut [u8]| patch.take().expect("a batch is copied once")(copy);
+        let direct = match entry.kind {
+            EntryKind::Batch => {
+                self.append_direct(state, entry, durability, bytes, max_timestamp, &mut patch_once)?
+            }
+            _ => None,
+        };
+        let appended = match &direct {
+            Some(direct) => direct.appended,
+            None => shared.journal.append(entry, durability, &[bytes], patch_once)?,
+        };
+        state.unsynced.note(appended.commit.0);
+        shared.note_sync_due(state.unsynced.due_ms(&state.config));
+        let tail = TailBatch {
+            base_offset: entry.base_offset,
+            commit: appended.commit.0,
+            max_timestamp,
+            last_offset_delta: (entry.last_offset - entry.base_offset) as u32,
+            at: appended.location.start,
+            size: appended.location.len,
+        };
+        state.note_appended(&PlacedBatch { tail, leader_epoch: entry.leader_epoch, producer });
+        shared.note_touched(self.index, state, appended.commit);
+        match direct {
+            Some(direct) => self.begin_direct(state, &tail, direct),
+            None => self.prepare_direct(state, bytes.len()),
+        }
+        add(&shared.counters.appended_batches, 1);
+        add(&shared.counters.appended_bytes, bytes.len() as u64);
+        shared.throttle.note_appended(bytes.len(), shared.room_used());
+        Ok(appended.commit)
+    }
+
     /// Takes the log out of service, because of what the message says.
     pub fn take_offline(&self, why: impl Into<Rc<str>>) {
         let why = why.into();
@@ -109,6 +167,18 @@ impl<D: Disk> LogInner<D> {
         }
         state.availability = Availability::Offline(why);
         state.waiters.wake_all();
+    }
+}
+
+impl LogState {
+    /// Whether anything may be appended.
+    pub(super) fn check_appendable(&self) -> Result<(), AppendError> {
+        match &self.availability {
+            Availability::Online if self.is_being_cut => Err(AppendError::BeingCut),
+            Availability::Online => Ok(()),
+            Availability::Offline(why) => Err(AppendError::Offline(why.clone())),
+            Availability::Deleted => Err(AppendError::Deleted),
+        }
     }
 }
 
@@ -163,33 +233,11 @@ impl<D: Disk> PartitionLog<D> {
             last_offset,
             leader_epoch: context.leader_epoch,
         };
-        let durability = {
-            let LogState { unsynced, config, .. } = &mut *state;
-            let (at_least, synced) = (shared.config.durability, shared.journal.synced_end().0);
-            unsynced.durability(config, at_least, synced, validated.record_count.into(), context.now_ms)
-        };
         let max_timestamp = append_time.unwrap_or(validated.max_timestamp);
-        let patch = |copy: &mut [u8]| {
-            validated.assign(copy, base_offset.0, context.leader_epoch.0, append_time);
-        };
-        let direct = self.inner.append_direct(&state, &entry, durability, batch, max_timestamp, patch)?;
-        let appended = match &direct {
-            Some(direct) => direct.appended,
-            None => shared.journal.append(&entry, durability, &[batch], patch)?,
-        };
-        state.unsynced.note(appended.commit.0);
-        shared.note_sync_due(state.unsynced.due_ms(&state.config));
-        let tail = TailBatch {
-            base_offset,
-            commit: appended.commit.0,
+        let content = BatchContent {
+            bytes: batch,
+            record_count: validated.record_count.into(),
             max_timestamp,
-            last_offset_delta: validated.last_offset_delta as u32,
-            at: appended.location.start,
-            size: appended.location.len,
-        };
-        state.note_appended(&PlacedBatch {
-            tail,
-            leader_epoch: context.leader_epoch,
             producer: (validated.has_producer_id() && !validated.is_control).then_some(ProducerBatch {
                 producer_id: ProducerId(validated.producer_id),
                 producer_epoch: validated.producer_epoch,
@@ -198,22 +246,17 @@ impl<D: Disk> PartitionLog<D> {
                 last_offset,
                 timestamp_ms: max_timestamp,
             }),
-        });
-        shared.note_touched(self.inner.index, &mut state, appended.commit);
-        match direct {
-            Some(direct) => self.inner.begin_direct(&mut state, &tail, direct),
-            None => self.inner.prepare_direct(&mut state, batch.len()),
-        }
-        add(&shared.counters.appended_batches, 1);
-        add(&shared.counters.appended_bytes, batch.len() as u64);
-        shared.throttle.note_appended(batch.len(), shared.room_used());
+        };
+        let commit = self.inner.place(&mut state, &entry, content, context.now_ms, |copy: &mut [u8]| {
+            validated.assign(copy, base_offset.0, context.leader_epoch.0, append_time);
+        })?;
         Ok(AppendOutcome {
             base_offset,
             last_offset,
             log_append_time_ms: append_time.unwrap_or(-1),
             log_start_offset: state.log_start,
             duplicate: false,
-            commit: appended.commit,
+            commit,
         })
     }
 
@@ -223,11 +266,7 @@ impl<D: Disk> PartitionLog<D> {
         validated: &ValidatedBatch,
         context: AppendContext,
     ) -> Result<(), AppendError> {
-        match &state.availability {
-            Availability::Online => {}
-            Availability::Offline(why) => return Err(AppendError::Offline(why.clone())),
-            Availability::Deleted => return Err(AppendError::Deleted),
-        }
+        state.check_appendable()?;
         if let Some(current) = state.leader_epochs.latest()
             && context.leader_epoch < current
         {

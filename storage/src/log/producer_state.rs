@@ -217,6 +217,25 @@ impl ProducerStates {
         }
     }
 
+    /// Forgets the batches from `end` on. Answers which producers are no longer known by that, although they may have had batches before `end`
+    /// that are not remembered.
+    ///
+    /// A producer of which something remains may be remembered with less than before, which does no harm: what it may send once more are its last batches
+    /// that were not acknowledged, at most [`BATCHES_REMEMBERED`], and the forgotten ones are the last of these.
+    pub fn truncate(&mut self, end: Offset) -> Vec<ProducerId> {
+        let mut unknown = Vec::new();
+        for entry in &mut self.entries {
+            entry.batches.retain(|batch| batch.last_offset < end);
+            if entry.batches.is_empty() {
+                unknown.push(entry.producer_id);
+            }
+        }
+        let mut is_known = self.entries.iter().map(|entry| !entry.batches.is_empty());
+        self.seen_ms.retain(|_| is_known.next().expect("one for each entry"));
+        self.entries.retain(|entry| !entry.batches.is_empty());
+        unknown
+    }
+
     /// Forgets producers that have not appended for `expiration_ms`, as far as calls of this function can tell. Answers how many.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.entries.len();

@@ -10,7 +10,10 @@ use crate::{
         segment::SegmentMeta,
         tail::{Tail, TailBatch},
     },
-    store::{checkpoint::PartitionCheckpoint, flush_policy::Unsynced, recover_log::Findings},
+    store::{
+        checkpoint::PartitionCheckpoint, config::HighWatermarkMode, flush_policy::Unsynced,
+        recover_log::Findings,
+    },
     types::{LeaderEpoch, Offset},
     wake::WakeList,
 };
@@ -58,6 +61,9 @@ pub(crate) struct LogState {
     pub log_end: Offset,
     pub durable_end: Offset,
     pub high_watermark: Offset,
+    pub high_watermark_mode: HighWatermarkMode,
+    /// Up to where replication has said that all is committed; what of it is not durable here waits for that.
+    pub committed_end: Offset,
     /// Everything below can be read from segment files. From here on batches exist in memory (and in the journal).
     pub written_end: Offset,
     pub leader_epochs: LeaderEpochCache,
@@ -86,6 +92,12 @@ pub(crate) struct LogState {
     pub unsynced: Unsynced,
     /// The commit that last touched this log.
     pub last_commit: u64,
+    /// Up to this commit the journal has nothing to add to the segments; 0 if the log was never cut.
+    pub journal_from: u64,
+    /// Batches were appended behind a gap: what the segments hold behind the checkpoint may not be all that continues the log.
+    pub has_gaps: bool,
+    /// The log's end is being cut off: nothing is appended meanwhile.
+    pub is_being_cut: bool,
     /// Directory and metadata file exist.
     pub has_directory: bool,
     /// It waits in the shard's list of logs to be flushed.
@@ -108,6 +120,8 @@ impl LogState {
             log_end: Offset(0),
             durable_end: Offset(0),
             high_watermark: Offset(0),
+            high_watermark_mode: HighWatermarkMode::default(),
+            committed_end: Offset(0),
             written_end: Offset(0),
             last_checkpoint: None,
             leader_epochs: LeaderEpochCache::default(),
@@ -124,6 +138,9 @@ impl LogState {
             uncleanable: None,
             unsynced: Unsynced::default(),
             last_commit: 0,
+            journal_from: 0,
+            has_gaps: false,
+            is_being_cut: false,
             has_directory: false,
             is_dirty: false,
             waiters: WakeList::default(),
@@ -134,7 +151,8 @@ impl LogState {
 
     /// A batch goes to the log's end. Used alike when live and when the journal is replayed.
     pub fn note_appended(&mut self, batch: &PlacedBatch) {
-        assert_eq!(batch.tail.base_offset, self.log_end, "offsets are dense at the log end");
+        assert!(batch.tail.base_offset >= self.log_end, "batches are appended in order");
+        self.has_gaps |= batch.tail.base_offset > self.log_end;
         self.leader_epochs.assign(batch.leader_epoch, batch.tail.base_offset);
         if let Some(producer) = &batch.producer {
             if self.written_producers.is_none() {
@@ -151,10 +169,15 @@ impl LogState {
     pub fn note_durable(&mut self, end: Offset) {
         self.durable_end = self.durable_end.max(end);
         assert!(self.durable_end <= self.log_end, "nothing is durable that was not appended");
+        match self.high_watermark_mode {
+            HighWatermarkMode::FollowsDurableEnd => self.advance_high_watermark(self.durable_end),
+            HighWatermarkMode::Replicated => self.advance_high_watermark(self.committed_end),
+        };
     }
 
-    /// Moves the high watermark forward, never back and never past what is durable here. Answers whether it moved.
+    /// Moves the high watermark forward, never back and never past what is durable here: the rest follows when that is. Answers whether it moved.
     pub fn advance_high_watermark(&mut self, to: Offset) -> bool {
+        self.committed_end = self.committed_end.max(to);
         let to = to.min(self.durable_end);
         if to <= self.high_watermark {
             return false;

@@ -31,6 +31,8 @@ const KIND_CLEAN: u8 = 2;
 const KIND_IN_USE: u8 = 3;
 const FLAG_DELETED: u8 = 1;
 const FLAG_CLEAN_END: u8 = 2;
+const FLAG_JOURNAL_FROM: u8 = 4;
+const FLAG_CUT: u8 = 8;
 const UNKNOWN_TIME: i64 = i64::MIN;
 
 /// What is known to be safely in segments of one partition.
@@ -45,6 +47,10 @@ pub(crate) struct PartitionCheckpoint {
     pub active: Option<SegmentMeta>,
     pub epochs: Vec<EpochEntry>,
     pub producers: Vec<ProducerEntry>,
+    /// Up to this commit the journal has nothing to add; 0 if that does not matter. What was cut off must not come back from there.
+    pub journal_from: u64,
+    /// What the segments hold behind this is to be removed: the log was cut here, and a crash may have come between.
+    pub is_cut: bool,
 }
 
 impl PartitionCheckpoint {
@@ -60,6 +66,8 @@ impl PartitionCheckpoint {
             active: state.segments.last().copied(),
             epochs: epochs.filter(|e| e.start_offset < state.written_end).copied().collect(),
             producers: state.producers_as_written().entries().to_vec(),
+            journal_from: state.journal_from,
+            is_cut: false,
         }
     }
 }
@@ -97,12 +105,19 @@ impl RecordBuilder {
 
     pub fn put(&mut self, id: &TopicIdPartition, c: &PartitionCheckpoint) {
         let is_compacted = c.clean_end > Offset::ZERO;
-        self.begin(id, if is_compacted { FLAG_CLEAN_END } else { 0 });
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let flags = flag(is_compacted, FLAG_CLEAN_END)
+            | flag(c.journal_from > 0, FLAG_JOURNAL_FROM)
+            | flag(c.is_cut, FLAG_CUT);
+        self.begin(id, flags);
         let out = &mut self.bytes;
         let mut i64s = |values: &[i64]| values.iter().for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
         i64s(&[c.log_start.0, c.flushed_end.0, c.high_watermark.0]);
         if is_compacted {
             i64s(&[c.clean_end.0]);
+        }
+        if c.journal_from > 0 {
+            i64s(&[c.journal_from as i64]);
         }
         match &c.active {
             None => i64s(&[-1, 0, UNKNOWN_TIME, UNKNOWN_TIME]),
@@ -181,7 +196,7 @@ impl Checkpoints {
         let topic_id = Uuid::from_bytes(r.array()?);
         let id = TopicIdPartition::new(topic_id, PartitionId(r.i32()?));
         let flags = r.u8()?;
-        if flags & !(FLAG_DELETED | FLAG_CLEAN_END) != 0 {
+        if flags & !(FLAG_DELETED | FLAG_CLEAN_END | FLAG_JOURNAL_FROM | FLAG_CUT) != 0 {
             return Err(Unreadable);
         }
         if flags & FLAG_DELETED != 0 {
@@ -191,6 +206,7 @@ impl Checkpoints {
         let time = |t: i64| (t != UNKNOWN_TIME).then_some(t);
         let (log_start, flushed_end, high_watermark) = (Offset(r.i64()?), Offset(r.i64()?), Offset(r.i64()?));
         let clean_end = if flags & FLAG_CLEAN_END != 0 { Offset(r.i64()?) } else { Offset::ZERO };
+        let journal_from = if flags & FLAG_JOURNAL_FROM != 0 { r.i64()? as u64 } else { 0 };
         let segment = SegmentMeta {
             base_offset: Offset(r.i64()?),
             size: r.i64()? as u64,
@@ -215,6 +231,8 @@ impl Checkpoints {
             active,
             epochs,
             producers,
+            journal_from,
+            is_cut: flags & FLAG_CUT != 0,
         };
         self.partitions.insert(id, entry);
         Ok(())
@@ -299,6 +317,8 @@ mod tests {
                 producer_epoch: 1,
                 batches: VecDeque::from([batch; 2]),
             }],
+            journal_from: 0,
+            is_cut: false,
         }
     }
 
@@ -308,14 +328,15 @@ mod tests {
         first.put(&id(1), &checkpoint(10));
         first.put(&id(2), &PartitionCheckpoint { active: None, clean_end: Offset(0), ..checkpoint(5) });
         let mut second = RecordBuilder::new();
-        second.put(&id(1), &checkpoint(20));
+        let cut = PartitionCheckpoint { journal_from: 77, is_cut: true, ..checkpoint(20) };
+        second.put(&id(1), &cut);
         second.put_deleted(&id(2));
         let mut all = Checkpoints::default();
         all.apply(&first.finish()).unwrap();
         assert_eq!((all.partitions[&id(2)].active, all.partitions[&id(2)].clean_end), (None, Offset(0)));
         all.apply(&second.finish()).unwrap();
         assert_eq!(all.partitions.len(), 1);
-        assert_eq!(all.partitions[&id(1)], checkpoint(20));
+        assert_eq!(all.partitions[&id(1)], cut);
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl<D: Disk> CheckpointLog<D> {
         Ok(())
     }
 
+    /// Makes a record durable, however large the log has become: the next [`append`](Self::append) sees to that.
+    pub async fn append_only(&self, record: RecordBuilder) -> Result<(), StorageError> {
+        self.log.lock().await.append(&[record.finish()]).await
+    }
+
     /// Makes durable that a partition was deleted.
     pub async fn append_deleted(&self, id: &TopicIdPartition) -> Result<(), StorageError> {
         let mut record = RecordBuilder::new();

@@ -3,7 +3,7 @@
 use crate::{
     journal::{Durability, JournalConfig},
     log::config::LogConfig,
-    types::{LeaderEpoch, PartitionId, TopicIdPartition},
+    types::{LeaderEpoch, Offset, PartitionId, TopicIdPartition},
 };
 use std::{path::PathBuf, rc::Rc};
 use uuid::Uuid;
@@ -25,8 +25,17 @@ pub enum HighWatermarkMode {
     /// The only replica: committed is what is durable here.
     #[default]
     FollowsDurableEnd,
-    /// Replication decides, by [`crate::log::PartitionLog::advance_high_watermark`].
-    Manual,
+    /// One of several replicas: replication decides, by [`crate::log::PartitionLog::advance_high_watermark`].
+    Replicated,
+}
+
+/// What replication hears of the journal's commits, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitEvent<'a> {
+    /// A commit is being written: its batches can be read from now on. None of them is durable.
+    Readable,
+    /// A commit is durable: up to where it makes each of the replicated logs durable that have a batch in it.
+    Durable(&'a [(TopicIdPartition, Offset)]),
 }
 
 /// How one shard's store is set up.
@@ -58,8 +67,6 @@ pub struct StoreConfig {
     pub idle_flush_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
-    /// Who moves the high watermark.
-    pub high_watermark: HighWatermarkMode,
     /// What the metadata says of a topic id.
     pub topic_status: Rc<dyn Fn(Uuid) -> TopicStatus>,
 }
@@ -81,7 +88,6 @@ impl StoreConfig {
             read_ahead_bytes: 16 << 20,
             idle_flush_ms: 30_000,
             producer_expiration_ms: 24 * 3_600_000,
-            high_watermark: HighWatermarkMode::FollowsDurableEnd,
             topic_status: Rc::new(|_| TopicStatus::Unknown),
         }
     }
@@ -100,6 +106,8 @@ pub struct PartitionSpec {
     pub leader_epoch: LeaderEpoch,
     /// Configuration of its topic.
     pub config: Rc<LogConfig>,
+    /// Who moves its high watermark.
+    pub high_watermark: HighWatermarkMode,
 }
 
 impl PartitionSpec {

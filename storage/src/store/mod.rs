@@ -13,11 +13,13 @@
 //! | `direct` | large batches, written straight to segments |
 //! | `layout` | generations of shards |
 //! | `partition_dir` | directories: whose they are, and how they go |
+//! | `cut` | a follower's log gives up its end, or all of it |
 //! | `trim` | delete-records and retention |
 
 pub(crate) mod checkpoint;
 mod checkpoint_log;
-mod config;
+pub(crate) mod config;
+mod cut;
 mod direct;
 pub(crate) mod flush_policy;
 pub(crate) mod flusher;
@@ -29,9 +31,11 @@ mod recovery;
 mod shard_store;
 pub(crate) mod shared;
 mod trim;
-mod writer;
+pub(crate) mod writer;
 
-pub use config::{HighWatermarkMode, PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus};
+pub use config::{
+    CommitEvent, HighWatermarkMode, PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus,
+};
 pub use partition_dir::{StrayReport, remove_gone_partitions};
 pub use shard_store::ShardStore;
 pub use trim::RetentionReport;

@@ -66,6 +66,9 @@ impl<D: Disk> LogInner<D> {
             None => Vec::new(),
         };
         let is_trusted = checkpoint.is_some();
+        if let Some(checkpoint) = checkpoint.filter(|c| c.is_cut) {
+            self.cut_files(&mut segments, checkpoint.active.as_ref()).await?;
+        }
         let from = {
             let mut state = self.state.borrow_mut();
             if let Some(checkpoint) = checkpoint {
@@ -264,6 +267,7 @@ impl LogState {
         self.log_end = checkpoint.flushed_end;
         self.high_watermark = checkpoint.high_watermark;
         self.clean_end = checkpoint.clean_end;
+        self.journal_from = checkpoint.journal_from;
         self.leader_epochs = LeaderEpochCache::from_entries(checkpoint.epochs.iter().copied());
         self.producers = ProducerStates::from_entries(checkpoint.producers.iter().cloned());
     }

@@ -102,6 +102,8 @@ pub(crate) struct Replay<'a, D: Disk> {
     report: &'a mut RecoveryReport,
     /// The commit that is being applied. Several journals count alike.
     sequence: u64,
+    /// Its number in its own journal.
+    commit: u64,
     /// Everything up to this one is in synced segments, if there was reason to bring it there.
     flushed: Option<u64>,
     unflushed_bytes: u64,
@@ -120,6 +122,7 @@ impl<'a, D: Disk> Replay<'a, D> {
             shared,
             report,
             sequence: 0,
+            commit: 0,
             flushed: None,
             unflushed_bytes: 0,
             is_damaged: false,
@@ -131,6 +134,7 @@ impl<'a, D: Disk> Replay<'a, D> {
     /// Applies all of one journal.
     pub async fn apply(&mut self, scan: &mut Scan<D>) -> Result<(), StorageError> {
         while let Some(commit) = scan.next().await? {
+            self.commit = commit.seq.0;
             self.sequence = if self.report.is_migrating { self.sequence + 1 } else { commit.seq.0 };
             for entry in commit.entries {
                 self.apply_entry(entry).await?;
@@ -185,7 +189,6 @@ impl<'a, D: Disk> Replay<'a, D> {
             }
             log.state.borrow_mut().findings = None;
         }
-        let follows = self.shared.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
         for log in self.shared.logs.borrow().iter().flatten() {
             let state = &mut *log.state.borrow_mut();
             if !waits {
@@ -194,10 +197,15 @@ impl<'a, D: Disk> Replay<'a, D> {
                 state.is_dirty = false;
             }
             state.durable_end = state.log_end;
-            state.high_watermark = match follows {
-                true => state.log_end,
-                false => state.high_watermark.clamp(state.log_start, state.log_end),
+            state.high_watermark = match state.high_watermark_mode {
+                HighWatermarkMode::FollowsDurableEnd => state.log_end,
+                HighWatermarkMode::Replicated => state.high_watermark.clamp(state.log_start, state.log_end),
             };
+            state.committed_end = state.high_watermark;
+            if self.report.is_migrating {
+                // All is in segments, and the new journal counts anew.
+                state.journal_from = 0;
+            }
         }
         if waits {
             self.shared.dirty_since_ms.set(Some(self.shared.now_ms.get()));
@@ -238,12 +246,17 @@ impl<'a, D: Disk> Replay<'a, D> {
         let Some(log) = self.shared.log_by_id(&header.partition) else {
             return self.apply_unwanted(&header.partition);
         };
+        if self.commit <= log.state.borrow().journal_from {
+            return Ok(());
+        }
         let is_offline = matches!(log.state.borrow().availability, Availability::Offline(_));
         match header.kind {
-            EntryKind::Batch if is_offline || self.faults.contains_key(&log.index) => {
+            EntryKind::Batch | EntryKind::BatchAfterGap
+                if is_offline || self.faults.contains_key(&log.index) =>
+            {
                 self.salvage.entry(log.index).or_default().push((header.base_offset, entry.payload));
             }
-            EntryKind::Batch => self.apply_batch(&log, entry),
+            EntryKind::Batch | EntryKind::BatchAfterGap => self.apply_batch(&log, entry),
             EntryKind::BatchInSegment => self.check_in_segment(&log, &entry),
             _ if is_offline => {}
             EntryKind::LogStartOffset => {
@@ -273,7 +286,8 @@ impl<'a, D: Disk> Replay<'a, D> {
         if header.last_offset < state.log_end {
             return;
         }
-        if header.base_offset != state.log_end {
+        let may_jump = header.kind == EntryKind::BatchAfterGap;
+        if header.base_offset < state.log_end || header.base_offset > state.log_end && !may_jump {
             let why = format!(
                 "the journal goes on at offset {}, but the log ends at {}",
                 header.base_offset, state.log_end
@@ -342,7 +356,9 @@ impl<'a, D: Disk> Replay<'a, D> {
         remove_directory(&self.shared.disk, &log.directory(), log.id.topic_id).await?;
         let mut state = log.state.borrow_mut();
         let (is_dirty, last_commit) = (state.is_dirty, state.last_commit);
-        *state = LogState { is_dirty, last_commit, ..LogState::new(state.config.clone()) };
+        let high_watermark_mode = state.high_watermark_mode;
+        *state =
+            LogState { is_dirty, last_commit, high_watermark_mode, ..LogState::new(state.config.clone()) };
         // What its former life lacks is of no interest.
         self.faults.remove(&log.index);
         self.salvage.remove(&log.index);

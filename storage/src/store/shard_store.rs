@@ -13,7 +13,10 @@ use crate::{
     store::{
         checkpoint::Checkpoints,
         checkpoint_log::CheckpointLog,
-        config::{PartitionSpec, RecoveryReport, StoreConfig, StoreStats, TopicStatus},
+        config::{
+            CommitEvent, HighWatermarkMode, PartitionSpec, RecoveryReport, StoreConfig, StoreStats,
+            TopicStatus,
+        },
         direct, flusher,
         layout::Layout,
         partition_dir::{read_metadata, remove_directory},
@@ -49,6 +52,7 @@ impl<D: Disk> Drop for ShardStore<D> {
         self.shared.by_id.borrow_mut().clear();
         self.shared.read_ahead.borrow_mut().clear();
         self.shared.pieces_wanted.borrow_mut().clear();
+        self.shared.commit_observer.borrow_mut().take();
     }
 }
 
@@ -257,6 +261,11 @@ impl<D: Disk> ShardStore<D> {
         self.shared.producer_expiration_ms.set(expiration_ms);
     }
 
+    /// Who hears of commits, for replication. Called from the journal's loop: must not wait, and may call the store. Replaces an earlier one.
+    pub fn observe_commits(&self, observer: impl Fn(CommitEvent<'_>) + 'static) {
+        *self.shared.commit_observer.borrow_mut() = Some(Rc::new(observer));
+    }
+
     /// Waits until a commit is durable.
     pub fn durable(&self, commit: CommitSeq) -> impl Future<Output = Result<(), StorageError>> + use<D> {
         let durable = self.shared.journal.durable(commit);
@@ -446,7 +455,9 @@ async fn adopt<D: Disk>(log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
             log.trim_findings().await?;
             let mut state = log.state.borrow_mut();
             state.findings = None;
-            state.high_watermark = state.log_end;
+            if state.high_watermark_mode == HighWatermarkMode::FollowsDurableEnd {
+                state.high_watermark = state.log_end;
+            }
         }
         Err(LogFault::Storage(error)) => return Err(error),
         Err(LogFault::Damaged(why)) => log.take_offline(why),
@@ -463,7 +474,10 @@ fn insert_log<D: Disk>(shared: &Rc<Shared<D>>, spec: &PartitionSpec) -> Rc<LogIn
         topic: spec.topic.clone(),
         index,
         shared: shared.clone(),
-        state: RefCell::new(LogState::new(spec.config.clone())),
+        state: RefCell::new(LogState {
+            high_watermark_mode: spec.high_watermark,
+            ..LogState::new(spec.config.clone())
+        }),
         is_being_written: Cell::new(false),
     });
     logs.push(Some(log.clone()));

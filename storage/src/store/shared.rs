@@ -11,7 +11,7 @@ use crate::{
         read_ahead::{PieceRead, ReadAhead},
     },
     store::{
-        config::{HighWatermarkMode, StoreConfig},
+        config::{CommitEvent, HighWatermarkMode, StoreConfig},
         direct::DirectQueue,
         pacing::Throttle,
     },
@@ -64,6 +64,9 @@ pub(crate) struct Switches {
     pub failed: RefCell<Option<StorageError>>,
 }
 
+/// Who hears of commits.
+pub(crate) type CommitObserver = Rc<dyn Fn(CommitEvent<'_>)>;
+
 pub(crate) struct Shared<D: Disk> {
     pub disk: D,
     pub config: StoreConfig,
@@ -110,6 +113,8 @@ pub(crate) struct Shared<D: Disk> {
     pub maintenance: futures::lock::Mutex<()>,
     pub flush_gate: ByteGate,
     pub throttle: Throttle,
+    /// Replication, if there is any.
+    pub commit_observer: RefCell<Option<CommitObserver>>,
     /// Large batches that go straight to segments.
     pub direct: DirectQueue,
     /// Wakes who waits for a commit to begin: its bytes can be read then.
@@ -150,6 +155,7 @@ impl<D: Disk> Shared<D> {
             maintenance: futures::lock::Mutex::new(()),
             flush_gate: ByteGate::default(),
             throttle,
+            commit_observer: RefCell::default(),
             direct: DirectQueue::default(),
             frozen: Notify::default(),
             written: Notify::default(),
@@ -260,6 +266,7 @@ impl<D: Disk> Shared<D> {
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
                 self.frozen.notify_all();
+                self.observe(CommitEvent::Readable);
             }
             JournalEvent::Done(commit) => self.on_commit_done(commit.seq),
             JournalEvent::FileReady => self.room.notify_all(),
@@ -273,18 +280,21 @@ impl<D: Disk> Shared<D> {
 
     fn on_commit_done(&self, seq: CommitSeq) {
         self.durable.set(seq.0);
-        let follows = self.config.high_watermark == HighWatermarkMode::FollowsDurableEnd;
         let cache = self.cache.borrow();
+        let mut replicated = Vec::new();
         for &index in cache.touched(seq.0) {
             let Some(log) = self.log(index) else { continue };
             let mut state = log.state.borrow_mut();
             let Some(end) = state.tail.end_of_commit(seq.0) else { continue };
             state.note_durable(end);
-            if follows {
-                state.advance_high_watermark(end);
+            if state.high_watermark_mode == HighWatermarkMode::Replicated {
+                replicated.push((log.id, end));
             }
         }
         drop(cache);
+        if !replicated.is_empty() {
+            self.observe(CommitEvent::Durable(&replicated));
+        }
         if self.dirty_since_ms.get().is_none() {
             self.dirty_since_ms.set(Some(self.now_ms.get()));
         }
@@ -294,6 +304,13 @@ impl<D: Disk> Shared<D> {
         }
         // Also while a flush is under way: buffers that go one by one are used again, those that go by the hundred are freed.
         self.evict();
+    }
+
+    fn observe(&self, event: CommitEvent<'_>) {
+        let observer = self.commit_observer.borrow().clone();
+        if let Some(observer) = observer {
+            observer(event);
+        }
     }
 
     /// What was only written has to be synced at this time, if any.

@@ -60,7 +60,7 @@ impl<D: Disk> PartitionLog<D> {
 
 impl<D: Disk> LogInner<D> {
     /// Moves the log start; durable when the commit is. The next flush round puts it into the checkpoint.
-    fn advance_log_start(
+    pub(crate) fn advance_log_start(
         &self,
         state: &mut crate::log::state::LogState,
         to: Offset,

@@ -7,7 +7,7 @@ use storage::{
     AppendContext, AppendError, AppendOutcome, LeaderEpoch, LogConfig, Offset, PartitionId, PartitionLog,
     PartitionSpec, ReadError, RecoveryReport, ShardStore, StorageError, StoreConfig,
     disk::{Disk, SimDisk},
-    store::TopicStatus,
+    store::{HighWatermarkMode, TopicStatus},
 };
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ pub fn spec(partition: i32, config: &Rc<LogConfig>) -> PartitionSpec {
         partition: PartitionId(partition),
         leader_epoch: LeaderEpoch(0),
         config: config.clone(),
+        high_watermark: HighWatermarkMode::FollowsDurableEnd,
     }
 }
 

@@ -11,6 +11,7 @@ mod direct;
 mod harness;
 mod keyed;
 mod large;
+mod replica;
 mod shards;
 mod slowing;
 mod trim;
