@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod net;
 pub mod partitions;
 pub mod placement;
+pub mod replication;
 pub mod runtime;
 pub mod server;
 pub mod shard;

@@ -10,6 +10,17 @@ use super::state::PartitionState;
 use crate::planted::PlantedBug;
 use crate::types::{BrokerId, LeaderEpoch};
 
+/// What a leader would say next to a follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextMessage {
+    /// Where it begins.
+    pub from: Offset,
+    /// Whether it asks where the logs agree.
+    pub is_probe: bool,
+    /// Whether the log has batches from there on.
+    pub has_batches: bool,
+}
+
 impl Replica {
     /// The leader has appended a batch of a producer, which must be allowed ([`Replica::may_append`]).
     pub fn appended(
@@ -28,6 +39,21 @@ impl Replica {
                 effects.push(Effect::Replicate { to: progress.broker.id });
             }
         }
+    }
+
+    /// Where the message would begin that [`Replica::next_append`] would give now, and whether the follower would hear of more than a new high watermark.
+    /// `None` if there is nothing to say.
+    pub fn next_message(&self, to: BrokerId) -> Option<NextMessage> {
+        let State::Leader(leader) = &self.state else { return None };
+        let progress = leader.follower(to)?;
+        let has_batches = progress.next < self.log.end();
+        let brings_watermark = progress.high_watermark_sent < self.high_watermark;
+        let has_something = progress.is_probing || has_batches || brings_watermark;
+        (has_something && !progress.is_asked).then(|| NextMessage {
+            from: progress.next.max(self.log.start()),
+            is_probe: progress.is_probing,
+            has_batches,
+        })
     }
 
     /// What to send to a follower now: batches of the log from [`Append::previous_end`] on, as many as the shell thinks fit: none are needed, but one at least, if there is any, where

@@ -38,6 +38,7 @@ pub mod state;
 pub use follower::AppendOutcome;
 pub use in_sync::{AlterPartition, AlterRefusal};
 pub use leader::ReplicaStatus;
+pub use leading::NextMessage;
 pub use message::{Append, BatchSpan, Reply, ReplyBody};
 pub use partition::{AppendRefusal, Effect, Replica, ReplicaConfig, Role};
 pub use positions::{LogGeneration, LogPositions};

@@ -169,6 +169,11 @@ impl Replica {
         }
     }
 
+    /// Whether a proposal to the controller is under way: it is sent again by [`Replica::tick`] until it is answered.
+    pub fn awaits_controller(&self) -> bool {
+        matches!(&self.state, State::Leader(leader) if leader.in_sync.pending.is_some())
+    }
+
     /// The replicas as this leader sees them, without itself; empty elsewhere.
     pub fn followers(&self, now_ms: i64) -> impl Iterator<Item = ReplicaStatus> {
         let (followers, in_sync): (&[Progress], &[BrokerId]) = match &self.state {

@@ -66,6 +66,32 @@ impl<D: Disk> PartitionLog<D> {
         Ok(ReplicaAppend { base_offset, end_offset: last_offset.next(), commit })
     }
 
+    /// Up to where the log can be read at present: its end, but for what gathers in a commit that has yet to begin.
+    pub fn readable_end(&self) -> Offset {
+        let state = self.inner.state.borrow();
+        let frozen = self.inner.shared.frozen_commit.get();
+        match (state.tail.end_of_commit(frozen), state.tail.first_offset()) {
+            (Some(end), _) => end,
+            (None, Some(_)) => state.written_end,
+            (None, None) => state.log_end,
+        }
+    }
+
+    /// Whether what lies at `offset` is read from memory.
+    pub fn is_in_memory(&self, offset: Offset) -> bool {
+        self.inner.state.borrow().is_in_memory(offset)
+    }
+
+    /// Whether replication says what is committed.
+    pub fn is_replicated(&self) -> bool {
+        self.inner.state.borrow().high_watermark_mode == HighWatermarkMode::Replicated
+    }
+
+    /// Takes the log out of service: what it holds contradicts what its leader says.
+    pub fn take_offline(&self, why: &str) {
+        self.inner.take_offline(why);
+    }
+
     /// Who moves the high watermark from now on.
     pub fn set_high_watermark_mode(&self, mode: HighWatermarkMode) {
         let mut state = self.inner.state.borrow_mut();

@@ -382,6 +382,7 @@ async fn write_salvage<D: Disk>(
 /// Everything up to `last` is durable, and up to `flushed` in synced segments.
 pub(crate) fn release<D: Disk>(shared: &Shared<D>, last: CommitSeq, flushed: CommitSeq) {
     shared.journal.release(flushed);
+    shared.frozen_commit.set(last.0);
     shared.durable.set(last.0);
     shared.released.set(flushed.0);
 }

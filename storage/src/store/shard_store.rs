@@ -261,6 +261,11 @@ impl<D: Disk> ShardStore<D> {
         self.shared.producer_expiration_ms.set(expiration_ms);
     }
 
+    /// Waits until everything is durable that has been appended so far.
+    pub fn all_durable(&self) -> impl Future<Output = Result<(), StorageError>> + use<D> {
+        self.durable(self.shared.journal.last_appended())
+    }
+
     /// Who hears of commits, for replication. Called from the journal's loop: must not wait, and may call the store. Replaces an earlier one.
     pub fn observe_commits(&self, observer: impl Fn(CommitEvent<'_>) + 'static) {
         *self.shared.commit_observer.borrow_mut() = Some(Rc::new(observer));

@@ -87,6 +87,8 @@ pub(crate) struct Shared<D: Disk> {
     pub by_id: RefCell<AHashMap<TopicIdPartition, LogIndex>>,
     /// Logs with batches that are not in segments, each once.
     pub dirty: RefCell<Vec<LogIndex>>,
+    /// The newest commit whose bytes are final: its batches can be read.
+    pub frozen_commit: Cell<u64>,
     /// The newest commit that is durable.
     pub durable: Cell<u64>,
     /// The newest commit of which all is in synced segments.
@@ -142,6 +144,7 @@ impl<D: Disk> Shared<D> {
             logs: RefCell::default(),
             by_id: RefCell::default(),
             dirty: RefCell::default(),
+            frozen_commit: Cell::new(0),
             durable: Cell::new(0),
             released: Cell::new(0),
             now_ms: Cell::new(now_ms),
@@ -265,6 +268,7 @@ impl<D: Disk> Shared<D> {
             JournalEvent::Started(commit) => {
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
+                self.frozen_commit.set(commit.seq.0);
                 self.frozen.notify_all();
                 self.observe(CommitEvent::Readable);
             }

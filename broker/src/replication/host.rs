@@ -1,0 +1,66 @@
+//! What a shard is to its replicas.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use coord::replica::{AlterPartition, Role};
+use coord::types::BrokerId;
+use futures::future::LocalBoxFuture;
+use storage::disk::Disk;
+use storage::{ShardStore, TopicIdPartition};
+
+use super::Replicas;
+use super::message::PartitionReply;
+
+/// A link on which a leader's messages have come: replies go back the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The leader's node.
+    pub leader: BrokerId,
+    /// The shard of this node that has taken the link.
+    pub home: usize,
+    /// The number of the link there.
+    pub link: u64,
+}
+
+/// A shard, or a test's idea of one.
+pub trait Host: Sized + 'static {
+    /// The disk of its store.
+    type Disk: Disk;
+
+    /// Its logs.
+    fn store(&self) -> &ShardStore<Self::Disk>;
+
+    /// Its replicas.
+    fn replicas(&self) -> &Replicas<Self::Disk>;
+
+    /// A clock that never goes back. Milliseconds.
+    fn now_ms(&self) -> i64;
+
+    /// The time of day. Milliseconds since the epoch.
+    fn wall_clock_ms(&self) -> i64;
+
+    /// Runs a task; it is begun at once.
+    fn spawn(&self, task: LocalBoxFuture<'static, ()>);
+
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
+
+    /// Brings replies on their way to a leader. They may get lost with the link.
+    fn reply(&self, route: Route, replies: Vec<PartitionReply>);
+
+    /// Ends a link: what was sent on it has to be said again.
+    fn break_link(&self, route: Route);
+
+    /// Asks the controller; its refusal is told by [`Replicas::refused`](super::replicas::refused), its consent by the metadata.
+    fn propose(self: &Rc<Self>, id: TopicIdPartition, proposal: AlterPartition);
+
+    /// Something is to be said to a follower that nothing was ever said to: from now on its outbox has to be emptied.
+    fn follower_appeared(self: &Rc<Self>, follower: BrokerId);
+
+    /// A replica has another role.
+    fn role_changed(self: &Rc<Self>, id: TopicIdPartition, role: Role);
+
+    /// A disk does not keep its promises: the broker has to stop.
+    fn fail(&self, reason: String);
+}
