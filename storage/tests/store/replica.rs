@@ -414,7 +414,7 @@ fn lives(
                 let log = run.log(&spec);
                 let context = format!("{context}, {:?}", run.report);
                 if model.check(&mut run, &disk, &log, &context) && life < count {
-                    work(&mut run, &spec, &mut model, &mut random, 60);
+                    work(&mut run, &spec, &mut model, &mut random, 45);
                     operations = disk.operations();
                 }
             }
@@ -457,7 +457,7 @@ fn no_cut_is_undone_when_recovery_itself_is_interrupted() {
 
 #[test]
 fn random_lives_of_a_follower_lose_nothing_and_bring_nothing_back() {
-    for seed in 300..360 {
+    for seed in 300..336 {
         let config = [journal_only, direct][seed as usize / 3 % 2];
         let survival = [Survival::AnySubset, Survival::Nothing, Survival::Everything][seed as usize % 3];
         let crash_at = |life| Some(40 + (seed * 7919 + life * 104_729) % 900);
