@@ -1,7 +1,6 @@
 //! A shard's partition logs: opening them at start, following the metadata, their loops, and a clean end.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -70,10 +69,11 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
 
 /// Removes what deletions have left behind that a crash interrupted. To be called before any shard opens its logs.
 pub async fn remove_deleted(
+    shard: &Shard,
     disk: &DirectDisk,
-    data_dir: &Path,
     image: &MetadataImage,
 ) -> Result<(), StorageError> {
+    let data_dir = shard.broker.data_dir();
     let names = |topic: &TopicImage| {
         let name = topic.name.to_string();
         (0..topic.indexed_partitions().count()).map(move |partition| format!("{name}-{partition}"))
@@ -190,13 +190,13 @@ impl<'a> NewLogs<'a> {
         NewLogs { id: topic.id, name: &topic.name, configs: &topic.configs }
     }
 
-    /// The partitions that belong to this shard; `partitions` are those from `first` on.
+    /// The partitions that this broker holds and that belong to this shard; `partitions` are those from `first` on.
     fn specs(&self, shard: &Shard, first: usize, partitions: &[PartitionImage]) -> Vec<PartitionSpec> {
         let name: Rc<str> = Rc::from(self.name);
         let config = topic_log_config(shard, self.configs);
         let indexed = (first..).map(|index| PartitionId(index as i32)).zip(partitions);
-        let is_mine = |(partition, _): &(PartitionId, &PartitionImage)| {
-            shard.owner_of(self.id, partition.0) == shard.id
+        let is_mine = |(partition, image): &(PartitionId, &PartitionImage)| {
+            is_held(shard, image) && shard.owner_of(self.id, partition.0) == shard.id
         };
         let spec = |(partition, image): (PartitionId, &PartitionImage)| PartitionSpec {
             topic_id: self.id,
@@ -218,6 +218,11 @@ pub fn high_watermark_mode(partition: &PartitionImage) -> HighWatermarkMode {
     }
 }
 
+/// Whether this broker has a replica of the partition.
+fn is_held(shard: &Shard, partition: &PartitionImage) -> bool {
+    partition.replicas.contains(&shard.broker_id())
+}
+
 fn topic_log_config(shard: &Shard, configs: &BTreeMap<String, String>) -> Rc<LogConfig> {
     Rc::new(log_config(configs, &shard.live().topic_defaults))
 }
@@ -236,20 +241,56 @@ pub async fn before(shard: &Shard, record: &MetadataRecord) -> Result<(), Storag
             let Some(topic) = image.topic_by_id(*topic_id) else { return Ok(()) };
             NewLogs::of(topic).specs(shard, first_partition.0.max(0) as usize, partitions)
         }
+        // This broker may have become one of its replicas.
+        MetadataRecord::PartitionChange { topic_id, partition, state } => {
+            let image = shard.image();
+            let Some(topic) = image.topic_by_id(*topic_id) else { return Ok(()) };
+            NewLogs::of(topic).specs(shard, partition.0.max(0) as usize, std::slice::from_ref(state))
+        }
         _ => return Ok(()),
     };
+    create(shard, specs).await
+}
+
+/// Makes the logs that are not there yet.
+async fn create(shard: &Shard, specs: Vec<PartitionSpec>) -> Result<(), StorageError> {
     for spec in specs {
-        shard.store().create_partition(spec).await?;
+        if shard.log(&spec.id()).is_none() {
+            shard.store().create_partition(spec).await?;
+        }
     }
     Ok(())
 }
 
-/// Removes the logs of a topic that `record` has deleted, and gives logs their topic's new config, after the shard's image has it.
+/// Makes the logs of everything that `image` gives to this shard and that is not there yet, before the shard has the image.
+pub async fn create_missing(shard: &Shard, image: &MetadataImage) -> Result<(), StorageError> {
+    create(shard, wanted_partitions(shard, image)).await
+}
+
+/// Removes the logs of everything that the shard's image does not give to it.
+pub async fn remove_others(shard: &Shard) -> Result<(), StorageError> {
+    for id in shard.store().partitions() {
+        let image = shard.image();
+        let state = image.topic_by_id(id.topic_id).and_then(|topic| topic.partition(id.partition));
+        if !state.is_some_and(|state| is_held(shard, state)) {
+            shard.store().delete_partition(&id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the logs of what `record` has deleted or given to others, and gives logs their topic's new config, after the shard's image has it.
 pub async fn after(shard: &Shard, record: &MetadataRecord) -> Result<(), StorageError> {
     match record {
         MetadataRecord::RemoveTopic { topic_id } => {
             let of_topic = |id: &TopicIdPartition| id.topic_id == *topic_id;
             for id in shard.store().partitions().into_iter().filter(of_topic) {
+                shard.store().delete_partition(&id).await?;
+            }
+        }
+        MetadataRecord::PartitionChange { topic_id, partition, state } if !is_held(shard, state) => {
+            let id = TopicIdPartition { topic_id: *topic_id, partition: *partition };
+            if shard.log(&id).is_some() {
                 shard.store().delete_partition(&id).await?;
             }
         }

@@ -20,7 +20,7 @@ use crate::append_queue::AppendQueue;
 use crate::budget::Budget;
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, Cores, Durability, HostPort};
-use crate::controller::{CONTROLLER_SHARD, ShardMetadata};
+use crate::controller::{self, CONTROLLER_SHARD, ShardMetadata};
 use crate::fetch_session::{FetchSessions, SessionLimits};
 use crate::groups::{self, Groups};
 use crate::live::LiveConfig;
@@ -55,6 +55,8 @@ pub enum Phase {
     Settling,
     /// Let clients in.
     Serving,
+    /// Clients are still served; other brokers take over what this one leads.
+    Leaving,
     /// Let nobody in, finish requests.
     Draining,
     /// Flush, mark clean.
@@ -332,7 +334,7 @@ impl Broker {
     fn stop(&mut self) -> Result<(), Error> {
         tracing::info!(signal = self.stop_requested, "stopping");
         self.systemd.stopping();
-        for phase in [Phase::Draining, Phase::Closing] {
+        for phase in [Phase::Leaving, Phase::Draining, Phase::Closing] {
             self.enter(phase)?;
         }
         self.tell(Phase::Stopped);
@@ -431,6 +433,7 @@ impl ShardTask {
             shard.finish_start().await?;
         }
         groups::follow::serve(&shard);
+        controller::start::follow(&shard).await;
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;
         runtime::spawn(net.clone().sweep());
@@ -439,6 +442,13 @@ impl ShardTask {
         }
         reached(Phase::Serving);
         drop(starting);
+
+        enter(&mut self.phases, Phase::Leaving).await;
+        if id == CONTROLLER_SHARD {
+            let patience = Duration::from_millis(info.config.shutdown_timeout_ms);
+            controller::membership::leave(&shard, patience).await;
+        }
+        reached(Phase::Leaving);
 
         enter(&mut self.phases, Phase::Draining).await;
         let _stopping = pulse.begin();

@@ -31,10 +31,10 @@ pub async fn handle(call: Call) -> Answer {
             return call.respond(&refusal);
         }
         // A second ApiVersions on one connection changes nothing.
-        let _ = call
-            .connection
-            .software
-            .set(ClientSoftware { name: name.to_string(), version: version.to_string() });
+        if let Some(connection) = &call.connection {
+            let software = ClientSoftware { name: name.to_string(), version: version.to_string() };
+            let _ = connection.software.set(software);
+        }
     }
     call.respond(&response(ErrorCode::NONE, &call.shard.image(), call.version))
 }

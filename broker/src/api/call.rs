@@ -1,21 +1,26 @@
 //! One request on its way through its handler.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use coord::types::BrokerId;
 use protocol::frame::{decode_request_header, encode_response};
 use protocol::{ApiKey, Decoder, Message, Request};
 
 use crate::net::{Connection, DispatchOutcome};
+use crate::placement::ShardId;
 use crate::shard::Shard;
 
 /// A request that has been routed to its handler.
 pub struct Call {
     /// The shard that has the connection.
     pub shard: Rc<Shard>,
-    /// Where it came from.
-    pub connection: Rc<Connection>,
+    /// Where it came from; none if another node of the cluster has passed it on to this one, the active controller.
+    pub connection: Option<Rc<Connection>>,
+    /// The broker that the client has sent it to.
+    pub received_by: BrokerId,
     /// What is asked.
     pub key: ApiKey,
     /// In which version; the answer has the same.
@@ -42,6 +47,23 @@ impl Call {
             Ok(Some(std::borrow::Cow::Borrowed(client_id))) => client_id,
             _ => "",
         }
+    }
+
+    /// The client's address; that of nobody if another node has passed the request on.
+    pub fn client_address(&self) -> IpAddr {
+        self.connection.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |connection| connection.peer.ip())
+    }
+
+    /// Notes that the request needs this shard: a connection may move to where most of its requests go.
+    pub fn note_call(&self, owner: ShardId) {
+        if let Some(connection) = &self.connection {
+            connection.note_call(owner, self.shard.count());
+        }
+    }
+
+    /// The request as it came, without its length.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
     }
 
     /// The request without its header, to outlive the call or to go to another shard.

@@ -28,7 +28,7 @@ pub(super) async fn alter(
     let mut commands = Vec::with_capacity(resources.len());
     for resource in resources {
         if resource.resource_type == ConfigResourceType::BrokerLogger.wire() {
-            let node_id = call.shard.config().node_id;
+            let node_id = call.received_by.0;
             let outcome = loggers::alter(&resource.resource_name, node_id, resource.edit, validate_only);
             outcomes.push(Some(outcome));
             continue;
@@ -61,7 +61,7 @@ fn command(call: &Call, resource: Requested) -> Result<AlterConfigs, CoordError>
     let unknown = || CoordError::InvalidRequest(format!("Unknown resource type {}", resource.resource_type));
     let resource_type = ConfigResourceType::from_wire(resource.resource_type).ok_or_else(unknown)?;
     if resource_type == ConfigResourceType::Broker {
-        check_broker_id(&resource.resource_name, call.shard.config().node_id)?;
+        check_broker_id(&resource.resource_name, call.received_by.0)?;
     }
     let edit = resource.edit?;
     Ok(AlterConfigs { resource_type, resource_name: resource.resource_name, edit })

@@ -18,11 +18,14 @@ const CONTROLLERS: i8 = 2;
 /// Answers from this shard's image.
 pub async fn handle(call: Call) -> Answer {
     let request: DescribeClusterRequest<'_> = call.decode()?;
-    call.respond(&response(&call.shard.image(), &request))
+    let image = call.shard.image();
+    let controller_id = call.shard.metadata.controller_id(&image);
+    call.respond(&response(&image, controller_id, &request))
 }
 
 fn response<'a>(
     image: &'a MetadataImage,
+    controller_id: i32,
     request: &DescribeClusterRequest<'_>,
 ) -> DescribeClusterResponse<'a> {
     let refused = |error: ErrorCode, message: String| DescribeClusterResponse {
@@ -61,7 +64,7 @@ fn response<'a>(
     DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: Cow::Owned(protocol::uuid_text(image.cluster_id())),
-        controller_id: image.brokers().find(|broker| !broker.fenced).map_or(-1, |broker| broker.id.0),
+        controller_id,
         brokers,
         cluster_authorized_operations: match request.include_cluster_authorized_operations {
             true => CLUSTER_OPERATIONS,

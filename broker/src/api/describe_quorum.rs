@@ -1,30 +1,34 @@
-//! DescribeQuorum (key 55): who keeps the metadata log (KIP-595, KIP-836, KIP-853). This node alone does.
+//! DescribeQuorum (key 55): who keeps the metadata log (KIP-595, KIP-836, KIP-853), as the active controller sees it. Offsets are indexes of the log.
 //!
 //! Source: `KafkaRaftClient.handleDescribeQuorumRequest`.
 
 use std::borrow::Cow;
 
 use coord::CoordError;
-use coord::metadata::MetadataImage;
 use coord::metadata::names::CLUSTER_METADATA_TOPIC;
-use coord::types::BrokerId;
+use coord::metadata::{Endpoint, MetadataImage};
+use coord::quorum::MemberStatus;
+use protocol::ErrorCode;
 use protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 
 use super::{Answer, Call};
+use crate::controller::CONTROLLER_SHARD;
+use crate::controller::quorum::QuorumStatus;
 use crate::logs::now_ms;
-
-/// The leader of a quorum of one never changes.
-const LEADER_EPOCH: i32 = 1;
 
 const FIRST_VERSION_WITH_NODES: i16 = 2;
 
-/// Answers from this shard's image.
+/// Answers from what shard 0 knows of the quorum.
 pub async fn handle(call: Call) -> Answer {
     let request: DescribeQuorumRequest<'_> = call.decode()?;
+    let status = call.shard.mesh.call(CONTROLLER_SHARD, |controller| {
+        std::future::ready(controller.metadata.quorum().map(|quorum| quorum.status()))
+    });
+    let status = status.await.unwrap_or_default();
     let image = call.shard.image();
-    let mut response = response(&image, call.shard.broker_id(), now_ms(), &request);
+    let mut response = response(&image, &status, now_ms(), &request);
     if call.version < FIRST_VERSION_WITH_NODES {
         response.nodes.clear();
     }
@@ -33,7 +37,7 @@ pub async fn handle(call: Call) -> Answer {
 
 fn response<'a>(
     image: &'a MetadataImage,
-    node: BrokerId,
+    status: &QuorumStatus,
     now_ms: i64,
     request: &'a DescribeQuorumRequest<'_>,
 ) -> DescribeQuorumResponse<'a> {
@@ -51,13 +55,13 @@ fn response<'a>(
             .partitions
             .iter()
             .map(|partition| match is_for_the_quorum {
-                true => quorum(image, node, now_ms),
+                true => quorum(status, now_ms),
                 false => unknown(partition.partition_index),
             })
             .collect(),
         ..Default::default()
     });
-    let nodes = if is_for_the_quorum { nodes(image, node) } else { Vec::new() };
+    let nodes = if is_for_the_quorum { nodes(image, status) } else { Vec::new() };
     DescribeQuorumResponse {
         error_message: Some(Cow::Borrowed("")),
         topics: topics.collect(),
@@ -66,23 +70,37 @@ fn response<'a>(
     }
 }
 
-/// The image has what is durable in the metadata log, and nothing else.
-fn quorum(image: &MetadataImage, node: BrokerId, now_ms: i64) -> PartitionData<'static> {
-    let end_offset = image.next_offset();
-    let this_node = ReplicaState {
-        replica_id: node.0,
-        log_end_offset: end_offset,
-        last_fetch_timestamp: now_ms,
-        last_caught_up_timestamp: now_ms,
-        ..Default::default()
+fn quorum(status: &QuorumStatus, now_ms: i64) -> PartitionData<'static> {
+    if status.members.is_empty() {
+        let error = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        return PartitionData {
+            error_code: error.code(),
+            error_message: Some(Cow::Borrowed(error.message())),
+            ..Default::default()
+        };
+    }
+    let offset = |index: u64| i64::try_from(index).unwrap_or(i64::MAX);
+    let replica = |member: &MemberStatus| {
+        // The leader knows who has answered lately, not when.
+        let heard_ms = if member.is_active || member.id == status.leader { now_ms } else { -1 };
+        ReplicaState {
+            replica_id: member.id.0,
+            log_end_offset: offset(member.matched),
+            last_fetch_timestamp: heard_ms,
+            last_caught_up_timestamp: if member.matched >= status.committed { heard_ms } else { -1 },
+            ..Default::default()
+        }
     };
+    let of_kind =
+        |votes: bool| status.members.iter().filter(move |member| member.is_voter == votes).map(replica);
     PartitionData {
         partition_index: 0,
         error_message: Some(Cow::Borrowed("")),
-        leader_id: node.0,
-        leader_epoch: LEADER_EPOCH,
-        high_watermark: end_offset,
-        current_voters: vec![this_node],
+        leader_id: status.leader.0,
+        leader_epoch: i32::try_from(status.term).unwrap_or(i32::MAX),
+        high_watermark: offset(status.committed),
+        current_voters: of_kind(true).collect(),
+        observers: of_kind(false).collect(),
         ..Default::default()
     }
 }
@@ -97,20 +115,27 @@ fn unknown(partition_index: i32) -> PartitionData<'static> {
     }
 }
 
-fn nodes(image: &MetadataImage, node: BrokerId) -> Vec<Node<'_>> {
-    let Some(broker) = image.broker(node) else { return Vec::new() };
-    let listener = |endpoint: &'_ coord::metadata::Endpoint| Listener {
-        name: Cow::Owned(endpoint.listener.clone()),
-        host: Cow::Owned(endpoint.host.clone()),
+fn nodes<'a>(image: &'a MetadataImage, status: &QuorumStatus) -> Vec<Node<'a>> {
+    let listener = |endpoint: &'a Endpoint| Listener {
+        name: Cow::Borrowed(&endpoint.listener),
+        host: Cow::Borrowed(&endpoint.host),
         port: endpoint.port,
         ..Default::default()
     };
-    let listeners = broker.endpoints.iter().map(listener).collect();
-    vec![Node { node_id: node.0, listeners, ..Default::default() }]
+    let voters = status.members.iter().filter(|member| member.is_voter);
+    let registered = voters.filter_map(|member| image.broker(member.id));
+    registered
+        .map(|broker| Node {
+            node_id: broker.id.0,
+            listeners: broker.endpoints.iter().map(listener).collect(),
+            ..Default::default()
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use coord::types::BrokerId;
     use protocol::messages::describe_quorum::{PartitionQuery, TopicQuery};
 
     use super::*;
@@ -124,7 +149,9 @@ mod tests {
         });
         let request = DescribeQuorumRequest { topics: topics.collect(), ..Default::default() };
         let image = MetadataImage::new();
-        let answer = response(&image, BrokerId(7), 1, &request);
+        let member = MemberStatus { id: BrokerId(7), is_voter: true, matched: 9, is_active: true };
+        let status = QuorumStatus { leader: BrokerId(7), term: 2, committed: 9, members: vec![member] };
+        let answer = response(&image, &status, 1, &request);
         let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
         rows.map(|row| (row.leader_id, row.error_code)).collect()
     }

@@ -65,7 +65,9 @@ pub async fn handle(call: Call) -> Answer {
     apply_total_limit(&mut results, limits.max_bytes);
     let news: Vec<_> = results.iter().map(news_of).collect();
     let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
-    call.connection.fetch_session.set(finished.session_id);
+    if let Some(connection) = &call.connection {
+        connection.fetch_session.set(finished.session_id);
+    }
     let mut answer = call.respond(&response(plan, results, finished))?;
     if let DispatchOutcome::Respond(segments) = &mut answer {
         hold(segments, memory);
@@ -140,7 +142,7 @@ async fn read_or_wait(
     let mut bytes_before = None;
     loop {
         let (mut results, groups) = route(shard, plan);
-        groups.iter().for_each(|(owner, _)| call.connection.note_call(*owner, shard.count()));
+        groups.iter().for_each(|(owner, _)| call.note_call(*owner));
         let memory = read(shard, &groups, limits, &mut results).await;
         let bytes: usize = results.iter().map(|result| result.bytes).sum();
         let is_enough = bytes >= wait.min_bytes || results.iter().any(ReadResult::is_urgent);

@@ -38,7 +38,8 @@ pub async fn handle(call: Call) -> Answer {
         failures = controller::auto_create(&call.shard, missing).await;
     }
     let image = call.shard.image();
-    call.respond(&response(&image, &request, call.version, &failures))
+    let controller_id = call.shard.metadata.controller_id(&image);
+    call.respond(&response(&image, controller_id, &request, call.version, &failures))
 }
 
 /// Topic ids came with version 10, but Kafka's brokers took them from version 12 on.
@@ -74,6 +75,7 @@ fn missing_topics(image: &MetadataImage, request: &MetadataRequest<'_>) -> Vec<N
 
 fn response<'a>(
     image: &'a MetadataImage,
+    controller_id: i32,
     request: &'a MetadataRequest<'_>,
     version: i16,
     failures: &HashMap<String, ErrorCode>,
@@ -111,8 +113,7 @@ fn response<'a>(
         })
         .collect();
     MetadataResponse {
-        // Clients send what is meant for the controller to this broker; any broker will do.
-        controller_id: brokers.first().map_or(-1, |broker| broker.node_id),
+        controller_id,
         brokers,
         cluster_id: Some(Cow::Owned(protocol::uuid_text(image.cluster_id()))),
         topics,

@@ -2,6 +2,7 @@
 //!
 //! - [`call`]: one request on its way: decoding it, answering it, refusing it;
 //! - [`table`]: the requests served, with their versions and handlers;
+//! - [`forward`]: requests that the active controller answers, wherever a client sends them;
 //! - everything else: the handler of the request that gives the file its name.
 
 pub mod alter_configs;
@@ -26,6 +27,7 @@ pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
+mod forward;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
@@ -51,6 +53,7 @@ pub mod update_features;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use coord::types::BrokerId;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use protocol::ApiKey;
@@ -91,14 +94,44 @@ fn route(
     }
     let call = Call {
         shard: Rc::clone(shard),
-        connection: Rc::clone(connection),
+        connection: Some(Rc::clone(connection)),
+        received_by: shard.broker_id(),
         key: served.key,
         version,
         correlation_id: header.correlation_id,
         body_at: frame.len() - body.remaining(),
         frame: frame.clone(),
     };
+    if shard.broker.cluster.is_some() && forward::is_for_controller(&call) {
+        return Ok(forward::handle(call, served.handler).boxed_local());
+    }
     Ok((served.handler)(call))
+}
+
+/// Answers a request that another broker passes on, or this one to itself, because it is for the active controller: this node. None if it cannot be
+/// answered.
+pub async fn answer_for(shard: &Rc<Shard>, received_by: BrokerId, frame: Bytes) -> Option<Vec<Bytes>> {
+    let (header, body) = decode_request_header(&frame).ok()?;
+    let (key, version) = (header.request_api_key, header.request_api_version);
+    let served =
+        table::find(key).filter(|served| (served.min_version..=served.max_version).contains(&version))?;
+    let call = Call {
+        shard: Rc::clone(shard),
+        connection: None,
+        received_by,
+        key: served.key,
+        version,
+        correlation_id: header.correlation_id,
+        body_at: frame.len() - body.remaining(),
+        frame: frame.clone(),
+    };
+    if !forward::is_for_controller(&call) {
+        return None;
+    }
+    match (served.handler)(call).await {
+        DispatchOutcome::Respond(segments) => Some(segments),
+        _ => None,
+    }
 }
 
 /// The name of a request type in metrics, as Kafka's.

@@ -115,7 +115,7 @@ fn append_on(
     appends: Vec<PartitionAppend>,
     rules: AppendRules,
 ) -> impl Future<Output = Vec<AppendResult>> + use<> {
-    call.connection.note_call(owner, call.shard.count());
+    call.note_call(owner);
     let mesh = &call.shard.mesh;
     if owner == call.shard.id {
         // What has to keep its order has happened when `append_all` returns, so the mesh need not poll ahead.

@@ -1,128 +1,161 @@
-//! The active controller: commands in, records out, one batch after the other.
+//! The active controller: commands in, records out, one after the other.
 //!
-//! It decides on an image of its own that is ahead of everybody else's: a batch of commands that waited while the log was being written is
-//! decided in one go, each command on top of the ones before, and written with one sync. Answers (refusals too, because they may follow
-//! from a change that is not durable yet) are given when the batch is durable and every shard has replayed it.
+//! It decides on an image of its own that is ahead of everybody else's: a command is decided on top of all that were decided before, also of those whose
+//! entries are not committed yet. The journal writes what has gathered while it was writing, so a burst of commands shares a sync. Answers (refusals
+//! too, because they may follow from a change that is not committed yet) are given when everything is committed that was decided up to them.
+//!
+//! Who is deposed drops that image and all that is under way: the entries may still be committed by the next controller, or never, and the answer
+//! to who waits is that this is not the controller. Whoever takes office begins with everything that is committed.
 
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use coord::CoordError;
-use coord::metadata::{DecideContext, Decision, MetadataImage, MetadataRecord, encode_entry};
-use tokio::sync::{mpsc, oneshot};
+use coord::metadata::decide::ClusterView;
+use coord::metadata::{BrokerSessions, DecideContext, Decision, MetadataImage, encode_entry};
+use coord::planted::Planted;
+use coord::quorum::LogPosition;
+use coord::types::BrokerId;
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::log::MetadataLog;
-use super::{ControllerError, publish};
+use super::ControllerError;
+use super::quorum::Quorum;
 use crate::shard::Shard;
-
-/// Commands that are decided in one go.
-const BATCH_MAX: usize = 1000;
-
-/// A command, with its answer's way back inside.
-type Job = Box<dyn FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Decided>;
-
-struct Decided {
-    records: Vec<MetadataRecord>,
-    finish: Box<dyn FnOnce(Result<(), ControllerError>)>,
-}
 
 /// The way to the controller from its own shard.
 pub struct Controller {
-    /// Not bounded by itself: every command belongs to a request, and those are.
-    jobs: mpsc::UnboundedSender<Job>,
+    shard: Rc<Shard>,
+    quorum: Rc<Quorum>,
+    office: RefCell<Option<Office>>,
+    is_active: watch::Sender<bool>,
 }
+
+/// What the active controller has and nobody else.
+struct Office {
+    term: u64,
+    /// After everything that was decided.
+    image: MetadataImage,
+    /// The last entry that was decided.
+    last: LogPosition,
+    sessions: BrokerSessions,
+}
+
+/// What was decided, and the entry with which it is committed.
+pub type Committed<R> = (R, u64);
 
 impl Controller {
-    /// A controller that continues from `image`, and the task that does its work until something fails.
-    pub fn new(
-        image: MetadataImage,
-        log: MetadataLog,
-        shard: &Rc<Shard>,
-    ) -> (Controller, impl Future<Output = Result<(), ControllerError>> + 'static) {
-        let (sender, jobs) = mpsc::unbounded_channel();
-        let worker = Worker { image, log, jobs, shard: Rc::clone(shard) };
-        (Controller { jobs: sender }, worker.run())
+    /// A controller that is not active yet.
+    pub fn new(shard: &Rc<Shard>, quorum: &Rc<Quorum>) -> Controller {
+        Controller {
+            shard: Rc::clone(shard),
+            quorum: Rc::clone(quorum),
+            office: RefCell::new(None),
+            is_active: watch::Sender::new(false),
+        }
     }
 
-    /// Decides, makes durable, replays everywhere, answers. The command is carried out whether or not the answer is awaited.
-    pub fn commit<R, F>(&self, decide: F) -> impl Future<Output = Result<R, ControllerError>> + use<R, F>
+    /// Becomes the active controller of a term; `image` is after everything that is committed.
+    pub(super) fn take_office(&self, term: u64, image: MetadataImage) {
+        let last = self.quorum.applied();
+        let sessions = BrokerSessions::new(&image, crate::logs::now_ms());
+        self.office.replace(Some(Office { term, image, last, sessions }));
+        tracing::info!(term, "this node is the active controller");
+        self.is_active.send_replace(true);
+        super::duties::begin(&self.shard, term);
+    }
+
+    /// Decides nothing any more.
+    pub(super) fn leave_office(&self) {
+        if self.office.take().is_some() {
+            self.is_active.send_replace(false);
+            tracing::info!("this node is not the active controller any more");
+        }
+    }
+
+    /// The term in which it is active.
+    pub fn term(&self) -> Option<u64> {
+        let office = self.office.borrow();
+        office.as_ref().map(|office| office.term).filter(|term| self.quorum.office() == Some(*term))
+    }
+
+    /// Waits until it is active.
+    pub fn active(&self) -> impl Future<Output = ()> + use<> {
+        let mut is_active = self.is_active.subscribe();
+        async move {
+            // The sender lives as long as the broker.
+            let _ = is_active.wait_for(|is_active| *is_active).await;
+        }
+    }
+
+    /// Looks at what was decided; none if it is not active.
+    pub fn look<R>(&self, look: impl FnOnce(&MetadataImage, &mut BrokerSessions) -> R) -> Option<R> {
+        self.term()?;
+        let mut office = self.office.borrow_mut();
+        office.as_mut().map(|office| look(&office.image, &mut office.sessions))
+    }
+
+    /// A broker has been heard of.
+    pub fn heard(&self, broker: BrokerId) {
+        self.look(|_, sessions| sessions.heard(broker, crate::logs::now_ms()));
+    }
+
+    /// Decides, and answers when that is committed, with the entry's index. The command is carried out whether or not the answer is awaited.
+    pub fn commit<R, F>(
+        &self,
+        decide: F,
+    ) -> impl Future<Output = Result<Committed<R>, ControllerError>> + use<R, F>
     where
-        R: 'static,
-        F: FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Result<Decision<R>, CoordError> + 'static,
+        F: FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Result<Decision<R>, CoordError>,
     {
-        let (answer, answered) = oneshot::channel();
-        // Whoever asked may be gone by the time of the answer.
-        let job: Job = Box::new(move |image, context| match decide(image, context) {
-            Ok(Decision { records, reply }) => Decided {
-                records,
-                finish: Box::new(move |outcome| drop(answer.send(outcome.map(|()| reply)))),
-            },
-            Err(refusal) => Decided {
-                records: Vec::new(),
-                finish: Box::new(move |outcome| {
-                    let _ = answer.send(outcome.and(Err(ControllerError::Refused(refusal))));
-                }),
-            },
-        });
-        let _ = self.jobs.send(job);
-        async move { answered.await.unwrap_or(Err(ControllerError::Stopped)) }
-    }
-}
-
-struct Worker {
-    image: MetadataImage,
-    log: MetadataLog,
-    jobs: mpsc::UnboundedReceiver<Job>,
-    shard: Rc<Shard>,
-}
-
-impl Worker {
-    async fn run(mut self) -> Result<(), ControllerError> {
-        let mut batch = Vec::new();
-        while self.jobs.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let (entries, records, finishes) = self.decide(batch.drain(..))?;
-            let outcome = if entries.is_empty() { Ok(()) } else { self.carry_out(&entries, records).await };
-            for finish in finishes {
-                finish(outcome.clone());
-            }
-            outcome?;
-            self.log.compact_if_grown(&self.image).await?;
+        let decided = self.decide(decide);
+        let committed = decided.as_ref().ok().map(|(_, last)| self.quorum.committed(*last));
+        async move {
+            let (outcome, _) = decided?;
+            let index = committed.expect("there is a decision").await?;
+            Ok((outcome.map_err(ControllerError::Refused)?, index))
         }
-        Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "three lists that belong to one loop")]
-    fn decide(
-        &mut self,
-        batch: impl Iterator<Item = Job>,
-    ) -> Result<
-        (Vec<Vec<u8>>, Vec<MetadataRecord>, Vec<Box<dyn FnOnce(Result<(), ControllerError>)>>),
-        ControllerError,
-    > {
-        let (mut entries, mut records, mut finishes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut random = random_bits;
-        for job in batch {
-            let decided = job(&self.image, &mut DecideContext { random: &mut random });
-            if !decided.records.is_empty() {
-                self.image
-                    .replay_all(&decided.records)
-                    .map_err(|error| ControllerError::Failed(error.to_string()))?;
-                entries.push(encode_entry(&decided.records));
-                records.extend(decided.records);
+    /// Like [`Controller::commit`], for decisions about replicas.
+    pub fn commit_view<R, F>(
+        &self,
+        decide: F,
+    ) -> impl Future<Output = Result<Committed<R>, ControllerError>> + use<R, F>
+    where
+        F: FnOnce(ClusterView<'_>) -> Result<Decision<R>, CoordError>,
+    {
+        let live = self.shard.live();
+        self.commit(move |image: &MetadataImage, _: &mut DecideContext<'_>| {
+            decide(ClusterView { image, defaults: &live.topic_defaults, planted: Planted::default() })
+        })
+    }
+
+    /// Decides, and proposes what follows; with the entry after which the outcome may be told.
+    #[expect(clippy::type_complexity, reason = "a refusal waits as well")]
+    fn decide<R>(
+        &self,
+        decide: impl FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Result<Decision<R>, CoordError>,
+    ) -> Result<(Result<R, CoordError>, LogPosition), ControllerError> {
+        let term = self.term().ok_or(ControllerError::NotActive)?;
+        let mut office = self.office.borrow_mut();
+        let office =
+            office.as_mut().filter(|office| office.term == term).ok_or(ControllerError::NotActive)?;
+        let decision = match decide(&office.image, &mut DecideContext { random: &mut random_bits }) {
+            Ok(decision) => decision,
+            Err(refusal) => return Ok((Err(refusal), office.last)),
+        };
+        if !decision.records.is_empty() {
+            let position = self.quorum.propose(encode_entry(&decision.records))?;
+            office.last = position;
+            if let Err(error) = office.image.replay_all(&decision.records) {
+                // What is proposed cannot be taken back, and no node could replay it.
+                let error = ControllerError::Failed(error.to_string());
+                self.shard.fail(&error);
+                return Err(error);
             }
-            finishes.push(decided.finish);
         }
-        Ok((entries, records, finishes))
-    }
-
-    async fn carry_out(
-        &mut self,
-        entries: &[Vec<u8>],
-        records: Vec<MetadataRecord>,
-    ) -> Result<(), ControllerError> {
-        self.log.append(entries).await?;
-        publish::to_all_shards(&self.shard, Arc::from(records)).await
+        Ok((Ok(decision.reply), office.last))
     }
 }
 

@@ -1,27 +1,39 @@
 //! What handlers on any shard ask of the controller: each command crosses to shard 0 and comes back when all shards know.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use coord::CoordError;
 use coord::metadata::decide::{
     AlterConfigs, ConfigRules, CreatePartitions, CreatePartitionsReply, CreateTopicsOptions,
-    CreateTopicsReply, DeleteTopicsReply, FeatureUpdate, NewTopic, ProducerIdBlock, TopicSelector,
-    allocate_producer_ids, alter_configs as decide_alter_configs,
+    CreateTopicsReply, CreatedTopic, DeleteTopicsReply, FeatureUpdate, NewTopic, ProducerIdBlock,
+    TopicSelector, allocate_producer_ids, alter_configs as decide_alter_configs,
     create_partitions as decide_create_partitions, create_topics as decide_create_topics,
     delete_topics as decide_delete_topics, unregister_broker as decide_unregister_broker,
     update_features as decide_update_features,
 };
 use coord::metadata::{DecideContext, Decision, MetadataImage};
-use coord::types::BrokerId;
+use coord::types::{BrokerId, LeaderEpoch, ProducerId};
 use protocol::ErrorCode;
+use protocol::messages::allocate_producer_ids::AllocateProducerIdsRequest;
+use protocol::messages::alter_partition::{AlterPartitionRequest, BrokerState, PartitionData, TopicData};
+use protocol::messages::create_topics::{
+    CreatableTopic, CreatableTopicConfig, CreatableTopicResult, CreateTopicsRequest,
+};
+use storage::TopicIdPartition;
 
+use super::control::{PATIENCE, ask_own};
 use super::{CONTROLLER_SHARD, ControllerError};
 use crate::config::kafka_names;
 use crate::groups::config::group_config;
 use crate::shard::Shard;
 
-/// Runs a decision on the controller.
+const CREATE_TOPICS_VERSION: i16 = 7;
+const ALLOCATE_PRODUCER_IDS_VERSION: i16 = 0;
+const ALTER_PARTITION_VERSION: i16 = 3;
+
+/// Has this node decide, if it is the active controller; answers when the decision is committed and all shards of this node know it.
 pub async fn submit<R: Send + 'static>(
     shard: &Rc<Shard>,
     decide: impl FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Result<Decision<R>, CoordError>
@@ -30,14 +42,20 @@ pub async fn submit<R: Send + 'static>(
 ) -> Result<R, ControllerError> {
     let call = move |shard: &Rc<Shard>| {
         let commit = shard.metadata.controller.get().map(|controller| controller.commit(decide));
+        let shard = Rc::clone(shard);
         async move {
-            match commit {
-                Some(commit) => commit.await,
-                None => Err(ControllerError::Stopped),
-            }
+            let Some(commit) = commit else { return Err(ControllerError::Stopped) };
+            let (reply, index) = commit.await?;
+            shard.metadata.applied.reach(index).await;
+            Ok(reply)
         }
     };
     shard.mesh.call(CONTROLLER_SHARD, call).await
+}
+
+/// Waits until all shards of this node know the entry.
+async fn reach(shard: &Rc<Shard>, index: u64) {
+    shard.mesh.call(CONTROLLER_SHARD, move |shard: &Rc<Shard>| shard.metadata.applied.reach(index)).await;
 }
 
 /// Creates topics, or only checks that they could be; an outcome for each name.
@@ -52,34 +70,102 @@ pub async fn create_topics(
         default_partitions: config.num_partitions,
         default_replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
     };
-    submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await
+    let (refused, topics) = match shard.broker.cluster {
+        Some(_) => without_replication(topics, options.default_replication_factor),
+        None => (Vec::new(), topics),
+    };
+    let created =
+        submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await?;
+    Ok(created.into_iter().chain(refused).collect())
+}
+
+/// Partitions are not replicated yet: topics that ask for it are refused, instead of keeping less than they promise.
+fn without_replication(topics: Vec<NewTopic>, default_factor: i16) -> (CreateTopicsReply, Vec<NewTopic>) {
+    let factor = |topic: &NewTopic| match topic.assignments.first() {
+        Some((_, brokers)) => brokers.len() as i16,
+        None if topic.replication_factor == -1 => default_factor,
+        None => topic.replication_factor,
+    };
+    let (refused, others): (Vec<_>, Vec<_>) = topics.into_iter().partition(|topic| factor(topic) > 1);
+    let refusal = |topic: NewTopic| {
+        let text = "Partitions are not replicated in this version of the broker.";
+        (topic.name, Err(CoordError::InvalidReplicationFactor(text.to_owned())))
+    };
+    (refused.into_iter().map(refusal).collect(), others)
+}
+
+/// A topic that was created, by the number of its partitions, or what a client is told instead.
+pub type Creation = (String, Result<i32, (ErrorCode, String)>);
+
+/// Creates topics wherever the active controller is: what this broker wants of itself.
+pub async fn create_topics_anywhere(
+    shard: &Rc<Shard>,
+    topics: Vec<NewTopic>,
+) -> Result<Vec<Creation>, ControllerError> {
+    if shard.broker.cluster.is_none() {
+        let reply = create_topics(shard, topics, false).await?;
+        let told = |(name, outcome): (String, Result<CreatedTopic, CoordError>)| {
+            let outcome = outcome.map(|created| created.num_partitions);
+            (name, outcome.map_err(|error| (error.code(), error.to_string())))
+        };
+        return Ok(reply.into_iter().map(told).collect());
+    }
+    let request = CreateTopicsRequest {
+        topics: topics.iter().map(creatable).collect(),
+        timeout_ms: i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX),
+        ..Default::default()
+    };
+    let asked = ask_own(shard, &request, CREATE_TOPICS_VERSION, PATIENCE, |response| {
+        let told = |topic: &CreatableTopicResult<'_>| {
+            let text = || topic.error_message.as_deref().unwrap_or_default().to_owned();
+            let outcome = match ErrorCode(topic.error_code) {
+                ErrorCode::NONE => Ok(topic.num_partitions),
+                error => Err((error, text())),
+            };
+            (topic.name.to_string(), outcome)
+        };
+        response.topics.iter().map(told).collect()
+    });
+    let (created, index) = asked.await?;
+    reach(shard, index).await;
+    Ok(created)
+}
+
+fn creatable(topic: &NewTopic) -> CreatableTopic<'_> {
+    let configs = topic.configs.iter().map(|(name, value)| CreatableTopicConfig {
+        name: Cow::Borrowed(name),
+        value: value.as_deref().map(Cow::Borrowed),
+        ..Default::default()
+    });
+    CreatableTopic {
+        name: Cow::Borrowed(&topic.name),
+        num_partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        configs: configs.collect(),
+        ..Default::default()
+    }
 }
 
 /// Creates topics that a client has asked for in passing; returns what clients are told of those that could not be created. One that somebody else
 /// has created meanwhile is as good as created.
 pub async fn auto_create(shard: &Rc<Shard>, topics: Vec<NewTopic>) -> HashMap<String, ErrorCode> {
     let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-    match create_topics(shard, topics, false).await {
-        Ok(reply) => reply
-            .into_iter()
-            .filter_map(|(name, outcome)| match outcome {
-                Ok(created) => {
-                    tracing::info!(
-                        topic = name,
-                        partitions = created.num_partitions,
-                        "topic created on demand"
-                    );
-                    None
-                }
-                Err(CoordError::TopicAlreadyExists(_)) => None,
-                Err(error) => {
-                    tracing::warn!(topic = name, %error, "topic not created on demand");
-                    Some((name, error.code()))
-                }
-            })
-            .collect(),
-        Err(error) => names.into_iter().map(|name| (name, error.code())).collect(),
+    let created = match create_topics_anywhere(shard, topics).await {
+        Ok(created) => created,
+        Err(error) => return names.into_iter().map(|name| (name, error.code())).collect(),
+    };
+    let mut failures = HashMap::new();
+    for (name, outcome) in created {
+        match outcome {
+            Ok(partitions) => tracing::info!(topic = name, partitions, "topic created on demand"),
+            Err((ErrorCode::TOPIC_ALREADY_EXISTS, _)) => {}
+            Err((code, error)) => {
+                tracing::warn!(topic = name, error, "topic not created on demand");
+                failures.insert(name, code);
+            }
+        }
     }
+    failures
 }
 
 /// Deletes topics; an outcome for each selector.
@@ -130,6 +216,91 @@ pub async fn unregister_broker(shard: &Rc<Shard>, broker: BrokerId) -> Result<()
 
 /// A new block of producer ids for this broker.
 pub async fn producer_id_block(shard: &Rc<Shard>) -> Result<ProducerIdBlock, ControllerError> {
-    let broker = BrokerId(shard.config().node_id);
-    submit(shard, move |image, _| allocate_producer_ids(image, broker)).await
+    let broker = shard.broker_id();
+    if shard.broker.cluster.is_none() {
+        return submit(shard, move |image, _| allocate_producer_ids(image, broker)).await;
+    }
+    let request = AllocateProducerIdsRequest {
+        broker_id: broker.0,
+        broker_epoch: broker_epoch(shard)?,
+        ..Default::default()
+    };
+    let asked =
+        ask_own(shard, &request, ALLOCATE_PRODUCER_IDS_VERSION, PATIENCE, |response| {
+            match ErrorCode(response.error_code) {
+                ErrorCode::NONE => Some(ProducerIdBlock {
+                    first: ProducerId(response.producer_id_start),
+                    count: i64::from(response.producer_id_len),
+                }),
+                _ => None,
+            }
+        });
+    asked.await?.0.ok_or(ControllerError::Busy)
+}
+
+fn broker_epoch(shard: &Shard) -> Result<i64, ControllerError> {
+    let me = shard.broker_id();
+    let registered = shard.image().broker(me).map(|broker| broker.broker_epoch);
+    registered.ok_or(ControllerError::Refused(CoordError::BrokerIdNotRegistered(me.0)))
+}
+
+/// What the leader of a partition proposes (AlterPartition).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposedInSyncReplicas {
+    /// The partition.
+    pub id: TopicIdPartition,
+    /// The epoch in which this broker leads it.
+    pub leader_epoch: LeaderEpoch,
+    /// The state that shall change.
+    pub partition_epoch: i32,
+    /// The members, each with the registration in which the leader has seen its progress.
+    pub in_sync_replicas: Vec<(BrokerId, i64)>,
+}
+
+/// Proposes other in-sync replicas for partitions that this broker leads; an outcome for each, in their order. What was accepted is in the images of all shards when
+/// this returns. An error says that nobody knows the outcome: ask the same again until the partition changes.
+pub async fn alter_partition(
+    shard: &Rc<Shard>,
+    proposals: Vec<ProposedInSyncReplicas>,
+) -> Result<Vec<Result<(), ErrorCode>>, ControllerError> {
+    let data = |proposal: &ProposedInSyncReplicas| PartitionData {
+        partition_index: proposal.id.partition.0,
+        leader_epoch: proposal.leader_epoch.0,
+        partition_epoch: proposal.partition_epoch,
+        new_isr_with_epochs: proposal
+            .in_sync_replicas
+            .iter()
+            .map(|(id, epoch)| BrokerState { broker_id: id.0, broker_epoch: *epoch, ..Default::default() })
+            .collect(),
+        ..Default::default()
+    };
+    // The order of the proposals is the order of the answer, so a topic may appear more than once.
+    let topics = proposals.iter().map(|proposal| TopicData {
+        topic_id: proposal.id.topic_id,
+        partitions: vec![data(proposal)],
+        ..Default::default()
+    });
+    let request = AlterPartitionRequest {
+        broker_id: shard.broker_id().0,
+        broker_epoch: broker_epoch(shard)?,
+        topics: topics.collect(),
+        ..Default::default()
+    };
+    let count = proposals.len();
+    let asked = ask_own(shard, &request, ALTER_PARTITION_VERSION, PATIENCE, move |response| {
+        let whole = ErrorCode(response.error_code);
+        if whole != ErrorCode::NONE {
+            return vec![Err(whole); count];
+        }
+        let outcomes = response.topics.iter().flat_map(|topic| &topic.partitions);
+        outcomes
+            .map(|partition| match ErrorCode(partition.error_code) {
+                ErrorCode::NONE => Ok(()),
+                error => Err(error),
+            })
+            .collect()
+    });
+    let (outcomes, index) = asked.await?;
+    reach(shard, index).await;
+    Ok(outcomes)
 }

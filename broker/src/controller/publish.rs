@@ -8,10 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use coord::config::ConfigResourceType;
-use coord::metadata::MetadataRecord;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
+use coord::metadata::{MetadataImage, MetadataRecord};
 
-use super::ControllerError;
+use tokio::sync::watch;
+
+use super::{ControllerError, Leadership};
 use crate::groups::{follow, overrides};
 use crate::shard::Shard;
 use crate::{live, logs};
@@ -63,4 +65,50 @@ async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), Cont
         overrides::refresh(shard);
     }
     Ok(())
+}
+
+/// Puts an image in the place of every shard's: this node had fallen behind what the quorum's log reaches back to.
+pub async fn image_to_all_shards(shard: &Rc<Shard>, image: MetadataImage) -> Result<(), ControllerError> {
+    let take = move |shard: &Rc<Shard>| {
+        let shard = Rc::clone(shard);
+        async move { replace(&shard, image).await }
+    };
+    shard.mesh.call_all(take).await.into_iter().collect()
+}
+
+/// One shard takes an image: logs of new partitions are made before it shows them, those of deleted ones go afterwards.
+async fn replace(shard: &Rc<Shard>, image: MetadataImage) -> Result<(), ControllerError> {
+    let failed = |error: &dyn std::fmt::Display| ControllerError::Failed(error.to_string());
+    let before = shard.image();
+    let deleted: Vec<Rc<str>> = before
+        .topics()
+        .filter(|topic| image.topic_by_id(topic.id).is_none())
+        .map(|topic| Rc::from(&*topic.name))
+        .collect();
+    let created: Vec<_> =
+        image.topics().map(|topic| topic.id).filter(|id| before.topic_by_id(*id).is_none()).collect();
+    follow::topics_deleted(shard, deleted);
+    logs::create_missing(shard, &image).await.map_err(|error| failed(&error))?;
+    shard.metadata.replace(Rc::new(image));
+    shard.groups.topics_have_changed();
+    created.into_iter().for_each(|topic_id| follow::topic_created(shard, topic_id));
+    logs::remove_others(shard).await.map_err(|error| failed(&error))?;
+    live::refresh(shard);
+    overrides::refresh(shard);
+    Ok(())
+}
+
+/// Tells all shards who the active controller is, whenever that changes.
+pub async fn tell_leadership(shard: Rc<Shard>, mut leadership: watch::Receiver<Leadership>) {
+    loop {
+        let now = *leadership.borrow_and_update();
+        let tell = move |shard: &Rc<Shard>| {
+            shard.metadata.leadership.set(now);
+            std::future::ready(())
+        };
+        shard.mesh.call_all(tell).await;
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -1,38 +1,40 @@
-//! Loading the metadata, before clients are let in: shard 0 reads the log, introduces this broker, and all shards take the image.
+//! Loading the metadata, before clients are let in: shard 0 joins the quorum, introduces this broker, and all shards take the image.
+//!
+//! The image that logs are opened by has to be at least as new as what this node had applied before it was stopped: an older one would not know topics whose
+//! data is there. A broker of a cluster gets such an image by its registration: that entry comes after everything that was ever committed before.
 
 use std::rc::Rc;
 
 use coord::metadata::decide::{RegisterBroker, create_cluster, register_broker};
-use coord::metadata::{DecideContext, Endpoint, MetadataImage, encode_entry};
+use coord::metadata::{DecideContext, Endpoint, MetadataImage};
 use coord::types::BrokerId;
 use storage::disk::DirectDisk;
 
-use super::active::{Controller, random_bits};
+use super::apply::{self, Stage};
 use super::identity::{self, Identity};
-use super::log::MetadataLog;
-use super::{CLIENT_LISTENER, CONTROLLER_SHARD, ControllerError};
-use crate::Error;
+use super::journal::{self, Found, Journal, decode_image};
+use super::quorum::Quorum;
+use super::{CLIENT_LISTENER, CONTROLLER_SHARD, Controller, ControllerError, PLAINTEXT, control, membership};
+use crate::cluster::Purpose;
 use crate::shard::Shard;
+use crate::{Error, runtime};
 
-/// Kafka's number of the protocol without encryption or authentication.
-const PLAINTEXT: i16 = 0;
-
-/// Fills the shard's image; on shard 0 starts the controller first. If that fails later on, it stops the broker.
+/// Fills the shard's image; on shard 0 joins the quorum first. If something fails there later on, it stops the broker.
 pub async fn load(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(), Error> {
+    let known = read_identity(shard)?;
+    if let Some(cluster_id) = known.as_ref().and_then(|known| protocol::parse_uuid_text(&known.cluster_id)) {
+        shard.cluster.know(cluster_id);
+    }
+    if shard.broker.cluster.is_some() {
+        take_messages(shard);
+        control::serve(shard);
+    }
     if shard.id == CONTROLLER_SHARD {
-        let (log, image) = open(shard, disk.clone()).await?;
-        let cleared = crate::logs::remove_deleted(&disk, shard.broker.data_dir(), &image).await;
+        join(shard, disk.clone(), known).await?;
+        let image = shard.image();
+        let cleared = crate::logs::remove_deleted(shard, &disk, &image).await;
         cleared
             .map_err(|error| Error::Unsuitable(format!("deleted partitions cannot be removed: {error}")))?;
-        shard.metadata.image.replace(Rc::new(image.clone()));
-        let (controller, work) = Controller::new(image, log, shard);
-        assert!(shard.metadata.controller.set(controller).is_ok(), "the controller is started once");
-        let shard_of_controller = Rc::clone(shard);
-        crate::runtime::spawn(async move {
-            if let Err(error) = work.await {
-                shard_of_controller.fail(error.to_string());
-            }
-        });
         shard.metadata.is_loaded.send_replace(true);
         return Ok(());
     }
@@ -42,41 +44,212 @@ pub async fn load(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(), Error> {
         async move {
             let mut is_loaded = controller.metadata.is_loaded.subscribe();
             let _ = is_loaded.wait_for(|is_loaded| *is_loaded).await;
-            MetadataImage::clone(&controller.image())
+            (MetadataImage::clone(&controller.image()), controller.metadata.leadership())
         }
     });
-    shard.metadata.image.replace(Rc::new(image.await));
+    let (image, leadership) = image.await;
+    shard.cluster.know(image.cluster_id());
+    shard.metadata.image.replace(Rc::new(image));
+    shard.metadata.leadership.set(leadership);
     Ok(())
 }
 
-async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(MetadataLog, MetadataImage), Error> {
+/// This shard takes what is published from now on; when all do, publishing begins.
+pub async fn follow(shard: &Rc<Shard>) {
+    let follows = shard.mesh.call(CONTROLLER_SHARD, |controller: &Rc<Shard>| {
+        let open = controller.metadata.open_shards.get() + 1;
+        controller.metadata.open_shards.set(open);
+        if open == controller.count()
+            && let Some(quorum) = controller.metadata.quorum()
+        {
+            controller.metadata.applied.enter(Stage::Open, &quorum);
+            if controller.broker.cluster.is_some() && controller.config().process_roles.broker() {
+                runtime::spawn(membership::keep_alive(Rc::clone(controller)));
+            }
+        }
+        std::future::ready(())
+    });
+    follows.await;
+}
+
+/// Messages of the quorum cross to shard 0.
+fn take_messages(shard: &Rc<Shard>) {
+    let shard_of_links = Rc::downgrade(shard);
+    shard.cluster.serve(Purpose::Quorum, move |link| {
+        let Some(shard) = shard_of_links.upgrade() else { return };
+        runtime::spawn(async move {
+            let from = link.peer();
+            while let Ok(frame) = link.recv().await {
+                let taken = shard.mesh.call(CONTROLLER_SHARD, move |controller: &Rc<Shard>| {
+                    let quorum = controller.metadata.quorum();
+                    std::future::ready(quorum.is_none_or(|quorum| quorum.receive(from, &frame)))
+                });
+                if !taken.await {
+                    link.close();
+                }
+            }
+        });
+    });
+}
+
+async fn join(shard: &Rc<Shard>, disk: DirectDisk, known: Option<Identity>) -> Result<(), Error> {
+    let broken =
+        |error: ControllerError| Error::Unsuitable(format!("the metadata log cannot be used: {error}"));
+    let first_voters = first_voters(shard);
+    let data_dir = shard.broker.data_dir();
+    let mut found = Journal::open(disk, data_dir, shard.broker_id()).await.map_err(broken)?;
+    if let Some(known) = known.as_ref().filter(|_| found.is_new) {
+        return Err(Error::Unsuitable(format!(
+            "the data directory {} belongs to cluster {} (meta.properties), but its metadata log ({}) is missing or empty: without it \
+             the topics' data would be taken for garbage, and this node would forget what it has voted for. Restore the file, or start \
+             with an empty data directory",
+            data_dir.display(),
+            known.cluster_id,
+            journal::FILE
+        )));
+    }
+    found.begin(&first_voters).await.map_err(broken)?;
+    let Found { journal, recovered, is_new } = found;
+    if let Some(snapshot) = &recovered.snapshot {
+        shard.metadata.replace(Rc::new(decode_image(&snapshot.data).map_err(broken)?));
+    }
+    let (quorum, persists) =
+        Quorum::new(shard, &recovered, journal.size()).map_err(|error| broken(error.into()))?;
+    check_members(shard, &quorum)?;
+    assert!(shard.metadata.quorum.set(Rc::clone(&quorum)).is_ok(), "the quorum is joined once");
+    let controller = Controller::new(shard, &quorum);
+    assert!(shard.metadata.controller.set(controller).is_ok(), "the controller is started once");
+    let quorum_of_journal = Rc::clone(&quorum);
+    let writing = journal.run(persists, move |number| quorum_of_journal.persisted(number));
+    run_or_fail(shard, writing);
+    run_or_fail(shard, apply::run(Rc::clone(shard), Rc::clone(&quorum)));
+    runtime::spawn(super::publish::tell_leadership(Rc::clone(shard), quorum.leadership()));
+    // A node that is new and does not vote has nothing that messages could be about until it is a member.
+    let is_stranger = is_new && first_voters.is_empty();
+    if !is_stranger {
+        quorum.open();
+    }
+    runtime::spawn(Rc::clone(&quorum).run_clock());
+    introduce(shard, &quorum, is_new).await.map_err(broken)?;
+    settle_identity(shard, known)
+}
+
+fn run_or_fail(shard: &Rc<Shard>, work: impl Future<Output = Result<(), ControllerError>> + 'static) {
+    let shard = Rc::clone(shard);
+    runtime::spawn(async move {
+        if let Err(error) = work.await {
+            shard.fail(error.to_string());
+        }
+    });
+}
+
+/// Who begins a new quorum: the voters, all in the same way; nobody else.
+fn first_voters(shard: &Shard) -> Vec<BrokerId> {
+    let config = shard.config();
+    let voters = &config.controller_quorum_voters;
+    if voters.is_empty() {
+        return vec![shard.broker_id()];
+    }
+    if config.voter_address().is_none() {
+        return Vec::new();
+    }
+    let mut ids: Vec<BrokerId> = voters.0.iter().map(|voter| BrokerId(voter.id)).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The journal knows who belongs to the quorum; the configuration only says where they are.
+fn check_members(shard: &Shard, quorum: &Quorum) -> Result<(), Error> {
+    let me = shard.broker_id();
+    let mut voters = quorum.members().voters;
+    voters.sort_unstable();
+    let configured = first_voters(shard);
+    let names = |ids: &[BrokerId]| ids.iter().map(BrokerId::to_string).collect::<Vec<_>>().join(", ");
+    if voters.is_empty() || configured.is_empty() || voters == configured {
+        return Ok(());
+    }
+    let is_by_itself = |ids: &[BrokerId]| ids == [me];
+    if is_by_itself(&configured) || is_by_itself(&voters) {
+        return Err(Error::Unsuitable(format!(
+            "the data directory {} belongs to a metadata quorum of node {}, but controller_quorum_voters says {}: nodes that begin a quorum \
+             without this one's metadata would be another cluster. Start with the voters of the data directory",
+            shard.broker.data_dir().display(),
+            names(&voters),
+            names(&configured)
+        )));
+    }
+    tracing::warn!(
+        voters = names(&voters),
+        configured = names(&configured),
+        "controller_quorum_voters differs from the voters of the metadata quorum, which count"
+    );
+    Ok(())
+}
+
+/// Brings this node to where its image has everything that it had before, and itself.
+async fn introduce(shard: &Rc<Shard>, quorum: &Rc<Quorum>, is_new: bool) -> Result<(), ControllerError> {
+    if shard.broker.cluster.is_none() {
+        return introduce_alone(shard).await;
+    }
+    if shard.config().process_roles.broker() {
+        let index = membership::register(shard, is_new).await;
+        quorum.open();
+        shard.metadata.applied.reach(index).await;
+        return Ok(());
+    }
+    // Without partitions there is nothing that an old image could do harm to; but it has to be that of a cluster.
+    while shard.image().cluster_id().is_nil() {
+        let next = shard.metadata.applied.index() + 1;
+        shard.metadata.applied.reach(next).await;
+    }
+    Ok(())
+}
+
+/// Gives a new cluster its id, and registers this process: it holds the directory, so an earlier process of the same node is gone.
+async fn introduce_alone(shard: &Rc<Shard>) -> Result<(), ControllerError> {
+    let controller = shard.metadata.controller.get().expect("started above");
+    controller.active().await;
+    let named = controller.commit(|image, context| Ok(create_cluster(image, context)));
+    let advertised = &shard.broker.advertised;
+    let endpoint = Endpoint {
+        listener: CLIENT_LISTENER.to_owned(),
+        host: advertised.host.clone(),
+        port: advertised.port,
+        security_protocol: PLAINTEXT,
+    };
+    let (id, rack) = (shard.broker_id(), shard.config().broker_rack.clone());
+    let registered = controller.commit(move |image: &MetadataImage, context: &mut DecideContext<'_>| {
+        let incarnation_id = context.new_id();
+        let command = RegisterBroker { id, incarnation_id, rack, endpoints: vec![endpoint], fenced: false };
+        register_broker(image, command, true)
+    });
+    named.await?;
+    let (_, index) = registered.await?;
+    shard.metadata.applied.reach(index).await;
+    Ok(())
+}
+
+fn read_identity(shard: &Shard) -> Result<Option<Identity>, Error> {
     let config = shard.config();
     let data_dir = shard.broker.data_dir();
-    let unreadable = |source| Error::DataDir { path: data_dir.clone(), source };
-    let known = identity::read(data_dir).map_err(unreadable)?;
-    if let Some(known) = known.as_ref().filter(|known| known.node_id != config.node_id) {
-        return Err(Error::Unsuitable(format!(
+    let known =
+        identity::read(data_dir).map_err(|source| Error::DataDir { path: data_dir.clone(), source })?;
+    match known {
+        Some(known) if known.node_id != config.node_id => Err(Error::Unsuitable(format!(
             "the data directory {} belongs to node {} (meta.properties), but node_id is {}. Start with node_id = {}, or give this node \
              a data directory of its own",
             data_dir.display(),
             known.node_id,
             config.node_id,
             known.node_id
-        )));
+        ))),
+        known => Ok(known),
     }
-    let broken =
-        |error: ControllerError| Error::Unsuitable(format!("the metadata log cannot be used: {error}"));
-    let (mut log, mut image) = MetadataLog::open(disk, data_dir).await.map_err(broken)?;
-    if let Some(known) = known.as_ref().filter(|_| image.cluster_id().is_nil()) {
-        return Err(Error::Unsuitable(format!(
-            "the data directory {} belongs to cluster {} (meta.properties), but its metadata log ({}) is missing or empty: without it \
-             the topics' data would be taken for garbage. Restore the file, or start with an empty data directory",
-            data_dir.display(),
-            known.cluster_id,
-            super::log::FILE
-        )));
-    }
-    introduce(shard, &mut log, &mut image).await.map_err(broken)?;
+}
+
+/// From now on the data directory belongs to the image's cluster, if it did not yet.
+fn settle_identity(shard: &Shard, known: Option<Identity>) -> Result<(), Error> {
+    let (config, data_dir, image) = (shard.config(), shard.broker.data_dir(), shard.image());
     let identity = Identity { cluster_id: protocol::uuid_text(image.cluster_id()), node_id: config.node_id };
     match known {
         Some(known) if known == identity => {}
@@ -89,54 +262,15 @@ async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(MetadataLog, Metad
                 identity.cluster_id
             )));
         }
-        None => identity::write(data_dir, &identity).map_err(unreadable)?,
+        None => identity::write(data_dir, &identity)
+            .map_err(|source| Error::DataDir { path: data_dir.clone(), source })?,
     }
+    shard.cluster.know(image.cluster_id());
     tracing::info!(
         cluster_id = identity.cluster_id,
         topics = image.topic_count(),
         partitions = image.partition_count(),
         "metadata loaded"
     );
-    Ok((log, image))
-}
-
-/// Gives a new cluster its id, and registers this process: it holds the directory, so an earlier process of the same node is gone.
-async fn introduce(
-    shard: &Rc<Shard>,
-    log: &mut MetadataLog,
-    image: &mut MetadataImage,
-) -> Result<(), ControllerError> {
-    let mut random = random_bits;
-    let mut context = DecideContext { random: &mut random };
-    let cluster = create_cluster(image, &mut context).records;
-    let incarnation_id = context.new_id();
-    commit(log, image, cluster).await?;
-    let advertised = &shard.broker.advertised;
-    let endpoint = Endpoint {
-        listener: CLIENT_LISTENER.to_owned(),
-        host: advertised.host.clone(),
-        port: advertised.port,
-        security_protocol: PLAINTEXT,
-    };
-    let registration = RegisterBroker {
-        id: BrokerId(shard.config().node_id),
-        incarnation_id,
-        rack: shard.config().broker_rack.clone(),
-        endpoints: vec![endpoint],
-        fenced: false,
-    };
-    let registered = register_broker(image, registration, true)?;
-    commit(log, image, registered.records).await
-}
-
-async fn commit(
-    log: &mut MetadataLog,
-    image: &mut MetadataImage,
-    records: Vec<coord::metadata::MetadataRecord>,
-) -> Result<(), ControllerError> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    log.append(&[encode_entry(&records)]).await?;
-    image.replay_all(&records).map_err(|error| ControllerError::Failed(error.to_string()))
+    Ok(())
 }

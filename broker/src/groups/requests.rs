@@ -36,7 +36,7 @@ impl GroupRequest {
             body: call.body(),
             version: call.version,
             client_id: call.client_id().to_owned(),
-            client_address: call.connection.peer.ip(),
+            client_address: call.client_address(),
         }
     }
 
@@ -97,7 +97,7 @@ where
             AppendQueue::call(shard, move |shard| decide_now(shard, home.partition, request, decide));
         settle(Rc::clone(shard), outcome, client_is_gone)
     };
-    call.connection.note_call(home.owner, call.shard.count());
+    call.note_call(home.owner);
     call.shard.mesh.call(home.owner, coordinate).await
 }
 

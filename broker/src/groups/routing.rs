@@ -2,14 +2,13 @@
 
 use std::rc::Rc;
 
-use coord::CoordError;
 use coord::metadata::decide::NewTopic;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
 use protocol::ErrorCode;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::controller::{self, ControllerError};
+use crate::controller;
 use crate::placement::ShardId;
 use crate::shard::Shard;
 
@@ -53,20 +52,20 @@ fn java_hash(text: &str) -> i32 {
 }
 
 /// Creates `__consumer_offsets` if it does not exist.
-pub async fn ensure_topic(shard: &Rc<Shard>) -> Result<(), ControllerError> {
+pub async fn ensure_topic(shard: &Rc<Shard>) -> Result<(), ErrorCode> {
     if shard.groups.topic().is_some() {
         return Ok(());
     }
-    let created = controller::create_topics(shard, vec![new_topic(shard.config())], false).await?;
-    match created.into_iter().next() {
-        Some((name, Ok(created))) => {
-            tracing::info!(topic = name, partitions = created.num_partitions, "topic created for groups");
+    let created = controller::commands::create_topics_anywhere(shard, vec![new_topic(shard.config())]).await;
+    match created.map_err(|error| error.code())?.into_iter().next() {
+        Some((topic, Ok(partitions))) => {
+            tracing::info!(topic, partitions, "topic created for groups");
             Ok(())
         }
-        None | Some((_, Err(CoordError::TopicAlreadyExists(_)))) => Ok(()),
-        Some((_, Err(error))) => {
-            tracing::warn!(topic = GROUP_METADATA_TOPIC, %error, "groups have nowhere to keep their offsets");
-            Err(error.into())
+        None | Some((_, Err((ErrorCode::TOPIC_ALREADY_EXISTS, _)))) => Ok(()),
+        Some((topic, Err((code, error)))) => {
+            tracing::warn!(topic, error, "groups have nowhere to keep their offsets");
+            Err(code)
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod cluster;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,11 @@ pub fn broker_command(dir: &Path) -> Command {
     command
 }
 
+/// The first core that this process may use.
+pub fn first_core() -> usize {
+    broker::runtime::cores::allowed().expect("the affinity mask is readable")[0]
+}
+
 /// A broker that accepts clients; killed when dropped.
 pub struct RunningBroker {
     child: Child,
@@ -47,32 +54,58 @@ impl RunningBroker {
 
     /// Starts one on a folder that exists, which it takes over.
     pub fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> RunningBroker {
-        let ready_file = dir.path().join("ready.json");
-        let _ = std::fs::remove_file(&ready_file);
-        let child = broker_command(dir.path()).args(flags).spawn().expect("it starts");
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        // It is killed also if it does not become ready.
-        let mut broker = RunningBroker { child, kafka: unknown, admin: unknown, ready_file, dir: Some(dir) };
-        wait_until(|| {
-            if let Some(status) = broker.child.try_wait().expect("it can be asked") {
-                panic!("the broker has ended: {status}");
-            }
-            broker.ready_file.exists()
-        });
-        let text = std::fs::read_to_string(&broker.ready_file).expect("readable");
-        let ready: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let address = |name: &str| ready[name].as_str().expect("text").parse().expect("an address");
-        (broker.kafka, broker.admin) = (address("kafka"), address("admin"));
+        let mut broker = Self::launch_in(dir, flags);
+        broker.wait_until_ready();
         broker
     }
 
+    /// Like [`RunningBroker::start_in`], but does not wait until it is ready.
+    pub fn launch_in(dir: tempfile::TempDir, flags: &[&str]) -> RunningBroker {
+        let mut broker = Self::launch_at(dir.path(), flags);
+        broker.dir = Some(dir);
+        broker
+    }
+
+    /// Starts one on a folder that somebody else keeps, and does not wait until it is ready.
+    pub fn launch_at(dir: &Path, flags: &[&str]) -> RunningBroker {
+        let ready_file = dir.join("ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let child = broker_command(dir).args(flags).spawn().expect("it starts");
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // It is killed also if it does not become ready.
+        RunningBroker { child, kafka: unknown, admin: unknown, ready_file, dir: None }
+    }
+
+    /// Waits until it accepts clients, and learns its addresses.
+    pub fn wait_until_ready(&mut self) {
+        wait_until(|| {
+            if let Some(status) = self.child.try_wait().expect("it can be asked") {
+                panic!("the broker has ended: {status}");
+            }
+            self.ready_file.exists()
+        });
+        let text = std::fs::read_to_string(&self.ready_file).expect("readable");
+        let ready: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let address = |name: &str| ready[name].as_str().expect("text").parse().expect("an address");
+        (self.kafka, self.admin) = (address("kafka"), address("admin"));
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
+    }
+
     /// Sends SIGTERM and waits for the end; the exit code.
-    pub fn terminate(self) -> Option<i32> {
-        self.terminate_keeping_data().0
+    pub fn terminate(mut self) -> Option<i32> {
+        self.stop()
     }
 
     /// Like [`RunningBroker::terminate`], and hands back the folder for another start.
     pub fn terminate_keeping_data(mut self) -> (Option<i32>, tempfile::TempDir) {
+        (self.stop(), self.dir.take().expect("handed back once"))
+    }
+
+    fn stop(&mut self) -> Option<i32> {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(killed.success());
         let mut code = None;
@@ -82,7 +115,7 @@ impl RunningBroker {
                 true
             })
         });
-        (code, self.dir.take().expect("handed back once"))
+        code
     }
 
     /// Kills it without warning and hands back the folder for another start.

@@ -1,0 +1,52 @@
+//! Requests that change the cluster, or ask what only the active controller knows: whichever broker a client sends them to, the active controller answers, and
+//! the broker passes the answer on when all its shards know what it is about.
+
+use coord::config::ConfigResourceType;
+use futures::future::LocalBoxFuture;
+use protocol::ApiKey;
+use protocol::messages::IncrementalAlterConfigsRequest;
+
+use super::Call;
+use crate::controller::control::{PATIENCE, ask};
+use crate::net::DispatchOutcome;
+
+/// Whether the request is for the active controller.
+pub fn is_for_controller(call: &Call) -> bool {
+    match call.key {
+        ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::CreatePartitions
+        | ApiKey::AlterConfigs
+        | ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::UpdateFeatures
+        | ApiKey::UnregisterBroker
+        | ApiKey::DescribeQuorum => true,
+        // The levels of a broker's loggers are its own affair.
+        ApiKey::IncrementalAlterConfigs => !is_about_loggers(call),
+        _ => false,
+    }
+}
+
+fn is_about_loggers(call: &Call) -> bool {
+    call.decode::<IncrementalAlterConfigsRequest<'_>>().is_ok_and(|request| {
+        let loggers = ConfigResourceType::BrokerLogger.wire();
+        !request.resources.is_empty()
+            && request.resources.iter().all(|resource| resource.resource_type == loggers)
+    })
+}
+
+/// Has the active controller answer. If none is found, `handler` says so in the words of the request.
+pub async fn handle(
+    call: Call,
+    handler: fn(Call) -> LocalBoxFuture<'static, DispatchOutcome>,
+) -> DispatchOutcome {
+    match ask(&call.shard, call.frame(), PATIENCE).await {
+        Ok(answered) => DispatchOutcome::Respond(vec![answered.response]),
+        Err(error) => {
+            tracing::debug!(request = call.key.name(), %error, "a request for the active controller found none");
+            handler(call).await
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the active controller does of itself: it names a new cluster, elects leaders for what has none, fences who is silent, and balances.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use coord::metadata::Decision;
+use coord::metadata::decide::{balance_leaders, create_cluster, elect_missing_leaders, fence_broker};
+
+use super::ControllerError;
+use crate::logs::now_ms;
+use crate::runtime;
+use crate::shard::Shard;
+
+/// How often silent brokers are looked for, as a share of the session's length.
+const LOOKS_PER_SESSION: u32 = 10;
+/// Leaders that move at once when they are balanced.
+const MOVES_MAX: usize = 1000;
+
+/// The duties of a term, which end with it.
+pub(super) fn begin(shard: &Rc<Shard>, term: u64) {
+    let (shard_of_first, shard_of_watch) = (Rc::clone(shard), Rc::clone(shard));
+    runtime::spawn(async move {
+        if let Err(error) = take_stock(&shard_of_first).await {
+            tracing::info!(term, %error, "a new controller could not finish its first duties");
+        }
+    });
+    if shard.broker.cluster.is_some() {
+        runtime::spawn(watch_sessions(shard_of_watch, term));
+        if shard.config().auto_leader_rebalance_enable {
+            runtime::spawn(balance(Rc::clone(shard), term));
+        }
+    }
+}
+
+/// What has to be decided once in the beginning.
+async fn take_stock(shard: &Rc<Shard>) -> Result<(), ControllerError> {
+    let Some(controller) = shard.metadata.controller.get() else { return Ok(()) };
+    let named = controller.commit(|image, context| Ok(create_cluster(image, context)));
+    let elected = controller.commit_view(|view| Ok(elect_missing_leaders(view)));
+    named.await?;
+    elected.await.map(|_| ())
+}
+
+/// Whether this node is still the active controller of the term.
+fn is_in_office(shard: &Shard, term: u64) -> bool {
+    !shard.is_closing.get()
+        && shard.metadata.controller.get().and_then(|controller| controller.term()) == Some(term)
+}
+
+async fn watch_sessions(shard: Rc<Shard>, term: u64) {
+    let session_ms = shard.config().broker_session_timeout_ms;
+    let pause = Duration::from_millis(u64::from(session_ms)) / LOOKS_PER_SESSION;
+    while is_in_office(&shard, term) {
+        runtime::sleep(pause).await;
+        let Some(controller) = shard.metadata.controller.get() else { return };
+        let expired = controller
+            .look(|image, sessions| sessions.expired(image, i64::from(session_ms), now_ms()))
+            .unwrap_or_default();
+        for (broker, broker_epoch) in expired {
+            tracing::warn!(broker = broker.0, session_ms, "a broker is silent: it is fenced");
+            let fenced = controller.commit_view(move |view| fence_broker(view, broker, broker_epoch));
+            if let Err(error) = fenced.await {
+                tracing::warn!(broker = broker.0, %error, "a silent broker could not be fenced");
+            }
+        }
+    }
+}
+
+async fn balance(shard: Rc<Shard>, term: u64) {
+    let pause = Duration::from_secs(u64::from(shard.config().leader_imbalance_check_interval_seconds));
+    loop {
+        runtime::sleep(pause).await;
+        if !is_in_office(&shard, term) {
+            return;
+        }
+        let Some(controller) = shard.metadata.controller.get() else { return };
+        let balanced = controller.commit_view(|view| {
+            let Decision { records, reply: () } = balance_leaders(view, MOVES_MAX);
+            Ok(Decision { reply: records.len(), records })
+        });
+        match balanced.await {
+            Ok((0, _)) => {}
+            Ok((moved, _)) => tracing::info!(moved, "partitions went back to their preferred leaders"),
+            Err(error) => tracing::info!(%error, "leaders could not be balanced"),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Messages of the quorum on their way to its other members: one link each, dialed from here, one task each.
+//!
+//! Raft repeats what is lost, so a queue is bounded by dropping, and is emptied when its link breaks: what is in it is out of date by the time of the next link.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use coord::quorum::QuorumMessage;
+use coord::types::BrokerId;
+use futures::future::{Either, select};
+use tokio::sync::Notify;
+
+use super::quorum::Quorum;
+use crate::cluster::{Backoff, Link, Purpose, dial};
+use crate::runtime;
+use crate::shard::Shard;
+
+/// Messages that wait for one member; older ones are dropped.
+const QUEUE_MAX: usize = 512;
+
+/// The ways to all other members.
+#[derive(Default)]
+pub struct Peers {
+    queues: RefCell<BTreeMap<BrokerId, Rc<Queue>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: RefCell<VecDeque<QuorumMessage>>,
+    arrived: Notify,
+    /// Whether there is a link at the moment.
+    is_linked: Cell<bool>,
+}
+
+impl Peers {
+    /// Queues a message; it goes out when there is a link, or is lost.
+    pub fn send(&self, shard: &Rc<Shard>, quorum: &Rc<Quorum>, message: QuorumMessage) {
+        let to = message.to();
+        let queue = Rc::clone(self.queues.borrow_mut().entry(to).or_insert_with(|| {
+            let queue = Rc::new(Queue::default());
+            runtime::spawn(serve(Rc::clone(shard), Rc::downgrade(quorum), to, Rc::clone(&queue)));
+            queue
+        }));
+        let mut messages = queue.messages.borrow_mut();
+        if messages.len() >= QUEUE_MAX {
+            messages.pop_front();
+        }
+        messages.push_back(message);
+        queue.arrived.notify_one();
+    }
+
+    /// The members that there is a link to.
+    pub fn linked(&self) -> Vec<BrokerId> {
+        let queues = self.queues.borrow();
+        queues.iter().filter(|(_, queue)| queue.is_linked.get()).map(|(id, _)| *id).collect()
+    }
+}
+
+/// Sends to one member for ever: dials when there is something to send.
+async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Queue>) {
+    let mut backoff = Backoff::default();
+    loop {
+        while queue.messages.borrow().is_empty() {
+            queue.arrived.notified().await;
+        }
+        match dial(&shard, to, Purpose::Quorum).await {
+            Ok(link) => {
+                backoff.reset();
+                queue.is_linked.set(true);
+                tracing::info!(node = to.0, "linked to a member of the metadata quorum");
+                if let Some(quorum) = quorum.upgrade() {
+                    send_all(&quorum, &link, &queue).await;
+                }
+                queue.is_linked.set(false);
+                tracing::info!(node = to.0, "the link to a member of the metadata quorum has ended");
+            }
+            Err(error) => {
+                let pause = backoff.next();
+                if backoff.is_first() {
+                    tracing::info!(node = to.0, %error, "a member of the metadata quorum cannot be reached; trying again");
+                }
+                runtime::sleep(pause).await;
+            }
+        }
+        let Some(quorum) = quorum.upgrade() else { return };
+        let lost = queue.messages.take();
+        lost.iter().filter(|message| message.is_snapshot()).for_each(|_| quorum.snapshot_sent(to, false));
+        quorum.disconnected(to);
+    }
+}
+
+/// Sends until the link ends, on whichever side.
+async fn send_all(quorum: &Quorum, link: &Link, queue: &Queue) {
+    // The other side sends nothing, so this ends with the link.
+    let mut ended = std::pin::pin!(link.recv());
+    loop {
+        let message = queue.messages.borrow_mut().pop_front();
+        let Some(message) = message else {
+            match select(std::pin::pin!(queue.arrived.notified()), ended.as_mut()).await {
+                Either::Left(_) => continue,
+                Either::Right(_) => return,
+            }
+        };
+        let is_snapshot = message.is_snapshot();
+        let sent = link.send(vec![Bytes::from(message.encode())]).await;
+        if is_snapshot {
+            quorum.snapshot_sent(link.peer(), sent.is_ok());
+        }
+        if sent.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Several brokers on one machine that are one cluster.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use super::{RunningBroker, wait_until};
+
+/// A secret that all nodes of a test's cluster have.
+pub const SECRET: &str = "the secret of a cluster in a test";
+
+/// Nodes 1 to n, each a voter and a broker; killed when dropped.
+pub struct RunningCluster {
+    dir: tempfile::TempDir,
+    voters: String,
+    nodes: Vec<Option<RunningBroker>>,
+    extra: Vec<String>,
+}
+
+/// Ports that were free a moment ago.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+}
+
+impl RunningCluster {
+    /// Starts `count` nodes with further settings, and waits until all are ready.
+    pub fn start(count: usize, settings: &[&str]) -> RunningCluster {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+        std::fs::write(dir.path().join("secret"), SECRET).expect("written");
+        let addresses = free_ports(count).into_iter().enumerate();
+        let voters: Vec<String> =
+            addresses.map(|(at, port)| format!("{}@127.0.0.1:{port}", at + 1)).collect();
+        let extra = settings.iter().map(|setting| format!("--set={setting}")).collect();
+        let mut cluster = RunningCluster {
+            dir,
+            voters: voters.join(","),
+            nodes: (0..count).map(|_| None).collect(),
+            extra,
+        };
+        for id in 1..=count {
+            cluster.launch(id);
+        }
+        (1..=count).for_each(|id| cluster.node_mut(id).wait_until_ready());
+        cluster
+    }
+
+    /// The voters, as the configuration names them.
+    pub fn voters(&self) -> &str {
+        &self.voters
+    }
+
+    /// Where the secret is.
+    pub fn secret_file(&self) -> PathBuf {
+        self.dir.path().join("secret")
+    }
+
+    fn home(&self, id: usize) -> PathBuf {
+        self.dir.path().join(id.to_string())
+    }
+
+    fn launch(&mut self, id: usize) {
+        let home = self.home(id);
+        std::fs::create_dir_all(&home).expect("made");
+        let mut flags = vec![
+            format!("--node-id={id}"),
+            // One shard each: the nodes share the machine.
+            format!("--cores={}", super::first_core()),
+            format!("--set=controller_quorum_voters={}", self.voters),
+            format!("--set=cluster_secret_file={}", self.secret_file().display()),
+        ];
+        flags.extend(self.extra.iter().cloned());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.nodes[id - 1] = Some(RunningBroker::launch_at(&home, &flags));
+    }
+
+    /// Starts a node that does not run, and waits until it is ready.
+    pub fn restart(&mut self, id: usize) {
+        self.launch(id);
+        self.node_mut(id).wait_until_ready();
+    }
+
+    /// Kills a node without warning.
+    pub fn kill(&mut self, id: usize) {
+        drop(self.nodes[id - 1].take().expect("it runs"));
+    }
+
+    /// Stops a node in good order; its exit code.
+    pub fn terminate(&mut self, id: usize) -> Option<i32> {
+        self.nodes[id - 1].take().expect("it runs").terminate()
+    }
+
+    /// A node that runs.
+    pub fn node(&self, id: usize) -> &RunningBroker {
+        self.nodes[id - 1].as_ref().expect("it runs")
+    }
+
+    fn node_mut(&mut self, id: usize) -> &mut RunningBroker {
+        self.nodes[id - 1].as_mut().expect("it runs")
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> Vec<usize> {
+        (1..=self.nodes.len()).filter(|id| self.nodes[id - 1].is_some()).collect()
+    }
+
+    /// Waits until a condition holds on every node that runs.
+    pub fn wait_everywhere(&self, mut holds: impl FnMut(&RunningBroker) -> bool) {
+        for id in self.running() {
+            wait_until(|| holds(self.node(id)));
+        }
+    }
+}
