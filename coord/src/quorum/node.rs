@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, EntryType, HardState};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, EntryType, HardState, MessageType};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 use thiserror::Error;
 
@@ -145,9 +145,17 @@ impl QuorumNode {
 
     /// A tick has passed.
     pub fn tick(&mut self) {
-        self.raft.tick();
-        self.stand_alone();
+        if !self.is_restoring() {
+            self.raft.tick();
+            self.stand_alone();
+        }
         self.draw_election_timeout();
+    }
+
+    /// Whether a snapshot of another node is not on disk yet. Until it is, this node does not stand for election: the crate would look for the entries between what
+    /// it takes for applied and what is committed, and they are nowhere.
+    fn is_restoring(&self) -> bool {
+        self.applied.index > self.raft.raft.raft_log.applied
     }
 
     /// The only voter need not wait for others to fall silent.
@@ -166,6 +174,9 @@ impl QuorumNode {
         }
         if message.from() != from {
             return Err(MessageError::NotFromThere(message.from()));
+        }
+        if self.is_restoring() && message.raft.get_msg_type() == MessageType::MsgTimeoutNow {
+            return Ok(());
         }
         // An answer from somebody who has left the quorum is of no use, and no harm.
         let _ = self.raft.step(message.raft);

@@ -128,6 +128,37 @@ fn a_controller_joins_by_snapshot_learns_votes_and_leaves() {
 }
 
 #[test]
+fn a_controller_that_has_yet_to_write_a_snapshot_does_not_stand_for_election() {
+    let mut cluster = Cluster::new(3, 3);
+    let leader = cluster.elect();
+    let behind = [A, B, C].into_iter().find(|id| *id != leader).unwrap();
+    cluster.cut_off = Some(behind);
+    for number in 0..5 {
+        cluster.propose(leader, number).unwrap();
+        cluster.settle(2);
+    }
+    cluster.snapshot(leader);
+    cluster.settle(2);
+    cluster.cut_off = None;
+    for _ in 0..100 {
+        for id in [A, B, C].into_iter().filter(|id| *id != behind) {
+            cluster.tick(id);
+            cluster.sync(id);
+        }
+        while !cluster.network.is_empty() {
+            cluster.deliver(0, false);
+        }
+        if cluster.image(behind).len() == 5 {
+            break;
+        }
+    }
+    assert_eq!(cluster.image(behind).len(), 5, "it has the snapshot, in memory");
+    (0..60).for_each(|_| cluster.tick(behind));
+    cluster.settle(20);
+    assert_eq!(cluster.image(behind), cluster.image(leader));
+}
+
+#[test]
 fn random_schedules_never_break_agreement_and_settle_once_faults_end() {
     let seeds = std::env::var("QUORUM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(150u64);
     let (mut elections, mut committed) = (0, 0);
