@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::config::{Config, Durability};
-use crate::replication::replicas;
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -143,7 +142,6 @@ pub async fn maintain(shard: Rc<Shard>) {
             if let Err(error) = shard.store().enforce_retention(now_ms).await {
                 tracing::warn!(shard = shard.id.0, %error, "old segments cannot be removed");
             }
-            replicas::log_starts_moved(&shard);
         }
     }
 }

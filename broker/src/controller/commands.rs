@@ -6,14 +6,15 @@ use std::rc::Rc;
 
 use coord::CoordError;
 use coord::metadata::decide::{
-    AlterConfigs, ConfigRules, CreatePartitions, CreatePartitionsReply, CreateTopicsOptions,
+    AlterConfigs, ClusterView, ConfigRules, CreatePartitions, CreatePartitionsReply, CreateTopicsOptions,
     CreateTopicsReply, CreatedTopic, DeleteTopicsReply, FeatureUpdate, NewTopic, ProducerIdBlock,
-    TopicSelector, allocate_producer_ids, alter_configs as decide_alter_configs,
+    TopicSelector, allocate_producer_ids, alter_replica_configs as decide_alter_configs,
     create_partitions as decide_create_partitions, create_topics as decide_create_topics,
     delete_topics as decide_delete_topics, unregister_broker as decide_unregister_broker,
     update_features as decide_update_features,
 };
 use coord::metadata::{DecideContext, Decision, MetadataImage};
+use coord::planted::Planted;
 use coord::types::{BrokerId, LeaderEpoch, ProducerId};
 use protocol::ErrorCode;
 use protocol::messages::allocate_producer_ids::AllocateProducerIdsRequest;
@@ -70,7 +71,28 @@ pub async fn create_topics(
         default_partitions: config.num_partitions,
         default_replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
     };
-    submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await
+    let (refused, topics) = match shard.broker.cluster {
+        Some(_) => without_replication(topics, options.default_replication_factor),
+        None => (Vec::new(), topics),
+    };
+    let created =
+        submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await?;
+    Ok(created.into_iter().chain(refused).collect())
+}
+
+/// Partitions are not replicated yet: topics that ask for it are refused, instead of keeping less than they promise.
+fn without_replication(topics: Vec<NewTopic>, default_factor: i16) -> (CreateTopicsReply, Vec<NewTopic>) {
+    let factor = |topic: &NewTopic| match topic.assignments.first() {
+        Some((_, brokers)) => brokers.len() as i16,
+        None if topic.replication_factor == -1 => default_factor,
+        None => topic.replication_factor,
+    };
+    let (refused, others): (Vec<_>, Vec<_>) = topics.into_iter().partition(|topic| factor(topic) > 1);
+    let refusal = |topic: NewTopic| {
+        let text = "Partitions are not replicated in this version of the broker.";
+        (topic.name, Err(CoordError::InvalidReplicationFactor(text.to_owned())))
+    };
+    (refused.into_iter().map(refusal).collect(), others)
 }
 
 /// A topic that was created, by the number of its partitions, or what a client is told instead.
@@ -175,7 +197,12 @@ pub async fn alter_configs(
 ) -> Result<Vec<Result<(), CoordError>>, ControllerError> {
     let rules =
         ConfigRules { read_only: kafka_names::read_only_names(), group: group_config(shard.config()) };
-    submit(shard, move |image, _| Ok(decide_alter_configs(image, &resources, &rules, validate_only))).await
+    let defaults = shard.live().topic_defaults.clone();
+    let decide = move |image: &MetadataImage, _: &mut DecideContext<'_>| {
+        let view = ClusterView { image, defaults: &defaults, planted: Planted::default() };
+        Ok(decide_alter_configs(view, &resources, &rules, validate_only))
+    };
+    submit(shard, decide).await
 }
 
 /// Changes the levels of features, or only checks.

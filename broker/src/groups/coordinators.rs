@@ -2,24 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use coord::group::consumer::TopicsView;
 use coord::group::{GroupConfig, GroupCoordinator, GroupReply, Output, ReplyToken};
 use coord::metadata::MetadataImage;
 use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
-use storage::disk::DirectDisk;
+use storage::journal::CommitSeq;
 
 use super::append;
-use super::kept::Kept;
 use super::metrics::GroupMetrics;
 use super::routing::OffsetsTopic;
 use super::timers::TimerArm;
 use super::waiting::WaitingRoom;
 use crate::logs::{ShardLog, now_ms};
-use crate::replication::Hosted;
-use crate::shard::Shard;
 
 /// An output whose refusal leads to records that are refused, too, is given up after so many rounds.
 const REFUSALS_MAX: usize = 3;
@@ -51,10 +48,8 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// How far its coordinator is.
     pub state: RefCell<PartitionState>,
-    /// Its replica, where other brokers have one, too, and the shard.
-    pub replica: Option<(Weak<Shard>, Rc<Hosted<DirectDisk>>)>,
-    /// What the coordinator has appended last.
-    last_kept: RefCell<Option<Kept>>,
+    /// Everything that the coordinator has appended is durable with this commit.
+    last_commit: Cell<Option<CommitSeq>>,
     /// Topics that were deleted while the coordinator was loading.
     deleted_topics: RefCell<Vec<Vec<Rc<str>>>>,
     /// What its coordinator knows of topics.
@@ -71,8 +66,8 @@ pub enum PartitionState {
     Active(Box<GroupCoordinator>),
 }
 
-/// An answer, and what it has to wait for.
-pub type PendingReply = (GroupReply, Option<Kept>);
+/// An answer, and the commit that it has to wait for.
+pub type PendingReply = (GroupReply, Option<CommitSeq>);
 
 impl Groups {
     /// No partitions so far.
@@ -110,32 +105,18 @@ impl Groups {
     }
 
     /// Adds a partition that is about to be loaded.
-    pub fn add(
-        &self,
-        index: i32,
-        log: ShardLog,
-        leader_epoch: LeaderEpoch,
-        replica: Option<(Weak<Shard>, Rc<Hosted<DirectDisk>>)>,
-    ) -> Rc<Partition> {
+    pub fn add(&self, index: i32, log: ShardLog, leader_epoch: LeaderEpoch) -> Rc<Partition> {
         let partition = Rc::new(Partition {
             index,
             log,
             leader_epoch,
             state: RefCell::new(PartitionState::Loading),
-            replica,
-            last_kept: RefCell::new(None),
+            last_commit: Cell::new(None),
             deleted_topics: RefCell::default(),
             topics: RefCell::default(),
         });
         self.partitions.borrow_mut().insert(index, Rc::clone(&partition));
         partition
-    }
-
-    /// Another broker leads the partition: its coordinator ends, and whoever waits for it is told.
-    pub fn remove(&self, index: i32) {
-        if self.partitions.borrow_mut().remove(&index).is_some() {
-            self.waiting.release_partition(index);
-        }
     }
 
     /// The partition, or what a client is told if it is not here.
@@ -197,13 +178,13 @@ impl Groups {
         now_ms: i64,
     ) -> Option<PendingReply> {
         let replies = self.append(partition, coordinator, output, now_ms);
-        let kept = partition.last_kept();
+        let commit = partition.last_commit.get();
         let mut own_reply = None;
         for (token, reply) in replies {
             if own == Some(token) {
-                own_reply = Some((reply, kept.clone()));
+                own_reply = Some((reply, commit));
             } else {
-                self.waiting.answer(token, (reply, kept.clone()));
+                self.waiting.answer(token, (reply, commit));
             }
         }
         if let Some(deadline_ms) = coordinator.next_deadline_ms() {
@@ -227,8 +208,8 @@ impl Groups {
             let mut appended = 0;
             let refused = loop {
                 match append::append(partition, &output.records[appended..], now_ms) {
-                    Ok((kept, count)) => {
-                        partition.last_kept.replace(Some(kept));
+                    Ok((commit, count)) => {
+                        partition.last_commit.set(Some(commit));
                         let records = &output.records[appended..appended + count];
                         records.iter().for_each(|record| coordinator.replay(record));
                         self.metrics.count_records(records);
@@ -250,9 +231,9 @@ impl Groups {
 }
 
 impl Partition {
-    /// What the coordinator has appended last: everything is kept when that is.
-    pub fn last_kept(&self) -> Option<Kept> {
-        self.last_kept.borrow().clone()
+    /// The commit with which everything is durable that the coordinator has appended.
+    pub fn last_commit(&self) -> Option<CommitSeq> {
+        self.last_commit.get()
     }
 
     /// Keeps for later that topics were deleted: the coordinator is loading.

@@ -14,7 +14,7 @@ use crate::types::{BrokerId, LeaderEpoch};
 pub struct PartitionImage {
     /// The leading broker, or [`BrokerId::NONE`].
     pub leader: BrokerId,
-    /// Grows by one with each new leader.
+    /// Grows by one with each new leader, and when a replica goes for good.
     pub leader_epoch: LeaderEpoch,
     /// Grows by one with each change of this partition.
     pub partition_epoch: i32,
@@ -154,6 +154,11 @@ impl PartitionImage {
         if self.leader != preferred && can_lead { self.next(change, rules, BrokerId::NONE) } else { None }
     }
 
+    /// The state after the rules have changed: the partition's eligible leader replicas follow, and its leader hears of it.
+    pub fn under_other_rules(&self, rules: &PartitionRules<'_>) -> PartitionImage {
+        self.next(self.change(), rules, BrokerId::NONE).expect("a change of rules counts as a change")
+    }
+
     /// The first state of a reassignment to `target` (KIP-455): the new replicas are added beside the old ones, which go when all of
     /// `target` are in sync. `None` if the partition is there already.
     pub fn reassigned(&self, target: &[BrokerId], rules: &PartitionRules<'_>) -> Option<PartitionImage> {
@@ -259,7 +264,10 @@ impl PartitionImage {
                 }
             }
         }
-        if next.leader != self.leader {
+        // What a replica that goes has acknowledged must not count for the empty one that may come back in its place, however late it arrives: acknowledgements belong
+        // to an epoch (Kafka's `triggerLeaderEpochBumpForReplicaReassignmentIfNeeded`).
+        let somebody_goes = self.replicas.iter().any(|id| !next.replicas.contains(id));
+        if next.leader != self.leader || somebody_goes {
             next.leader_epoch = LeaderEpoch(self.leader_epoch.0 + 1);
         }
         Some(next)

@@ -109,7 +109,7 @@ impl Replica {
             ReplyBody::Durable { end } if end > self.log.end() => {}
             ReplyBody::Durable { end } => {
                 progress.acknowledged(end, self.log.end(), now_ms);
-                if progress.next < self.log.end() {
+                if progress.next < self.log.end() || progress.high_watermark_sent < self.high_watermark {
                     effects.push(Effect::Replicate { to: from });
                 }
                 self.advance_high_watermark(effects);
@@ -237,6 +237,9 @@ impl Replica {
             self.high_watermark = committed;
             self.high_watermark_epoch = self.leader_epoch;
             effects.push(Effect::HighWatermark(committed));
+            // Followers hear of it with the next batches; if there are none, alone.
+            let free = leader.followers.iter().filter(|progress| !progress.is_asked);
+            effects.extend(free.map(|progress| Effect::Replicate { to: progress.broker.id }));
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn create_cluster(image: &MetadataImage, context: &mut DecideContext<'_>) ->
     Decision { records, reply: cluster_id }
 }
 
-/// Registers a broker; replies with its new epoch. An active registration of another incarnation is in the way: it must be fenced first,
+/// Registers a broker; replies with its new epoch, or with the one that it has if this process asks again because it has not heard the answer. An active registration of another incarnation is in the way: it must be fenced first,
 /// unless `takes_over` says that the caller knows the earlier process to be gone (it holds the data directory's lock).
 pub fn register_broker(
     image: &MetadataImage,
@@ -51,6 +51,12 @@ pub fn register_broker(
         && earlier.incarnation_id != command.incarnation_id
     {
         return Err(CoordError::DuplicateBrokerRegistration(command.id.0));
+    }
+    if let Some(known) = image.broker(command.id)
+        && known.incarnation_id == command.incarnation_id
+        && (&known.rack, &known.endpoints) == (&command.rack, &command.endpoints)
+    {
+        return Ok(Decision::unchanged(known.broker_epoch));
     }
     let broker_epoch = image.next_offset();
     let registration = BrokerRegistration {

@@ -21,9 +21,9 @@ pub use partitions::{CreatePartitions, CreatePartitionsReply, create_partitions}
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, allocate_producer_ids};
 pub use reassignments::{Reassignment, check_reassignment};
 pub use replication::{
-    BrokerHeartbeat, BrokerHeartbeatReply, ClusterView, alter_partitions, balance_leaders, broker_heartbeat,
-    elect_missing_leaders, elect_replica_leader, fence_broker, reassign_partition, reassignments,
-    register_replica_broker, unfence_broker,
+    BrokerHeartbeat, BrokerHeartbeatReply, ClusterView, alter_partitions, alter_replica_configs,
+    balance_leaders, broker_heartbeat, elect_missing_leaders, elect_replica_leader, fence_broker,
+    reassign_partition, reassignments, register_replica_broker, unfence_broker,
 };
 pub use topics::{
     CreateTopicsOptions, CreateTopicsReply, CreatedTopic, DeleteTopicsReply, DeletedTopic,

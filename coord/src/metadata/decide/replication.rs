@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use storage::TopicIdPartition;
 
 use super::partitions::check_manual_assignment;
-use super::{Decision, ElectionType, Reassignment, RegisterBroker, register_broker, set_fencing};
+use super::{
+    AlterConfigs, ConfigRules, Decision, ElectionType, Reassignment, RegisterBroker, alter_configs,
+    register_broker, set_fencing,
+};
 use crate::config::{ReplicationConfig, TopicDefaults, replication_config};
 use crate::error::CoordError;
 use crate::metadata::image::{MetadataImage, TopicImage};
@@ -98,6 +101,9 @@ pub fn register_replica_broker(
 ) -> Result<Decision<i64>, CoordError> {
     let broker = command.id;
     let mut decision = register_broker(view.image, RegisterBroker { fenced: true, ..command }, takes_over)?;
+    if decision.records.is_empty() {
+        return Ok(decision);
+    }
     let seen = Seen { broker, is_active: false };
     decision.records.extend(view.changes(Some(seen), |state, rules, _| match is_intact {
         true => state.without(broker, rules),
@@ -250,6 +256,44 @@ pub fn balance_leaders(view: ClusterView<'_>, limit: usize) -> Decision<()> {
     let mut records = view.changes(None, |state, rules, _| state.with_preferred_leader(rules));
     records.truncate(limit);
     Decision { records, reply: () }
+}
+
+/// Changes configs as [`alter_configs`] does. Where that changes how many in-sync replicas a partition needs, its state changes with it: leaders hear of the new
+/// number in the partition epoch in which it holds (KAFKA-16540), and eligible leader replicas go before a leader may commit without them.
+pub fn alter_replica_configs(
+    view: ClusterView<'_>,
+    resources: &[AlterConfigs],
+    rules: &ConfigRules,
+    validate_only: bool,
+) -> Decision<Vec<Result<(), CoordError>>> {
+    let mut decision = alter_configs(view.image, resources, rules, validate_only);
+    let mut changes = Vec::new();
+    for record in &decision.records {
+        let MetadataRecord::TopicConfig { topic_id, config, value } = record else { continue };
+        let Some(topic) = view.image.topic_by_id(*topic_id) else { continue };
+        if config != "min.insync.replicas" {
+            continue;
+        }
+        let mut changed = TopicImage::clone(topic);
+        match value {
+            Some(value) => changed.configs.insert(config.clone(), value.clone()),
+            None => changed.configs.remove(config),
+        };
+        let needed = |topic: &TopicImage, replicas| {
+            view.rules(topic, None, |rules, _| rules.effective_min_insync_replicas(replicas))
+        };
+        view.rules(&changed, None, |rules, _| {
+            for (partition, state) in topic.indexed_partitions() {
+                let replicas = state.replicas.len();
+                if needed(topic, replicas) != needed(&changed, replicas) {
+                    let state = state.under_other_rules(rules);
+                    changes.push(MetadataRecord::PartitionChange { topic_id: *topic_id, partition, state });
+                }
+            }
+        });
+    }
+    decision.records.extend(changes);
+    decision
 }
 
 /// Starts, changes or calls off the reassignment of a partition (AlterPartitionReassignments, KIP-455).

@@ -3,7 +3,11 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::metadata::decide::{CreateTopicsOptions, NewTopic, create_topics};
+use crate::config::ConfigResourceType;
+use crate::group::GroupConfig;
+use crate::metadata::decide::{
+    ConfigChange, ConfigEdit, ConfigOp, CreateTopicsOptions, NewTopic, create_topics,
+};
 use crate::metadata::{BrokerSessions, DecideContext};
 use crate::types::LeaderEpoch;
 
@@ -248,6 +252,68 @@ fn a_reassignment_that_is_called_off_leaves_the_replicas_of_before() {
     assert!(!state.is_reassigning());
     let other_factor = Reassignment::To(BROKERS[..2].to_vec());
     assert!(matches!(cluster.reassign(&other_factor), Err(CoordError::InvalidReplicationFactor(_))));
+}
+
+#[test]
+fn the_epoch_grows_when_a_replica_goes_so_that_what_it_acknowledged_does_not_count_for_its_successor() {
+    let mut cluster = Cluster::new("2");
+    cluster.reassign(&Reassignment::To(vec![BROKERS[0], BROKERS[1], BROKERS[3]])).unwrap();
+    assert_eq!(cluster.state().leader_epoch, LeaderEpoch(0), "nobody has gone yet");
+    cluster.propose(&BROKERS).unwrap();
+    let state = cluster.state();
+    assert_eq!(
+        (ids(&state.replicas), state.leader, state.leader_epoch),
+        (vec![0, 1, 3], BROKERS[0], LeaderEpoch(1))
+    );
+}
+
+#[test]
+fn a_process_that_registers_again_has_the_epoch_that_it_had() {
+    let mut cluster = Cluster::new("2");
+    let command = RegisterBroker {
+        id: BROKERS[3],
+        incarnation_id: Uuid::from_u128(77),
+        rack: None,
+        endpoints: Vec::new(),
+        fenced: true,
+    };
+    let first = cluster.run(|view| register_replica_broker(view, command.clone(), true, true)).unwrap();
+    cluster.heartbeat(BROKERS[3], false);
+    let again = cluster.run(|view| register_replica_broker(view, command, true, true)).unwrap();
+    assert_eq!(again, first);
+    assert!(cluster.image.is_active(BROKERS[3]), "it takes part still");
+}
+
+#[test]
+fn a_change_of_min_insync_replicas_reaches_the_leader_with_the_state_in_which_it_holds() {
+    let mut cluster = Cluster::new("2");
+    let set = |cluster: &mut Cluster, value: &str| {
+        let change = ConfigChange {
+            name: "min.insync.replicas".to_owned(),
+            op: ConfigOp::Set,
+            value: Some(value.to_owned()),
+        };
+        let resource = AlterConfigs {
+            resource_type: ConfigResourceType::Topic,
+            resource_name: "t".to_owned(),
+            edit: ConfigEdit::Incremental(vec![change]),
+        };
+        let rules = ConfigRules { read_only: Default::default(), group: GroupConfig::default() };
+        cluster
+            .run(|view| Ok(alter_replica_configs(view, &[resource], &rules, false)))
+            .unwrap()
+            .remove(0)
+            .unwrap();
+        cluster.state()
+    };
+    let epoch = cluster.state().partition_epoch;
+    assert_eq!(set(&mut cluster, "5").partition_epoch, epoch + 1, "as many as there are replicas");
+    assert_eq!(set(&mut cluster, "3").partition_epoch, epoch + 1, "that is the same");
+    cluster.fence(BROKERS[2]);
+    assert_eq!(ids(&cluster.state().eligible_leader_replicas), [2]);
+    let state = set(&mut cluster, "2");
+    assert!(state.eligible_leader_replicas.is_empty(), "the leader commits without it from now on");
+    assert_eq!((state.partition_epoch, state.leader_epoch), (epoch + 3, LeaderEpoch(0)));
 }
 
 #[test]
