@@ -7,6 +7,8 @@
 //! `cargo bench -p storage --bench cold_read -- --file FILE`, with a segment of some 100 MiB at least; without `--file` a small one is made and read
 //! for a moment, which shows that the program works and nothing else.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},

@@ -1,6 +1,8 @@
 //! What a commit costs on the disk of the temporary directory (or of `BENCH_DIR`): the two ways to make a write durable, the journal
 //! itself, and its checksums. Prints a table; `cargo bench -p storage --bench journal_commit`. With `--test` everything is done a few times.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use glommio::{LocalExecutorBuilder, Placement};
 use protocol::records::CRC_START;
 use std::{

@@ -10,6 +10,7 @@
 //! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory.
 
 mod direct;
+#[expect(clippy::disallowed_methods, reason = "a thread of the real disk")]
 mod giving_back;
 mod lent;
 mod pool;

@@ -32,11 +32,11 @@ use crate::{
     },
     types::{Offset, TopicIdPartition},
 };
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashSet;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use protocol::records::BatchView;
-use std::{path::PathBuf, rc::Rc};
+use std::{collections::BTreeMap, path::PathBuf, rc::Rc};
 
 /// Partitions that are opened at the same time.
 const PARTITIONS_AT_ONCE: usize = 64;
@@ -110,9 +110,9 @@ pub(crate) struct Replay<'a, D: Disk> {
     /// A journal has lost commits.
     is_damaged: bool,
     /// Logs whose journal entries cannot be used any more, and why.
-    faults: AHashMap<LogIndex, String>,
+    faults: BTreeMap<LogIndex, String>,
     /// What the journal holds of logs that cannot take it.
-    salvage: AHashMap<LogIndex, Vec<(Offset, Bytes)>>,
+    salvage: BTreeMap<LogIndex, Vec<(Offset, Bytes)>>,
 }
 
 impl<'a, D: Disk> Replay<'a, D> {
@@ -176,7 +176,7 @@ impl<'a, D: Disk> Replay<'a, D> {
                 write_salvage(&log, batches).await?;
             }
         }
-        for (index, why) in self.faults.drain() {
+        for (index, why) in std::mem::take(&mut self.faults) {
             if let Some(log) = self.shared.log(index) {
                 log.take_offline(why);
             }

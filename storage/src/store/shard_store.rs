@@ -235,9 +235,12 @@ impl<D: Disk> ShardStore<D> {
         self.shared.log_by_id(id).map(|inner| PartitionLog { inner })
     }
 
-    /// All partitions, in no particular order.
+    /// All partitions, in the order of their ids.
+    #[expect(clippy::disallowed_methods, reason = "they are sorted")]
     pub fn partitions(&self) -> Vec<TopicIdPartition> {
-        self.shared.by_id.borrow().keys().copied().collect()
+        let mut ids: Vec<TopicIdPartition> = self.shared.by_id.borrow().keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// A topic's configuration has changed.

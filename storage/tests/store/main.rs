@@ -7,6 +7,7 @@ mod compaction_crash;
 mod compaction_readers;
 mod crash;
 mod damage;
+#[allow(clippy::disallowed_methods, reason = "one of them measures")]
 mod direct;
 mod harness;
 mod keyed;

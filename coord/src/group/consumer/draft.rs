@@ -210,6 +210,7 @@ impl<'a> Draft<'a> {
             let key = (&*member.subscribed_topic_names, member.subscribed_topic_regex.as_deref());
             subscriptions.entry(key).or_insert_with(|| self.topic_ids(member));
         }
+        #[expect(clippy::disallowed_methods, reason = "the map that they go to is ordered")]
         let mut topics: BTreeMap<_, _> = subscriptions.values().flatten().copied().collect();
         topics.retain(|_, partition_count| *partition_count > 0);
         let topics: Vec<_> =

@@ -93,6 +93,7 @@ impl Assignment {
         for position in self.owners.starts[topic]..self.owners.starts[topic + 1] {
             owned.entry(self.owners.owners[position]).or_default().push(position);
         }
+        #[expect(clippy::disallowed_methods, reason = "a heap of distinct elements gives them in one order")]
         let mut givers: BinaryHeap<(usize, u32)> =
             owned.keys().map(|member| (load(member), *member)).collect();
         let mut takers: BinaryHeap<Reverse<(usize, u32)>> =
