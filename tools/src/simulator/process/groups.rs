@@ -1,0 +1,219 @@
+//! Group coordinators: one on the leader of each partition of `__consumer_offsets`. What it appends is replicated as anything else, and its answers leave when
+//! everything that it has appended is committed.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use coord::group::{
+    GroupConfig, GroupCoordinator, GroupRecord, GroupReply, Output, ReplyToken, RequestContext,
+};
+use protocol::ErrorCode;
+use protocol::messages::OffsetCommitRequest;
+use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use protocol::records::{BatchBuilder, BatchOptions, RecordIter};
+use storage::{Offset, TopicIdPartition};
+
+use super::serve::refusal_code;
+use super::{Env, Message, Out, Process};
+use crate::simulator::log::Content;
+use crate::simulator::message::{Address, OffsetOf, Response};
+
+/// Version of OffsetCommit that these clients send.
+const COMMIT_VERSION: i16 = 9;
+
+/// The coordinator of one partition, as long as this broker leads it.
+pub(super) struct Coordinator {
+    core: GroupCoordinator,
+    /// The end of everything that it has replayed.
+    end: Offset,
+    /// Requests in the core's hands.
+    asked: Vec<(ReplyToken, Address, u64)>,
+    /// Answers, and up to where the log must be committed first.
+    answers: VecDeque<(Offset, Address, u64, Response)>,
+}
+
+impl Coordinator {
+    /// Replays the whole log.
+    fn load(content: &Content, seed: u64) -> Self {
+        let mut core = GroupCoordinator::new(Rc::new(GroupConfig::default()), seed);
+        for batch in content.from(content.start()) {
+            let view = batch.view();
+            for record in RecordIter::new(&view, view.payload()) {
+                let record = record.expect("records are built here");
+                let decoded = GroupRecord::decode(record.key.unwrap_or_default(), record.value);
+                core.replay(&decoded.expect("records are encoded here"));
+            }
+        }
+        Coordinator { core, end: content.end(), asked: Vec::new(), answers: VecDeque::new() }
+    }
+
+    /// Sends the answers that wait for nothing more.
+    pub(super) fn answer(&mut self, high_watermark: Offset, out: &mut Vec<Out>) {
+        while let Some((end, ..)) = self.answers.front()
+            && *end <= high_watermark
+        {
+            let (_, client, number, response) = self.answers.pop_front().expect("it was there a moment ago");
+            out.push(Out::Send(client, Message::Response(number, response)));
+        }
+    }
+
+    /// Another broker coordinates from now on.
+    pub(super) fn resign(&mut self, out: &mut Vec<Out>) {
+        let waiting = self.answers.drain(..).map(|(_, client, number, _)| (client, number));
+        let asked = self.asked.drain(..).map(|(_, client, number)| (client, number));
+        for (client, number) in waiting.chain(asked) {
+            let response = Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR);
+            out.push(Out::Send(client, Message::Response(number, response)));
+        }
+    }
+}
+
+impl Process {
+    /// This broker leads a partition of groups from now on.
+    pub(super) fn load_coordinator(&mut self, id: TopicIdPartition, env: &mut Env<'_>) {
+        let now_ms = self.now_ms(env);
+        let content = env.store.content(id).expect("a replica has a log");
+        let mut coordinator = Coordinator::load(content, env.random.bits());
+        let output = coordinator.core.loaded(now_ms);
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            if let Some(mut former) = partition.coordinator.replace(Box::new(coordinator)) {
+                former.resign(env.out);
+            }
+            env.oracle.count("coordinators loaded", 1);
+            self.carry_out_groups(id, output, env);
+        }
+    }
+
+    pub(super) fn tick_groups(&mut self, env: &mut Env<'_>) {
+        let now_ms = self.now_ms(env);
+        let is_due = |coordinator: &Coordinator| {
+            coordinator.core.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms)
+        };
+        let coordinators = self.partitions.iter().filter_map(|(id, p)| Some((*id, p.coordinator.as_ref()?)));
+        let due: Vec<TopicIdPartition> =
+            coordinators.filter(|(_, coordinator)| is_due(coordinator)).map(|(id, _)| id).collect();
+        for id in due {
+            if let Some(output) = self.coordinator_mut(id).map(|coordinator| coordinator.core.tick(now_ms)) {
+                self.carry_out_groups(id, output, env);
+            }
+        }
+    }
+
+    fn coordinator_mut(&mut self, id: TopicIdPartition) -> Option<&mut Coordinator> {
+        self.partitions.get_mut(&id)?.coordinator.as_deref_mut()
+    }
+
+    pub(super) fn commit_offset(
+        &mut self,
+        client: Address,
+        number: u64,
+        of: &OffsetOf,
+        offset: i64,
+        env: &mut Env<'_>,
+    ) -> Option<Response> {
+        let now_ms = self.now_ms(env);
+        self.group_token += 1;
+        let token = ReplyToken(self.group_token);
+        let Some(coordinator) = self.coordinator_mut(of.home) else {
+            return Some(Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR));
+        };
+        let context = RequestContext {
+            api_version: COMMIT_VERSION,
+            client_id: "simulated",
+            client_host: "/127.0.0.1",
+            now_ms,
+            token,
+        };
+        let request = OffsetCommitRequest {
+            group_id: of.group.as_str().into(),
+            generation_id_or_member_epoch: -1,
+            retention_time_ms: -1,
+            topics: vec![OffsetCommitRequestTopic {
+                name: of.topic.as_str().into(),
+                partitions: vec![OffsetCommitRequestPartition {
+                    partition_index: of.partition,
+                    committed_offset: offset,
+                    committed_metadata: Some("".into()),
+                    ..OffsetCommitRequestPartition::default()
+                }],
+                ..OffsetCommitRequestTopic::default()
+            }],
+            ..OffsetCommitRequest::default()
+        };
+        coordinator.asked.push((token, client, number));
+        let output = coordinator.core.offset_commit(&context, &request);
+        self.carry_out_groups(of.home, output, env);
+        None
+    }
+
+    pub(super) fn fetch_offset(
+        &mut self,
+        client: Address,
+        number: u64,
+        of: &OffsetOf,
+        env: &mut Env<'_>,
+    ) -> Option<Response> {
+        let Some(partition) = self.partitions.get_mut(&of.home) else {
+            return Some(Response::Offset(Err(ErrorCode::NOT_COORDINATOR)));
+        };
+        let Some(coordinator) = partition.coordinator.as_deref_mut() else {
+            return Some(Response::Offset(Err(ErrorCode::NOT_COORDINATOR)));
+        };
+        let request = OffsetFetchRequestGroup {
+            group_id: of.group.as_str().into(),
+            topics: Some(vec![OffsetFetchRequestTopics {
+                name: of.topic.as_str().into(),
+                partition_indexes: vec![of.partition],
+                ..OffsetFetchRequestTopics::default()
+            }]),
+            ..OffsetFetchRequestGroup::default()
+        };
+        let response = coordinator.core.offset_fetch(&request, false);
+        let offset = response.topics[0].partitions[0].committed_offset;
+        let answer = Response::Offset(Ok((offset, partition.replica.leader_epoch())));
+        coordinator.answers.push_back((coordinator.end, client, number, answer));
+        coordinator.answer(partition.replica.high_watermark(), env.out);
+        None
+    }
+
+    /// Appends what an output has to keep, replays it, and lets its answers wait until that is committed.
+    fn carry_out_groups(&mut self, id: TopicIdPartition, mut output: Output, env: &mut Env<'_>) {
+        let now_ms = self.now_ms(env);
+        if !output.records.is_empty() {
+            let refusal = match self.partitions[&id].replica.may_append(true) {
+                Err(refusal) => Some(refusal_code(refusal)),
+                Ok(()) => env.is_disk_full.then_some(ErrorCode::KAFKA_STORAGE_ERROR),
+            };
+            match refusal {
+                Some(code) => {
+                    let Some(coordinator) = self.coordinator_mut(id) else { return };
+                    output = coordinator.core.append_refused(output, code, now_ms);
+                    output.records.clear();
+                }
+                None => {
+                    let mut builder = BatchBuilder::new(BatchOptions::default());
+                    for record in &output.records {
+                        let (key, value) = record.encode().expect("short strings");
+                        builder.append(now_ms, Some(&key), value.as_deref(), &[]);
+                    }
+                    let batch = builder.build().expect("no codec is involved");
+                    let (_, end) = self.append_as_leader(id, &batch, env);
+                    let Some(coordinator) = self.coordinator_mut(id) else { return };
+                    output.records.iter().for_each(|record| coordinator.core.replay(record));
+                    coordinator.end = end;
+                }
+            }
+        }
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(coordinator) = partition.coordinator.as_deref_mut() else { return };
+        for (token, reply) in output.replies {
+            let Some(at) = coordinator.asked.iter().position(|(asked, ..)| *asked == token) else { continue };
+            let (_, client, number) = coordinator.asked.swap_remove(at);
+            let GroupReply::OffsetCommit(reply) = reply else { continue };
+            let code = ErrorCode(reply.topics[0].partitions[0].error_code);
+            coordinator.answers.push_back((coordinator.end, client, number, Response::OffsetCommitted(code)));
+        }
+        coordinator.answer(partition.replica.high_watermark(), env.out);
+    }
+}

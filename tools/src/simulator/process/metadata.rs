@@ -1,0 +1,140 @@
+//! The quorum's node, its journal, and the image that follows from its log.
+
+use bytes::Bytes;
+use coord::config::replication_config;
+use coord::metadata::{MetadataImage, TopicImage, decode_entry, encode_entry};
+use coord::quorum::{CommittedEntry, Output, QuorumMessage};
+use coord::replica::PartitionState;
+use coord::types::BrokerId;
+use storage::TopicIdPartition;
+
+use super::{Env, Message, Out, Process, Registration};
+
+/// An image as the data of a snapshot.
+pub fn encode_image(image: &MetadataImage) -> Bytes {
+    encode_entry(&image.snapshot()).into()
+}
+
+/// The image of a snapshot's data; an empty one at the beginning of a cluster.
+pub fn decode_image(data: &Bytes) -> MetadataImage {
+    let mut image = MetadataImage::new();
+    if !data.is_empty() {
+        let records = decode_entry(data).expect("snapshots are encoded here");
+        image.replay_all(&records).expect("a snapshot is a whole image");
+    }
+    image
+}
+
+impl Process {
+    pub(super) fn quorum_received(&mut self, peer: BrokerId, bytes: &Bytes, env: &mut Env<'_>) {
+        let message = QuorumMessage::decode(bytes).expect("messages are encoded here");
+        if message.is_snapshot() {
+            self.send(peer, Message::SnapshotArrived, env);
+        }
+        self.quorum.receive(peer, message).expect("it is for this node and from that one");
+    }
+
+    /// Does everything that the quorum's node wants done.
+    pub(super) fn carry_out_quorum(&mut self, env: &mut Env<'_>) {
+        loop {
+            let output = self.quorum.output();
+            if output.is_empty() {
+                return;
+            }
+            let Output { persist, messages, snapshot, committed, wants_snapshot, leader } = output;
+            persist.into_iter().for_each(|persist| env.journal.push(persist));
+            if let Some(snapshot) = snapshot {
+                env.trace
+                    .note(|| format!("broker {} restores a snapshot at {:?}", self.id, snapshot.position));
+                env.oracle.count("quorum snapshots restored", 1);
+                self.image = decode_image(&snapshot.data);
+                self.image_changed(env);
+            }
+            for entry in &committed {
+                self.apply(entry, env);
+            }
+            if let Some(change) = leader
+                && change.leader.is_some()
+            {
+                env.oracle.quorum_leads(change.term, change.leader);
+                env.trace.note(|| {
+                    format!("broker {} sees controller {} of term {}", self.id, change.leader, change.term)
+                });
+            }
+            if wants_snapshot {
+                self.quorum.snapshot_taken(encode_image(&self.image));
+            }
+            for message in messages {
+                let to = message.to();
+                if message.is_snapshot() && !self.connected.contains_key(&to) {
+                    self.quorum.snapshot_sent(to, false);
+                } else if message.is_snapshot() {
+                    self.snapshots_sent.insert(to);
+                }
+                self.send(to, Message::Quorum(message.encode().into()), env);
+            }
+            env.oracle.image_at(self.id, self.quorum.applied().index, &self.image);
+        }
+    }
+
+    fn apply(&mut self, entry: &CommittedEntry, env: &mut Env<'_>) {
+        env.oracle.entry_committed(self.id, entry);
+        if !entry.data.is_empty() {
+            let records = decode_entry(&entry.data).expect("entries are encoded here");
+            if let Err(error) = self.image.replay_all(&records) {
+                env.oracle.fail(None, format!("broker {}: {error}", self.id));
+            }
+            env.trace.note(|| format!("broker {} applies {:?} {records:?}", self.id, entry.position));
+            self.image_changed(env);
+        }
+        self.decision_applied(entry.position, env);
+    }
+
+    /// Replicas hear of the metadata once this process is registered; before, it speaks of an earlier one.
+    fn image_changed(&mut self, env: &mut Env<'_>) {
+        let registered =
+            self.image.broker(self.id).filter(|broker| broker.incarnation_id == self.incarnation_id);
+        match (registered.map(|broker| broker.broker_epoch), self.registration) {
+            (None, Registration::Unknown) => return,
+            (Some(epoch), Registration::Unknown) => {
+                env.trace.note(|| format!("broker {} is registered with epoch {epoch}", self.id));
+                self.registration = Registration::Registered(epoch);
+            }
+            (Some(epoch), Registration::Registered(known)) if epoch == known => {}
+            _ => {
+                env.out.push(Out::Exit("its registration has been replaced"));
+                return;
+            }
+        }
+        let mine: Vec<(TopicIdPartition, PartitionState, bool)> =
+            self.image.topics().flat_map(|topic| self.states(topic)).collect();
+        let is_mine = |id: &TopicIdPartition| mine.iter().any(|(other, ..)| other == id);
+        let gone: Vec<TopicIdPartition> = self.partitions.keys().copied().filter(|id| !is_mine(id)).collect();
+        for id in gone {
+            self.remove_partition(id, env);
+        }
+        for (id, state, is_group_home) in mine {
+            self.partition_changed(id, &state, is_group_home, env);
+        }
+        // Logs from before this process began, of partitions that have moved away meanwhile.
+        for id in env.store.ids() {
+            if !self.partitions.contains_key(&id) {
+                env.store.delete(id);
+            }
+        }
+    }
+
+    /// What this topic's partitions that this broker has look like.
+    fn states(&self, topic: &TopicImage) -> Vec<(TopicIdPartition, PartitionState, bool)> {
+        let min_insync_replicas = replication_config(&topic.configs, &self.defaults).min_insync_replicas;
+        let broker = |id| self.image.broker(id).map(|broker| (broker.broker_epoch, !broker.fenced));
+        topic
+            .indexed_partitions()
+            .filter(|(_, partition)| partition.replicas.contains(&self.id))
+            .map(|(index, partition)| {
+                let id = TopicIdPartition::new(topic.id, index);
+                (id, PartitionState::new(partition, min_insync_replicas, broker), topic.is_internal())
+            })
+            .collect()
+    }
+}
