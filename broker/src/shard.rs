@@ -272,6 +272,7 @@ impl Shard {
             crate::metrics::storage::collect(&shard, &store.stats(), self.append_queue.len(), samples);
         }
         self.groups.collect(&shard, samples);
+        self.metadata.collect(samples);
         if self.broker.cluster.is_some() {
             self.cluster.collect(&shard, samples);
         }

@@ -147,10 +147,8 @@ fn a_stranger_with_a_wrong_secret_gets_nothing_and_a_broker_that_does_not_vote_f
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
         let voters = format!("--set=controller_quorum_voters={}", cluster.voters());
         let secret = format!("--set=cluster_secret_file={}", secret.display());
-        let core = format!("--cores={}", harness::first_core());
         let flags = [
             "--node-id=7",
-            &core,
             "--set=process_roles=broker",
             "--set=cluster_listen=127.0.0.1:0",
             &voters,

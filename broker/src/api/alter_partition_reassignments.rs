@@ -1,12 +1,10 @@
-//! AlterPartitionReassignments (key 45): partitions shall move to other brokers (KIP-455, KIP-860).
-//!
-//! There is one broker, so what is asked for is checked and otherwise changes nothing. Source:
+//! AlterPartitionReassignments (key 45): partitions shall move to other brokers (KIP-455, KIP-860). Source:
 //! `ReplicationControlManager.alterPartitionReassignments`.
 
 use std::borrow::Cow;
 
 use coord::CoordError;
-use coord::metadata::decide::{Reassignment, check_reassignment};
+use coord::metadata::decide::Reassignment;
 use coord::types::{BrokerId, PartitionId};
 use protocol::messages::alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ReassignablePartition,
@@ -14,28 +12,38 @@ use protocol::messages::alter_partition_reassignments::{
 };
 
 use super::{Answer, Call};
+use crate::controller;
 
-/// Answers from this shard's image.
+/// Has the controller decide on all of them at once.
 pub async fn handle(call: Call) -> Answer {
     let request: AlterPartitionReassignmentsRequest<'_> = call.decode()?;
-    let image = call.shard.image();
     let may_change_factor = request.allow_replication_factor_change;
+    let wanted = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| {
+            (topic.name.to_string(), PartitionId(partition.partition_index), reassignment(partition))
+        })
+    });
+    let outcomes = controller::reassign_partitions(&call.shard, wanted.collect(), may_change_factor).await;
+    let (error, mut outcomes) = match outcomes {
+        Ok(outcomes) => (None, outcomes.into_iter()),
+        Err(error) => (Some(error), Vec::new().into_iter()),
+    };
     let responses = request.topics.iter().map(|topic| {
-        let check = |partition: &ReassignablePartition<'_>| {
-            let wanted = reassignment(partition);
-            let index = PartitionId(partition.partition_index);
-            row(index, check_reassignment(&image, &topic.name, index, &wanted, may_change_factor))
-        };
+        let partitions = topic.partitions.iter().zip(&mut outcomes);
+        let rows =
+            partitions.map(|(partition, outcome)| row(PartitionId(partition.partition_index), outcome));
         ReassignableTopicResponse {
             name: topic.name.as_ref().into(),
-            partitions: topic.partitions.iter().map(check).collect(),
+            partitions: rows.collect(),
             ..Default::default()
         }
     });
+    let responses = if error.is_none() { responses.collect() } else { Vec::new() };
     call.respond(&AlterPartitionReassignmentsResponse {
         allow_replication_factor_change: may_change_factor,
-        error_message: None,
-        responses: responses.collect(),
+        error_code: error.as_ref().map_or(0, |error| error.code().code()),
+        error_message: error.map(|error| Cow::Owned(error.to_string())),
+        responses,
         ..Default::default()
     })
 }

@@ -82,17 +82,17 @@ served! {
     CreatePartitions 0..=3 by create_partitions;
     /// Groups without members.
     DeleteGroups 0..=2 by delete_groups;
-    /// With one replica nothing is ever elected.
+    /// Preferred or unclean.
     ElectLeaders 0..=2 by elect_leaders;
     /// Changes some configs of a resource.
     IncrementalAlterConfigs 0..=1 by incremental_alter_configs;
-    /// With one broker nothing ever moves.
+    /// The replication factor may change from 1.
     AlterPartitionReassignments 0..=1 by alter_partition_reassignments;
-    /// With one broker nothing ever moves.
+    /// Those under way.
     ListPartitionReassignments 0..=0 by list_partition_reassignments;
     /// KIP-496.
     OffsetDelete 0..=0 by offset_delete;
-    /// The quorum of one that keeps the metadata log.
+    /// Voters and learners that keep the metadata log.
     DescribeQuorum 0..=2 by describe_quorum;
     /// `group.version`.
     UpdateFeatures 0..=2 by update_features;

@@ -1,6 +1,6 @@
 //! UnregisterBroker (key 64): a broker that is gone for good is forgotten.
 //!
-//! Source: `ControllerApis.unregisterBroker`. Unlike Kafka's this broker does not forget itself: nobody would lead its partitions.
+//! Source: `ControllerApis.unregisterBroker`. Unlike Kafka's this broker does not forget one that is running: it would register again at once.
 
 use coord::types::BrokerId;
 use protocol::ErrorCode;
@@ -13,7 +13,7 @@ use crate::controller;
 pub async fn handle(call: Call) -> Answer {
     let request: UnregisterBrokerRequest<'_> = call.decode()?;
     let broker = BrokerId(request.broker_id);
-    let outcome = if broker == call.shard.broker_id() {
+    let outcome = if call.shard.image().is_active(broker) {
         let text = format!("Broker {broker} is running and cannot be unregistered.");
         Err((ErrorCode::INVALID_REQUEST, text))
     } else {

@@ -27,8 +27,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After one more failure.
-    pub fn next(&mut self) -> Duration {
+    /// One more attempt has failed: the pause before the next one.
+    pub fn failed(&mut self) -> Duration {
         let longest = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(10)));
         self.failures += 1;
         let share = crate::controller::active::random_bits() % 1024;
@@ -125,7 +125,7 @@ pub async fn connect(shard: &Rc<Shard>, node: BrokerId, purpose: Purpose) -> Rc<
         match dial(shard, node, purpose).await {
             Ok(link) => return link,
             Err(error) => {
-                let pause = backoff.next();
+                let pause = backoff.failed();
                 if backoff.is_first() {
                     tracing::info!(node = node.0, ?purpose, %error, "no link to a node yet; trying again");
                 } else {
@@ -144,11 +144,11 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_limit_and_begin_anew_after_success() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<Duration> = (0..12).map(|_| backoff.next()).collect();
+        let pauses: Vec<Duration> = (0..12).map(|_| backoff.failed()).collect();
         assert!(pauses[0] <= BACKOFF_MIN && pauses[0] >= BACKOFF_MIN / 2);
         assert!(pauses[11] >= BACKOFF_MAX / 2 && pauses.iter().all(|pause| *pause <= BACKOFF_MAX));
         backoff.reset();
-        assert!(backoff.next() <= BACKOFF_MIN);
+        assert!(backoff.failed() <= BACKOFF_MIN);
         assert!(backoff.is_first());
     }
 }

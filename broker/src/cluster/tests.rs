@@ -1,7 +1,7 @@
 //! Links between two ends on one executor, and strangers at the door.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
@@ -48,7 +48,7 @@ impl Node {
     }
 
     async fn arrival(&self) -> Rc<Link> {
-        self.arrivals.borrow_mut().recv().await.expect("a link")
+        poll_fn(|cx| self.arrivals.borrow_mut().poll_recv(cx)).await.expect("a link")
     }
 
     async fn dial(&self, to: &Node, id: i32, purpose: Purpose) -> Result<Rc<Link>, LinkError> {

@@ -132,7 +132,6 @@ impl Controller {
     }
 
     /// Decides, and proposes what follows; with the entry after which the outcome may be told.
-    #[expect(clippy::type_complexity, reason = "a refusal waits as well")]
     fn decide<R>(
         &self,
         decide: impl FnOnce(&MetadataImage, &mut DecideContext<'_>) -> Result<Decision<R>, CoordError>,

@@ -7,15 +7,18 @@ use std::rc::Rc;
 use coord::CoordError;
 use coord::metadata::decide::{
     AlterConfigs, ClusterView, ConfigRules, CreatePartitions, CreatePartitionsReply, CreateTopicsOptions,
-    CreateTopicsReply, CreatedTopic, DeleteTopicsReply, FeatureUpdate, NewTopic, ProducerIdBlock,
-    TopicSelector, allocate_producer_ids, alter_replica_configs as decide_alter_configs,
+    CreateTopicsReply, CreatedTopic, DeleteTopicsReply, ElectionType, FeatureUpdate, NewTopic,
+    ProducerIdBlock, Reassignment, TopicSelector, allocate_producer_ids,
+    alter_replica_configs as decide_alter_configs, check_reassignment,
     create_partitions as decide_create_partitions, create_topics as decide_create_topics,
-    delete_topics as decide_delete_topics, unregister_broker as decide_unregister_broker,
+    delete_topics as decide_delete_topics, elect_leaders as decide_elect_leaders,
+    reassign_partitions as decide_reassign_partitions, unregister_broker as decide_unregister_broker,
     update_features as decide_update_features,
 };
 use coord::metadata::{DecideContext, Decision, MetadataImage};
 use coord::planted::Planted;
-use coord::types::{BrokerId, LeaderEpoch, ProducerId};
+use coord::quorum::MemberChange;
+use coord::types::{BrokerId, LeaderEpoch, PartitionId, ProducerId};
 use protocol::ErrorCode;
 use protocol::messages::allocate_producer_ids::AllocateProducerIdsRequest;
 use protocol::messages::alter_partition::{AlterPartitionRequest, BrokerState, PartitionData, TopicData};
@@ -52,6 +55,19 @@ pub async fn submit<R: Send + 'static>(
         }
     };
     shard.mesh.call(CONTROLLER_SHARD, call).await
+}
+
+/// Like [`submit`], for decisions about replicas.
+async fn submit_view<R: Send + 'static>(
+    shard: &Rc<Shard>,
+    decide: impl FnOnce(ClusterView<'_>) -> Result<Decision<R>, CoordError> + Send + 'static,
+) -> Result<R, ControllerError> {
+    let live = shard.live();
+    let defaults = live.topic_defaults.clone();
+    submit(shard, move |image, _| {
+        decide(ClusterView { image, defaults: &defaults, planted: Planted::default() })
+    })
+    .await
 }
 
 /// Waits until all shards of this node know the entry.
@@ -215,9 +231,51 @@ pub async fn update_features(
     submit(shard, move |image, _| decide_update_features(image, &updates, controller, validate_only)).await
 }
 
+/// Elects leaders for partitions, by the names of their topics; an outcome for each, in their order.
+pub async fn elect_leaders(
+    shard: &Rc<Shard>,
+    partitions: Vec<(String, PartitionId)>,
+    election: ElectionType,
+) -> Result<Vec<Result<(), CoordError>>, ControllerError> {
+    submit_view(shard, move |view| Ok(decide_elect_leaders(view, &partitions, election))).await
+}
+
+/// Starts, changes or calls off reassignments of partitions, by the names of their topics; an outcome for each, in their order.
+pub async fn reassign_partitions(
+    shard: &Rc<Shard>,
+    reassignments: Vec<(String, PartitionId, Reassignment)>,
+    allow_replication_factor_change: bool,
+) -> Result<Vec<Result<(), CoordError>>, ControllerError> {
+    let moves = shard.broker.cluster.is_some();
+    submit_view(shard, move |view| {
+        if moves {
+            return Ok(decide_reassign_partitions(view, &reassignments, allow_replication_factor_change));
+        }
+        let check = |(topic, partition, reassignment): &(String, PartitionId, Reassignment)| {
+            check_reassignment(view.image, topic, *partition, reassignment, allow_replication_factor_change)
+        };
+        Ok(Decision::unchanged(reassignments.iter().map(check).collect()))
+    })
+    .await
+}
+
 /// Removes the registration of a broker that is gone for good.
 pub async fn unregister_broker(shard: &Rc<Shard>, broker: BrokerId) -> Result<(), ControllerError> {
-    submit(shard, move |image, _| decide_unregister_broker(image, broker)).await
+    submit(shard, move |image, _| decide_unregister_broker(image, broker)).await?;
+    let forget = move |shard: &Rc<Shard>| {
+        let quorum = shard.metadata.quorum();
+        async move {
+            let Some(quorum) = quorum.filter(|quorum| quorum.members().learners.contains(&broker)) else {
+                return;
+            };
+            // It would be sent the log for ever. If this fails, that is all the harm.
+            if let Err(error) = quorum.change_members(MemberChange::Remove(broker)).await {
+                tracing::info!(broker = broker.0, %error, "an unregistered broker is still sent the metadata log");
+            }
+        }
+    };
+    shard.mesh.call(CONTROLLER_SHARD, forget).await;
+    Ok(())
 }
 
 /// A new block of producer ids for this broker.

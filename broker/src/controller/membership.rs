@@ -176,19 +176,27 @@ pub async fn leave(shard: &Rc<Shard>, patience: Duration) {
     if shard.broker.cluster.is_none() {
         return;
     }
+    let Some(quorum) = shard.metadata.quorum() else { return };
     let deadline = Instant::now() + patience;
     let membership = &shard.metadata.membership;
     if shard.config().process_roles.broker() {
         membership.is_leaving.set(true);
         membership.hurry.notify_one();
+        let mut last_led = Instant::now();
+        let election = Duration::from_millis(shard.config().controller_quorum_election_timeout_ms.into());
         while !membership.may_stop.get() && Instant::now() < deadline {
             runtime::sleep(PAUSE / 10).await;
+            if quorum.leadership().borrow().leader.is_some() {
+                last_led = Instant::now();
+            } else if last_led.elapsed() > 3 * election {
+                // The others are gone: there is nobody to take over.
+                break;
+            }
         }
         if !membership.may_stop.get() {
             tracing::warn!("the active controller does not give leave; stopping all the same");
         }
     }
-    let Some(quorum) = shard.metadata.quorum() else { return };
     if let Some(heir) = quorum.hand_over() {
         let me: BrokerId = shard.broker_id();
         let mut leadership = quorum.leadership();

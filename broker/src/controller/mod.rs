@@ -41,11 +41,12 @@ use tokio::sync::watch;
 pub use active::Controller;
 pub use commands::{
     ProposedInSyncReplicas, alter_configs, alter_partition, auto_create, create_partitions, create_topics,
-    delete_topics, unregister_broker, update_features,
+    delete_topics, elect_leaders, reassign_partitions, unregister_broker, update_features,
 };
 pub use producer_ids::ProducerIds;
 pub use quorum::{Leadership, Quorum};
 
+use crate::metrics::Samples;
 use crate::placement::ShardId;
 
 /// The listener that clients use; the only one so far.
@@ -145,6 +146,34 @@ impl ShardMetadata {
         let mut shown = shown.peekable();
         let first = shown.peek().copied();
         shown.find(|id| *id == active).or(first).map_or(-1, |id| id.0)
+    }
+
+    /// Adds the metrics of the quorum; shard 0 has them.
+    pub fn collect(&self, samples: &mut Samples) {
+        let Some(quorum) = self.quorum.get() else { return };
+        let status = quorum.status();
+        let gauges = [
+            ("broker_quorum_leader", "The active controller, or -1.", f64::from(status.leader.0)),
+            ("broker_quorum_term", "The newest term of the metadata quorum.", status.term as f64),
+            (
+                "broker_quorum_committed_index",
+                "The last committed entry that this node knows.",
+                status.committed as f64,
+            ),
+            (
+                "broker_quorum_applied_index",
+                "The last entry that all shards have.",
+                self.applied.index() as f64,
+            ),
+            (
+                "broker_quorum_links",
+                "Members of the quorum that this node is linked to.",
+                quorum.linked().len() as f64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            samples.gauge(name, help, &[], value);
+        }
     }
 
     /// This node's side of the quorum; only shard 0 has it.

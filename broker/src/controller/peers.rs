@@ -77,7 +77,7 @@ async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Q
                 tracing::info!(node = to.0, "the link to a member of the metadata quorum has ended");
             }
             Err(error) => {
-                let pause = backoff.next();
+                let pause = backoff.failed();
                 if backoff.is_first() {
                     tracing::info!(node = to.0, %error, "a member of the metadata quorum cannot be reached; trying again");
                 }

@@ -31,6 +31,10 @@ pub async fn load(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(), Error> {
     }
     if shard.id == CONTROLLER_SHARD {
         join(shard, disk.clone(), known).await?;
+        // What is committed from here on waits until all shards can take it.
+        if let Some(quorum) = shard.metadata.quorum() {
+            shard.metadata.applied.enter(Stage::Opening, &quorum);
+        }
         let image = shard.image();
         let cleared = crate::logs::remove_deleted(shard, &disk, &image).await;
         cleared

@@ -64,8 +64,6 @@ impl RunningCluster {
         std::fs::create_dir_all(&home).expect("made");
         let mut flags = vec![
             format!("--node-id={id}"),
-            // One shard each: the nodes share the machine.
-            format!("--cores={}", super::first_core()),
             format!("--set=controller_quorum_voters={}", self.voters),
             format!("--set=cluster_secret_file={}", self.secret_file().display()),
         ];

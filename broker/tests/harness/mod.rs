@@ -28,11 +28,6 @@ pub fn broker_command(dir: &Path) -> Command {
     command
 }
 
-/// The first core that this process may use.
-pub fn first_core() -> usize {
-    broker::runtime::cores::allowed().expect("the affinity mask is readable")[0]
-}
-
 /// A broker that accepts clients; killed when dropped.
 pub struct RunningBroker {
     child: Child,

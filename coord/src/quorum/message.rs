@@ -51,6 +51,16 @@ pub enum MessageError {
     /// It does not come from where it says that it comes from.
     #[error("message of the quorum says that it is from node {0}")]
     NotFromThere(BrokerId),
+    /// The leader relies on entries that this node has acknowledged and does not have: its journal is not the one that it had.
+    #[error(
+        "this node has acknowledged entries of the quorum up to {acknowledged}, but its journal ends at {last}: it has lost its disk"
+    )]
+    LostEntries {
+        /// What the leader relies on.
+        acknowledged: u64,
+        /// What there is.
+        last: u64,
+    },
 }
 
 /// A message from one controller to another.

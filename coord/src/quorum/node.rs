@@ -178,6 +178,10 @@ impl QuorumNode {
         if self.is_restoring() && message.raft.get_msg_type() == MessageType::MsgTimeoutNow {
             return Ok(());
         }
+        let last = self.raft.raft.raft_log.last_index();
+        if message.raft.get_msg_type() == MessageType::MsgHeartbeat && message.raft.commit > last {
+            return Err(MessageError::LostEntries { acknowledged: message.raft.commit, last });
+        }
         // An answer from somebody who has left the quorum is of no use, and no harm.
         let _ = self.raft.step(message.raft);
         self.draw_election_timeout();

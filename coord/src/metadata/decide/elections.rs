@@ -1,7 +1,10 @@
 //! Elections of leaders that an administrator asks for (KIP-460).
-//!
-//! With one replica for each partition an election changes nothing: either the replica leads, or it cannot.
 
+use std::collections::HashSet;
+
+use storage::TopicIdPartition;
+
+use super::{ClusterView, Decision, elect_replica_leader};
 use crate::error::CoordError;
 use crate::metadata::image::{MetadataImage, TopicImage};
 use crate::types::PartitionId;
@@ -26,8 +29,34 @@ impl ElectionType {
     }
 }
 
-/// Why no leader is elected for a partition of a topic, by name.
-pub fn elect_leader(
+/// Elects leaders for partitions, by the names of their topics; an outcome for each, in their order.
+pub fn elect_leaders(
+    view: ClusterView<'_>,
+    partitions: &[(String, PartitionId)],
+    election: ElectionType,
+) -> Decision<Vec<Result<(), CoordError>>> {
+    let mut records = Vec::new();
+    let mut elected = HashSet::new();
+    let mut elect = |topic: &str, partition: PartitionId| {
+        match elect_leader(view.image, topic, partition, election) {
+            // It depends on who else could lead.
+            Err(CoordError::PreferredLeaderNotAvailable | CoordError::EligibleLeadersNotAvailable) => {}
+            settled => return settled,
+        }
+        let topic_id = view.image.topic(topic).ok_or(CoordError::UnknownTopicOrPartition)?.id;
+        let id = TopicIdPartition { topic_id, partition };
+        if !elected.insert(id) {
+            return Err(CoordError::ElectionNotNeeded);
+        }
+        records.extend(elect_replica_leader(view, id, election)?.records);
+        Ok(())
+    };
+    let reply = partitions.iter().map(|(topic, partition)| elect(topic, *partition)).collect();
+    Decision { records, reply }
+}
+
+/// Why no leader is elected for a partition of a topic, by name, as far as its own replica can tell.
+fn elect_leader(
     image: &MetadataImage,
     topic: &str,
     partition: PartitionId,

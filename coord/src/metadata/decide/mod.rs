@@ -15,11 +15,11 @@ mod topics;
 
 pub use brokers::{RegisterBroker, create_cluster, register_broker, set_fencing, unregister_broker};
 pub use configs::{AlterConfigs, ConfigChange, ConfigEdit, ConfigOp, ConfigRules, alter_configs};
-pub use elections::{ElectionType, elect_leader};
+pub use elections::{ElectionType, elect_leaders};
 pub use features::{FEATURES, FeatureUpdate, SupportedFeature, UpgradeType, update_features};
 pub use partitions::{CreatePartitions, CreatePartitionsReply, create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, allocate_producer_ids};
-pub use reassignments::{Reassignment, check_reassignment};
+pub use reassignments::{Reassignment, check_reassignment, reassign_partitions};
 pub use replication::{
     BrokerHeartbeat, BrokerHeartbeatReply, ClusterView, alter_partitions, alter_replica_configs,
     balance_leaders, broker_heartbeat, elect_missing_leaders, elect_replica_leader, fence_broker,

@@ -219,3 +219,30 @@ fn messages_for_others_or_from_others_than_they_say_are_refused() {
     assert_eq!(cluster.receive(to, third, message), Err(MessageError::NotFromThere(from)));
     assert_eq!(bootstrap(&[A], Bytes::new()).len(), 1);
 }
+
+#[test]
+fn who_has_lost_what_it_has_acknowledged_is_told_and_does_not_break() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.elect();
+    for number in 0..5 {
+        cluster.propose(leader, number).unwrap();
+    }
+    cluster.settle(5);
+    let wiped = [A, B, C].into_iter().find(|id| *id != leader).unwrap();
+    cluster.crash(wiped, 0);
+    // It comes back under its number with an empty disk.
+    cluster.join(wiped);
+    let mut told = 0;
+    for _ in 0..10 {
+        cluster.tick(leader);
+        for (from, to, bytes) in std::mem::take(&mut cluster.network) {
+            let message = QuorumMessage::decode(&bytes).unwrap();
+            if to == wiped
+                && matches!(cluster.receive(to, from, message), Err(MessageError::LostEntries { .. }))
+            {
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 0);
+}
