@@ -114,6 +114,15 @@ struct Life {
     host: Rc<TestHost>,
 }
 
+impl Life {
+    /// Lets it do what there is to do; a slow one gets to nothing.
+    fn run(&mut self, is_slow: bool) {
+        if !is_slow {
+            self.pool.run_until_stalled();
+        }
+    }
+}
+
 struct Node {
     id: BrokerId,
     disk: SimDisk,
@@ -130,6 +139,8 @@ struct Cluster {
     /// The number of the link from a leader to a follower; a frame of another one is lost.
     links: BTreeMap<(BrokerId, BrokerId), u64>,
     catch_up_bytes_per_second: u64,
+    /// Nodes do only a little at a time: disks are slow then, and crashes find things under way.
+    is_slow: bool,
 }
 
 fn log_config() -> Rc<LogConfig> {
@@ -157,6 +168,7 @@ impl Cluster {
             now_ms: Rc::default(),
             links: BTreeMap::new(),
             catch_up_bytes_per_second: 0,
+            is_slow: false,
         };
         for id in 0..NODES {
             let disk = SimDisk::new(seed * 10 + id as u64);
@@ -292,9 +304,7 @@ impl Cluster {
     /// The power fails, and the controller notices.
     fn crash(&mut self, at: usize, survival: Survival, seed: u64) {
         let node = &mut self.nodes[at];
-        if node.life.take().is_none() {
-            return;
-        }
+        drop(node.life.take());
         node.disk = node.disk.crash(survival, seed);
         let (id, epoch) = (node.id, self.image.broker(node.id).unwrap().broker_epoch);
         let fenced = fence_broker(self.view(), id, epoch).unwrap();
@@ -311,11 +321,12 @@ impl Cluster {
 
     /// Carries one frame from a leader's node to a follower's. A frame that gets lost takes the link with it.
     fn carry(&mut self, leader: usize, follower: usize, is_lost: bool) {
+        let is_slow = self.is_slow;
         let (from, to) = (self.nodes[leader].id, self.nodes[follower].id);
         let link = self.links[&(from, to)];
         let Some(life) = &mut self.nodes[leader].life else { return };
         let Some(outbox) = life.host.replicas.outbox(to) else { return };
-        life.pool.run_until_stalled();
+        life.run(is_slow);
         if outbox.is_full() {
             return;
         }
@@ -332,7 +343,11 @@ impl Cluster {
         let taken = storing::receive(&life.host, route, decode_appends(frame).unwrap());
         // In this test the follower gives back the room at once: what it has to do is never much.
         drop(taken);
-        life.pool.run_until_stalled();
+        match is_slow {
+            // The message is taken, and the disk has not got to it.
+            true => drop(life.pool.try_run_one()),
+            false => life.pool.run_until_stalled(),
+        }
         if let Some(life) = &mut self.nodes[leader].life {
             life.host.replicas.outbox(to).unwrap().stored(bytes);
         }
@@ -340,10 +355,11 @@ impl Cluster {
 
     /// Carries out what nodes wish for; of replies, all or nothing.
     fn grant(&mut self, loses_replies: bool) {
+        let is_slow = self.is_slow;
         for at in 0..self.nodes.len() {
             let me = self.nodes[at].id;
             let Some(life) = &mut self.nodes[at].life else { continue };
-            life.pool.run_until_stalled();
+            life.run(is_slow);
             for wish in life.host.wishes.take() {
                 match wish {
                     Wish::Break(route) => self.open_link(route.leader, me),
@@ -356,13 +372,14 @@ impl Cluster {
     }
 
     fn deliver(&mut self, from: BrokerId, route: Route, replies: Vec<PartitionReply>) {
+        let is_slow = self.is_slow;
         if self.links[&(route.leader, from)] != route.link {
             return;
         }
         let frame = encode_replies(&Replies { stored_bytes: 0, replies });
         if let Some(life) = &mut self.nodes[route.leader.0 as usize].life {
             replicas::replied(&life.host, from, &decode_replies(frame).unwrap().replies);
-            life.pool.run_until_stalled();
+            life.run(is_slow);
         }
     }
 
@@ -657,12 +674,25 @@ fn nothing_acknowledged_is_lost_when_nodes_crash_and_links_break() {
         let mut cluster = Cluster::new(seed, "2");
         let mut producers = [Producer::default(), Producer::default()];
         for _ in 0..600 {
+            cluster.is_slow = random.below(4) > 0;
             match random.below(60) {
                 0 => {
                     let at = random.below(NODES as u64) as usize;
                     let survival = [Survival::Nothing, Survival::AnySubset][random.below(2) as usize];
                     let up = cluster.nodes.iter().filter(|node| node.life.is_some()).count();
-                    if up == NODES as usize || random.below(3) == 0 {
+                    if random.below(3) == 0 {
+                        // The power fails for all of them.
+                        let first = random.below(NODES as u64) as usize;
+                        let order = (0..NODES as usize).map(|n| (first + n) % NODES as usize);
+                        let running: Vec<usize> =
+                            order.filter(|at| cluster.nodes[*at].life.is_some()).collect();
+                        // At the same moment; the controller hears of one after the other.
+                        let lives: Vec<_> = running.iter().map(|at| cluster.nodes[*at].life.take()).collect();
+                        drop(lives);
+                        for at in running {
+                            cluster.crash(at, survival, seed + random.below(1000));
+                        }
+                    } else if up == NODES as usize || random.below(3) == 0 {
                         cluster.crash(at, survival, seed + random.below(1000));
                     }
                 }
@@ -693,6 +723,7 @@ fn nothing_acknowledged_is_lost_when_nodes_crash_and_links_break() {
                 _ => cluster.pass_time(random.below(60) as i64),
             }
         }
+        cluster.is_slow = false;
         for _ in 0..5 {
             cluster.settle();
             for (partition, producer) in producers.iter_mut().enumerate() {
