@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// A disk may get lost only as long as nothing committed has but one copy, and one at a time.
+    /// A disk may get lost only as long as nothing committed has but one copy, one at a time, and not during a reassignment.
     fn may_wipe(&self, node: usize) -> bool {
         let id = self.nodes[node].id;
         if self.profile.lowers_min_insync || self.nodes.iter().any(|node| node.is_wiped) {
@@ -214,7 +214,8 @@ impl World {
         let mut partitions = self.oracle.truth.topics().flat_map(|topic| topic.partitions.iter());
         partitions.all(|partition| {
             let complete = partition.in_sync_replicas.iter().chain(&partition.eligible_leader_replicas);
-            complete.filter(|other| **other != id).count() > 0
+            // A reassignment that is called off may drop those whom it has added, complete or not, and leave the lost disk as the only one that counts.
+            complete.filter(|other| **other != id).count() > 0 && !partition.is_reassigning()
         })
     }
 
