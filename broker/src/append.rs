@@ -2,17 +2,23 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{LocalBoxFuture, join_all};
 use protocol::ErrorCode;
 use protocol::compression::{Compression, DecompressionLimit};
 use protocol::records::Origin;
 use protocol::records::{self, BatchError, BatchView, RecordError, ValidatedBatch, ValidationLimits};
+use storage::disk::DirectDisk;
 use storage::log::config::{TimestampType, TopicCompression};
-use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, TopicIdPartition};
+use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, Offset, TopicIdPartition};
 
 use crate::append_queue::AppendQueue;
 use crate::logs::{ShardLog, now_ms};
+use crate::replication::{CommitOutcome, Hosted, replicas};
+use crate::runtime;
 use crate::shard::Shard;
 
 /// Most bytes that the records of one compressed batch may come to.
@@ -36,6 +42,10 @@ pub struct AppendRules {
     pub allow_zstd: bool,
     /// Whether anybody waits for the batches to be durable (acks is not 0).
     pub wait_until_durable: bool,
+    /// Whether all in-sync replicas have to have them (acks is -1).
+    pub acks_all: bool,
+    /// How long other replicas may take.
+    pub timeout: Duration,
 }
 
 /// Where a batch has gone.
@@ -105,10 +115,16 @@ fn append_now(
     let now_ms = now_ms();
     let mut results = Vec::with_capacity(appends.len());
     let mut last_commit = None;
+    let mut elsewhere = Vec::new();
     for append in appends {
         match append_one(shard, append, rules, now_ms) {
-            Ok(outcome) => {
-                last_commit = last_commit.max(Some(outcome.commit));
+            Ok((outcome, hosted)) => {
+                match hosted.filter(|_| rules.acks_all && rules.wait_until_durable) {
+                    Some(hosted) => {
+                        elsewhere.push(Elsewhere::of(hosted, results.len(), outcome.last_offset.next()));
+                    }
+                    None => last_commit = last_commit.max(Some(outcome.commit)),
+                }
                 results.push(Ok(AppendSuccess {
                     base_offset: outcome.base_offset.0,
                     log_append_time_ms: outcome.log_append_time_ms,
@@ -129,39 +145,105 @@ fn append_now(
                 *result = Err(lost.clone());
             }
         }
+        if !elsewhere.is_empty() {
+            wait_for_others(elsewhere, rules.timeout, &mut results).await;
+        }
         results
     }
 }
 
 fn append_one(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     append: &PartitionAppend,
     rules: AppendRules,
     now_ms: i64,
-) -> Result<AppendOutcome, AppendFailure> {
+) -> Result<(AppendOutcome, Option<Rc<ShardReplica>>), AppendFailure> {
     let log = shard.log(&append.id).ok_or(AppendFailure::new(ErrorCode::NOT_LEADER_OR_FOLLOWER))?;
     let config = log.config();
     let limits = validation_limits(&config, rules);
     let validated = records::validate(&append.records, &limits, now_ms)?;
-    let context = AppendContext { leader_epoch: append.leader_epoch, now_ms, origin: Origin::Client };
+    let append_validated = |batch: &[u8], validated: &ValidatedBatch| {
+        append_validated(shard, &log, batch, validated, append.leader_epoch, rules)
+    };
     match wanted_codec(config.compression, validated.compression) {
-        None => append_validated(&log, &append.records, &validated, context),
+        None => append_validated(&append.records, &validated),
         Some(codec) => {
             let batch = BatchView::parse(&append.records)?;
             let recoded = records::recompress(&batch, codec, None, DECOMPRESSED_BATCH_MAX)?;
             let validated = ValidatedBatch { size: recoded.len(), compression: codec, ..validated };
-            append_validated(&log, &recoded, &validated, context)
+            append_validated(&recoded, &validated)
         }
     }
 }
 
 fn append_validated(
+    shard: &Rc<Shard>,
     log: &ShardLog,
     batch: &[u8],
     validated: &ValidatedBatch,
-    context: AppendContext,
-) -> Result<AppendOutcome, AppendFailure> {
-    log.append(batch, validated, context).map_err(|error| AppendFailure::explained(error.code(), error))
+    leader_epoch: LeaderEpoch,
+    rules: AppendRules,
+) -> Result<(AppendOutcome, Option<Rc<ShardReplica>>), AppendFailure> {
+    if !log.is_replicated() {
+        let context = AppendContext { leader_epoch, now_ms: now_ms(), origin: Origin::Client };
+        let appended = log.append(batch, validated, context);
+        return match appended {
+            Ok(outcome) => Ok((outcome, None)),
+            Err(error) => Err(AppendFailure::explained(error.code(), error)),
+        };
+    }
+    let hosted = shard.replication.replicas.get(&log.id());
+    let hosted = hosted.ok_or(AppendFailure::new(ErrorCode::NOT_LEADER_OR_FOLLOWER))?;
+    match replicas::append(shard, &hosted, batch, validated, Origin::Client, rules.acks_all) {
+        Ok(outcome) => Ok((outcome, Some(hosted))),
+        Err(error) => Err(AppendFailure::explained(error.code(), error)),
+    }
+}
+
+/// A replica of this shard.
+type ShardReplica = Hosted<DirectDisk>;
+
+/// A batch that the other in-sync replicas have to have before its producer is answered.
+struct Elsewhere {
+    /// The place of its result.
+    place: usize,
+    end: Offset,
+    hosted: Rc<ShardReplica>,
+    committed: LocalBoxFuture<'static, CommitOutcome>,
+}
+
+impl Elsewhere {
+    fn of(hosted: Rc<ShardReplica>, place: usize, end: Offset) -> Self {
+        let committed = hosted.committed(end).boxed_local();
+        Elsewhere { place, end, hosted, committed }
+    }
+
+    /// What its producer hears when it has waited for long enough.
+    fn overdue(&self) -> Option<ErrorCode> {
+        if self.hosted.log.offsets().high_watermark >= self.end {
+            return None;
+        }
+        Some(match self.hosted.has_enough_in_sync() {
+            true => ErrorCode::REQUEST_TIMED_OUT,
+            false => ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        })
+    }
+}
+
+/// Waits until all in-sync replicas have the batches; the results of those that they do not get in time, or never, become failures.
+async fn wait_for_others(mut elsewhere: Vec<Elsewhere>, timeout: Duration, results: &mut [AppendResult]) {
+    let waiting = join_all(elsewhere.iter_mut().map(|batch| &mut batch.committed));
+    let outcomes = runtime::timeout(timeout, waiting).await;
+    for (at, batch) in elsewhere.iter().enumerate() {
+        let failure = match outcomes.as_ref().map(|outcomes| outcomes[at]) {
+            Some(CommitOutcome::Committed) => None,
+            Some(CommitOutcome::NotLeader) => Some(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            None => batch.overdue(),
+        };
+        if let Some(code) = failure {
+            results[batch.place] = Err(AppendFailure::new(code));
+        }
+    }
 }
 
 fn validation_limits(config: &LogConfig, rules: AppendRules) -> ValidationLimits {

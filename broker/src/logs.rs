@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::config::{Config, Durability};
+use crate::replication::replicas;
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -142,6 +143,7 @@ pub async fn maintain(shard: Rc<Shard>) {
             if let Err(error) = shard.store().enforce_retention(now_ms).await {
                 tracing::warn!(shard = shard.id.0, %error, "old segments cannot be removed");
             }
+            replicas::log_starts_moved(&shard);
         }
     }
 }

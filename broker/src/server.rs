@@ -30,6 +30,7 @@ use crate::net::listener::{self, bind};
 use crate::net::table::recorder;
 use crate::net::{Limits, Listeners, Net, Services};
 use crate::placement::ShardId;
+use crate::replication::{self, Replication};
 use crate::runtime::{self, Background, ExecutorOptions, Guard, Pulse, cores, limits, memory, uring};
 use crate::shard::{BrokerInfo, Shard};
 use crate::systemd::Notifier;
@@ -402,6 +403,9 @@ impl ShardTask {
             store: OnceCell::new(),
             append_queue: AppendQueue::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(session_limits(&info), id.0, info.shards())),
+            replication: Replication::new(
+                info.config.replica_catch_up_bytes_per_second.0 / info.shards() as u64,
+            ),
             groups: Groups::new(groups::config::group_config(&info.config)),
             is_closing: Cell::new(false),
             is_draining: watch::Sender::new(false),
@@ -433,6 +437,7 @@ impl ShardTask {
             shard.finish_start().await?;
         }
         groups::follow::serve(&shard);
+        replication::follow::open(&shard);
         controller::start::follow(&shard).await;
         let accepting = listener::listen(net.clone(), self.kafka, info.config.socket_listen_backlog_size)
             .map_err(|error| Error::listen("listen", &info.config.listen, error))?;

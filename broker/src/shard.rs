@@ -27,6 +27,7 @@ use crate::mesh::{HasMesh, Mesh};
 use crate::metrics::{RequestMetrics, Samples, ShardMetrics};
 use crate::net::{MovedConnection, Net};
 use crate::placement::{ShardId, shard_of};
+use crate::replication::Replication;
 use crate::runtime::{self, Background, Pulse};
 use crate::server::{Event, SHARD_CACHE_BYTES_MIN};
 
@@ -137,6 +138,8 @@ pub struct Shard {
     pub append_queue: AppendQueue,
     /// Fetch sessions of this shard's connections.
     pub fetch_sessions: RefCell<FetchSessions>,
+    /// Replicas that share partitions with other brokers.
+    pub replication: Replication,
     /// Coordinators of groups.
     pub groups: Groups,
     /// Set when the shard is being shut down.

@@ -1,18 +1,22 @@
 //! FindCoordinator (key 10): which broker coordinates a group or a transactional id.
 //!
-//! Groups are coordinated by this broker; the first who asks for one has `__consumer_offsets` created. (Kafka answers
+//! A group is coordinated by the leader of its partition of `__consumer_offsets`; the first who asks for one has that topic created. (Kafka answers
 //! COORDINATOR_NOT_AVAILABLE while it creates the topic.) Transactional ids get an error that ends the wait, because a producer that hangs in
 //! initTransactions helps nobody. Share groups are answered as by a Kafka in which they are switched off.
 //! Source: `KafkaApis.handleFindCoordinatorRequest`, `FindCoordinatorResponse.prepareOldResponse`.
 
 use std::borrow::Cow;
 
+use coord::metadata::MetadataImage;
 use protocol::ErrorCode;
 use protocol::messages::find_coordinator::{Coordinator, FindCoordinatorRequest, FindCoordinatorResponse};
 
+use storage::PartitionId;
+
 use super::{Answer, Call};
 use crate::config::HostPort;
-use crate::groups::routing;
+use crate::controller::CLIENT_LISTENER;
+use crate::groups::routing::{self, OffsetsTopic};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -27,7 +31,14 @@ pub async fn handle(call: Call) -> Answer {
         GROUP => routing::ensure_topic(&call.shard).await.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE),
         _ => Ok(()),
     };
-    let here = Here { node_id: call.shard.broker_id().0, address: &call.shard.broker.advertised, for_groups };
+    let image = call.shard.image();
+    let offsets_topic = call.shard.groups.topic().filter(|_| call.shard.broker.cluster.is_some());
+    let here = Here {
+        node_id: call.shard.broker_id().0,
+        address: &call.shard.broker.advertised,
+        for_groups,
+        cluster: offsets_topic.map(|topic| (&*image, topic)),
+    };
     call.respond(&here.response(&request, call.version))
 }
 
@@ -37,6 +48,15 @@ struct Here<'a> {
     address: &'a HostPort,
     /// Whether groups can be coordinated.
     for_groups: Result<(), ErrorCode>,
+    /// Where there are other brokers: who they are, and what says which of them it is.
+    cluster: Option<(&'a MetadataImage, OffsetsTopic)>,
+}
+
+/// A broker, and where clients reach it.
+struct Place<'a> {
+    node_id: i32,
+    host: &'a str,
+    port: u16,
 }
 
 impl Here<'_> {
@@ -68,9 +88,24 @@ impl Here<'_> {
         }
     }
 
+    /// The leader of the group's partition.
+    fn home_of(&self, group_id: &str) -> Result<Place<'_>, ErrorCode> {
+        let Some((image, topic)) = self.cluster else {
+            return Ok(Place { node_id: self.node_id, host: &self.address.host, port: self.address.port });
+        };
+        let partition = PartitionId(routing::partition_of(group_id, topic.partitions));
+        let found = image.topic_by_id(topic.id).and_then(|topic| topic.partition(partition));
+        let leader = found.and_then(|partition| image.broker(partition.leader));
+        let endpoint = leader.and_then(|broker| Some((broker.id, broker.endpoint(CLIENT_LISTENER)?)));
+        match endpoint {
+            Some((id, endpoint)) => Ok(Place { node_id: id.0, host: &endpoint.host, port: endpoint.port }),
+            None => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        }
+    }
+
     fn coordinator<'a>(&'a self, key_type: i8, key: &'a str, version: i16) -> Coordinator<'a> {
         let outcome = match key_type {
-            GROUP => self.for_groups.map_err(|error| (error, "")),
+            GROUP => self.for_groups.and_then(|()| self.home_of(key)).map_err(|error| (error, "")),
             TRANSACTION => Err((
                 ErrorCode::UNSUPPORTED_VERSION,
                 "Transactions are not available in this version of the broker.",
@@ -82,11 +117,11 @@ impl Here<'_> {
             _ => Err((ErrorCode::INVALID_REQUEST, ErrorCode::INVALID_REQUEST.message())),
         };
         match outcome {
-            Ok(()) => Coordinator {
+            Ok(Place { node_id, host, port }) => Coordinator {
                 key: Cow::Borrowed(key),
-                node_id: self.node_id,
-                host: Cow::Borrowed(&self.address.host),
-                port: i32::from(self.address.port),
+                node_id,
+                host: Cow::Borrowed(host),
+                port: i32::from(port),
                 error_message: Some(Cow::Borrowed("")),
                 ..Default::default()
             },
@@ -115,7 +150,7 @@ mod tests {
     use super::*;
 
     fn here(address: &HostPort) -> Here<'_> {
-        Here { node_id: 7, address, for_groups: Ok(()) }
+        Here { node_id: 7, address, for_groups: Ok(()), cluster: None }
     }
 
     fn address() -> HostPort {

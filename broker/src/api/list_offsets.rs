@@ -11,7 +11,7 @@ use protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use storage::Offset;
+use storage::{Offset, TopicIdPartition};
 
 use super::{Answer, Call};
 use crate::fetching::Isolation;
@@ -25,6 +25,7 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const UNKNOWN: i64 = -1;
 const FIRST_VERSION_WITH_EPOCHS: i16 = 4;
+const FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE: i16 = 5;
 
 /// One partition's question, on its way to the owner.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +124,10 @@ async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode
     let log = shard.log(&question.led.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
     let offsets = log.offsets();
     let end = question.isolation.end(&offsets);
+    let asks_for_start = matches!(question.timestamp, EARLIEST | EARLIEST_LOCAL);
+    if log.is_replicated() && !asks_for_start && !knows_latest(&shard, &question.led.id) {
+        return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
+    }
     let current_epoch = question.led.leader_epoch.0;
     let place = |timestamp, offset: Offset, leader_epoch| Place { timestamp, offset: offset.0, leader_epoch };
     let found = match question.timestamp {
@@ -146,6 +151,11 @@ async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode
     })
 }
 
+/// Whether a leader has heard from its followers how far everything is committed (KIP-207).
+fn knows_latest(shard: &Shard, id: &TopicIdPartition) -> bool {
+    shard.replication.replicas.get(id).is_some_and(|hosted| hosted.knows_latest_offset())
+}
+
 fn row(
     version: i16,
     partition_index: i32,
@@ -153,6 +163,10 @@ fn row(
 ) -> ListOffsetsPartitionResponse<'static> {
     let (error, place) = match answer {
         Ok(place) => (ErrorCode::NONE, place),
+        // Older clients do not know the code, and try again for this one, too.
+        Err(ErrorCode::OFFSET_NOT_AVAILABLE) if version < FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE => {
+            (ErrorCode::LEADER_NOT_AVAILABLE, Place::NOWHERE)
+        }
         Err(error) => (error, Place::NOWHERE),
     };
     ListOffsetsPartitionResponse {

@@ -7,6 +7,7 @@
 //! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), `kafka.server.ReplicaManager.appendRecords`.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::future::{Either, join_all};
 use protocol::ErrorCode;
@@ -33,7 +34,6 @@ pub async fn handle(call: Call) -> Answer {
         return Err(Refusal::new(format!("Produce version {} is no longer supported", call.version)));
     }
     let request: ProduceRequest<'_> = call.decode()?;
-    // One in-sync replica, this broker: what the leader has is what all have.
     let wait_until_durable = match request.acks {
         0 => false,
         1 | -1 => true,
@@ -48,7 +48,12 @@ pub async fn handle(call: Call) -> Answer {
         return call.respond(&response(&request, |_| Err(refused.clone())));
     }
 
-    let rules = AppendRules { allow_zstd: call.version >= FIRST_VERSION_WITH_ZSTD, wait_until_durable };
+    let rules = AppendRules {
+        allow_zstd: call.version >= FIRST_VERSION_WITH_ZSTD,
+        wait_until_durable,
+        acks_all: request.acks == -1,
+        timeout: Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into()),
+    };
     let mut results = append(&call, &request, rules).await;
     if !wait_until_durable {
         // A producer that wants no answer learns of an error by losing its connection.

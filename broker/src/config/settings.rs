@@ -163,6 +163,13 @@ settings! {
     num_partitions: i32 = 1;
     /// Replicas of a topic created without a number (Kafka: `default.replication.factor`).
     default_replication_factor: i32 = 1;
+    /// A replica that has not had everything for so long leaves the in-sync replicas (Kafka: `replica.lag.time.max.ms`).
+    replica_lag_time_max_ms: u64 = 10_000;
+    /// A replica that has not had everything for so long leaves the in-sync replicas if as many are left as `min.insync.replicas` asks for:
+    /// one slow disk shall not own everybody's latency.
+    replica_slow_time_max_ms: u64 = 2_000;
+    /// Bytes that the broker may read from segments in a second for replicas that are behind. 0: no limit.
+    replica_catch_up_bytes_per_second: ByteSize = ByteSize(0);
     /// Whether a client that asks for an unknown topic may create it (Kafka: `auto.create.topics.enable`).
     auto_create_topics_enable: bool = true;
     /// Whether topics can be deleted (Kafka: `delete.topic.enable`).

@@ -87,28 +87,7 @@ pub async fn create_topics(
         default_partitions: config.num_partitions,
         default_replication_factor: i16::try_from(config.default_replication_factor).unwrap_or(i16::MAX),
     };
-    let (refused, topics) = match shard.broker.cluster {
-        Some(_) => without_replication(topics, options.default_replication_factor),
-        None => (Vec::new(), topics),
-    };
-    let created =
-        submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await?;
-    Ok(created.into_iter().chain(refused).collect())
-}
-
-/// Partitions are not replicated yet: topics that ask for it are refused, instead of keeping less than they promise.
-fn without_replication(topics: Vec<NewTopic>, default_factor: i16) -> (CreateTopicsReply, Vec<NewTopic>) {
-    let factor = |topic: &NewTopic| match topic.assignments.first() {
-        Some((_, brokers)) => brokers.len() as i16,
-        None if topic.replication_factor == -1 => default_factor,
-        None => topic.replication_factor,
-    };
-    let (refused, others): (Vec<_>, Vec<_>) = topics.into_iter().partition(|topic| factor(topic) > 1);
-    let refusal = |topic: NewTopic| {
-        let text = "Partitions are not replicated in this version of the broker.";
-        (topic.name, Err(CoordError::InvalidReplicationFactor(text.to_owned())))
-    };
-    (refused.into_iter().map(refusal).collect(), others)
+    submit(shard, move |image, context| decide_create_topics(image, &topics, options, context)).await
 }
 
 /// A topic that was created, by the number of its partitions, or what a client is told instead.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{ControllerError, Leadership};
 use crate::groups::{follow, overrides};
 use crate::shard::Shard;
-use crate::{live, logs};
+use crate::{live, logs, replication};
 
 /// Has every shard take the records; returns when all have.
 pub async fn to_all_shards(shard: &Rc<Shard>, records: Arc<[MetadataRecord]>) -> Result<(), ControllerError> {
@@ -43,6 +43,7 @@ async fn apply(shard: &Rc<Shard>, records: &[MetadataRecord]) -> Result<(), Cont
         logs::before(shard, record).await.map_err(|error| failed(&error))?;
         shard.metadata.replay(record).map_err(|error| failed(&error))?;
         follow::record_replayed(shard, record);
+        replication::follow::record_replayed(shard, record);
         if let MetadataRecord::Topic { topic_id, .. } = record {
             follow::topic_created(shard, *topic_id);
         }
@@ -91,6 +92,7 @@ async fn replace(shard: &Rc<Shard>, image: MetadataImage) -> Result<(), Controll
     logs::create_missing(shard, &image).await.map_err(|error| failed(&error))?;
     shard.metadata.replace(Rc::new(image));
     shard.groups.topics_have_changed();
+    replication::follow::image_replaced(shard);
     created.into_iter().for_each(|topic_id| follow::topic_created(shard, topic_id));
     logs::remove_others(shard).await.map_err(|error| failed(&error))?;
     live::refresh(shard);

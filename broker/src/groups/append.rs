@@ -11,9 +11,10 @@ use protocol::records::{
     ValidatedBatch,
 };
 use storage::AppendContext;
-use storage::journal::CommitSeq;
 
 use super::coordinators::Partition;
+use super::kept::Kept;
+use crate::replication::{LeadError, replicas};
 
 /// What a record without value and headers takes besides its key, at most. Bytes.
 const RECORD_OVERHEAD_BYTES: usize = 32;
@@ -25,7 +26,7 @@ pub fn append(
     partition: &Partition,
     records: &[GroupRecord<'_>],
     now_ms: i64,
-) -> Result<(CommitSeq, usize), ErrorCode> {
+) -> Result<(Kept, usize), ErrorCode> {
     let max_bytes = partition.log.config().max_message_bytes as usize;
     let builder = gather(records, max_bytes, now_ms)?;
     let record_count = builder.record_count();
@@ -54,7 +55,15 @@ pub fn append(
         is_control: false,
     };
     let context = AppendContext { leader_epoch: partition.leader_epoch, now_ms, origin: Origin::Coordinator };
-    let appended = partition.log.append(&batch, &validated, context).map_err(|error| {
+    let appended = match &partition.replica {
+        None => partition.log.append(&batch, &validated, context).map_err(LeadError::from),
+        Some((shard, hosted)) => {
+            // The process is ending if it has gone.
+            let shard = shard.upgrade().ok_or(ErrorCode::NOT_COORDINATOR)?;
+            replicas::append(&shard, hosted, &batch, &validated, Origin::Coordinator, true)
+        }
+    };
+    let appended = appended.map_err(|error| {
         tracing::warn!(partition = partition.index, %error, "a change of a group cannot be kept");
         match error.code() {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::NOT_LEADER_OR_FOLLOWER => {
@@ -64,7 +73,7 @@ pub fn append(
             _ => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         }
     })?;
-    Ok((appended.commit, record_count as usize))
+    Ok((Kept::of(partition, &appended), record_count as usize))
 }
 
 /// A batch of the records: of all of them, or of the first ones, at least one, if they may be separated and there is no room for more.

@@ -2,21 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use coord::group::consumer::TopicsView;
 use coord::group::{GroupConfig, GroupCoordinator, GroupReply, Output, ReplyToken};
 use coord::metadata::MetadataImage;
 use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
-use storage::journal::CommitSeq;
+use storage::disk::DirectDisk;
 
 use super::append;
+use super::kept::Kept;
 use super::metrics::GroupMetrics;
 use super::routing::OffsetsTopic;
 use super::timers::TimerArm;
 use super::waiting::WaitingRoom;
 use crate::logs::{ShardLog, now_ms};
+use crate::replication::Hosted;
+use crate::shard::Shard;
 
 /// An output whose refusal leads to records that are refused, too, is given up after so many rounds.
 const REFUSALS_MAX: usize = 3;
@@ -48,8 +51,10 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// How far its coordinator is.
     pub state: RefCell<PartitionState>,
-    /// Everything that the coordinator has appended is durable with this commit.
-    last_commit: Cell<Option<CommitSeq>>,
+    /// Its replica, where other brokers have one, too, and the shard.
+    pub replica: Option<(Weak<Shard>, Rc<Hosted<DirectDisk>>)>,
+    /// What the coordinator has appended last.
+    last_kept: RefCell<Option<Kept>>,
     /// Topics that were deleted while the coordinator was loading.
     deleted_topics: RefCell<Vec<Vec<Rc<str>>>>,
     /// What its coordinator knows of topics.
@@ -66,8 +71,8 @@ pub enum PartitionState {
     Active(Box<GroupCoordinator>),
 }
 
-/// An answer, and the commit that it has to wait for.
-pub type PendingReply = (GroupReply, Option<CommitSeq>);
+/// An answer, and what it has to wait for.
+pub type PendingReply = (GroupReply, Option<Kept>);
 
 impl Groups {
     /// No partitions so far.
@@ -105,18 +110,32 @@ impl Groups {
     }
 
     /// Adds a partition that is about to be loaded.
-    pub fn add(&self, index: i32, log: ShardLog, leader_epoch: LeaderEpoch) -> Rc<Partition> {
+    pub fn add(
+        &self,
+        index: i32,
+        log: ShardLog,
+        leader_epoch: LeaderEpoch,
+        replica: Option<(Weak<Shard>, Rc<Hosted<DirectDisk>>)>,
+    ) -> Rc<Partition> {
         let partition = Rc::new(Partition {
             index,
             log,
             leader_epoch,
             state: RefCell::new(PartitionState::Loading),
-            last_commit: Cell::new(None),
+            replica,
+            last_kept: RefCell::new(None),
             deleted_topics: RefCell::default(),
             topics: RefCell::default(),
         });
         self.partitions.borrow_mut().insert(index, Rc::clone(&partition));
         partition
+    }
+
+    /// Another broker leads the partition: its coordinator ends, and whoever waits for it is told.
+    pub fn remove(&self, index: i32) {
+        if self.partitions.borrow_mut().remove(&index).is_some() {
+            self.waiting.release_partition(index);
+        }
     }
 
     /// The partition, or what a client is told if it is not here.
@@ -178,13 +197,13 @@ impl Groups {
         now_ms: i64,
     ) -> Option<PendingReply> {
         let replies = self.append(partition, coordinator, output, now_ms);
-        let commit = partition.last_commit.get();
+        let kept = partition.last_kept();
         let mut own_reply = None;
         for (token, reply) in replies {
             if own == Some(token) {
-                own_reply = Some((reply, commit));
+                own_reply = Some((reply, kept.clone()));
             } else {
-                self.waiting.answer(token, (reply, commit));
+                self.waiting.answer(token, (reply, kept.clone()));
             }
         }
         if let Some(deadline_ms) = coordinator.next_deadline_ms() {
@@ -208,8 +227,8 @@ impl Groups {
             let mut appended = 0;
             let refused = loop {
                 match append::append(partition, &output.records[appended..], now_ms) {
-                    Ok((commit, count)) => {
-                        partition.last_commit.set(Some(commit));
+                    Ok((kept, count)) => {
+                        partition.last_kept.replace(Some(kept));
                         let records = &output.records[appended..appended + count];
                         records.iter().for_each(|record| coordinator.replay(record));
                         self.metrics.count_records(records);
@@ -231,9 +250,9 @@ impl Groups {
 }
 
 impl Partition {
-    /// The commit with which everything is durable that the coordinator has appended.
-    pub fn last_commit(&self) -> Option<CommitSeq> {
-        self.last_commit.get()
+    /// What the coordinator has appended last: everything is kept when that is.
+    pub fn last_kept(&self) -> Option<Kept> {
+        self.last_kept.borrow().clone()
     }
 
     /// Keeps for later that topics were deleted: the coordinator is loading.

@@ -34,12 +34,35 @@ fn adopt(shard: &Rc<Shard>, topic: &TopicImage) -> Vec<Rc<Partition>> {
     let mut adopted = Vec::new();
     for (index, image) in topic.indexed_partitions() {
         if shard.owner_of(topic.id, index.0) == shard.id
+            && image.leader == shard.broker_id()
             && let Some(log) = shard.log(&TopicIdPartition { topic_id: topic.id, partition: index })
+            // Of the others replication says when this broker leads them.
+            && !log.is_replicated()
         {
-            adopted.push(shard.groups.add(index.0, log, image.leader_epoch));
+            adopted.push(shard.groups.add(index.0, log, image.leader_epoch, None));
         }
     }
     adopted
+}
+
+/// This broker has begun, or ceased, to lead a partition of `__consumer_offsets` that others hold, too.
+pub fn role_changed(shard: &Rc<Shard>, id: TopicIdPartition, leads: bool) {
+    let index = id.partition.0;
+    if !leads {
+        return shard.groups.remove(index);
+    }
+    if shard.groups.partition(index).is_ok() {
+        // It has led before, and nobody else since.
+        return;
+    }
+    let (Some(log), Some(hosted)) = (shard.log(&id), shard.replication.replicas.get(&id)) else { return };
+    if let Some(topic) = shard.image().topic_by_id(id.topic_id) {
+        let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by int32");
+        shard.groups.set_topic(Some(OffsetsTopic { id: topic.id, partitions }));
+    }
+    let replica = Some((Rc::downgrade(shard), hosted.clone()));
+    let partition = shard.groups.add(index, log, hosted.leader_epoch(), replica);
+    runtime::spawn(load::load_all(Rc::clone(shard), vec![partition]));
 }
 
 /// The shard's image has a new topic.

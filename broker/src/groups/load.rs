@@ -91,6 +91,8 @@ fn counts(partition: &Partition) -> (usize, usize) {
 }
 
 async fn load(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Loaded, LoadError> {
+    // What a follower has appended just now cannot be read before its commit has begun.
+    shard.store().all_durable().await.map_err(ReadError::from)?;
     // Seeds the generator of member ids, which must differ from those of an earlier start.
     let (high, low) = Uuid::new_v4().as_u64_pair();
     let mut coordinator = GroupCoordinator::new(Rc::clone(shard.groups.config()), high.rotate_left(20) ^ low);

@@ -5,7 +5,8 @@
 //! - [`coordinators`]: the coordinators of one shard, and what an output asks for: append, replay, answer;
 //! - [`waiting`]: requests whose answer comes with a later output (JoinGroup, SyncGroup);
 //! - [`append`]: records of an output as one batch of the partition;
-//! - [`load`]: reading a partition at the start;
+//! - [`kept`]: when what was appended cannot be lost any more;
+//! - [`load`]: reading a partition at the start, or when this broker has come to lead it;
 //! - [`timers`]: sessions, rebalances, expiry: one task for each shard;
 //! - [`overrides`]: the configs of single groups;
 //! - [`follow`]: what the coordinators hear of changes of the metadata;
@@ -20,6 +21,7 @@ pub mod append;
 pub mod config;
 pub mod coordinators;
 pub mod follow;
+pub mod kept;
 pub mod load;
 pub mod metrics;
 pub mod overrides;

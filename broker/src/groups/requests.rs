@@ -127,7 +127,7 @@ where
     let output = decide(coordinator, &context, &request);
     match groups.carry_out(&partition, coordinator, output, Some(token), now_ms) {
         Some(reply) => Outcome::Answered(reply),
-        None => Outcome::Waits(WaitingRoom::enter(shard, token)),
+        None => Outcome::Waits(WaitingRoom::enter(shard, partition.index, token)),
     }
 }
 
@@ -137,7 +137,7 @@ async fn settle(
     outcome: impl Future<Output = Outcome>,
     client_is_gone: Option<oneshot::Receiver<()>>,
 ) -> Result<GroupReply, ErrorCode> {
-    let (reply, commit) = match outcome.await {
+    let (reply, kept) = match outcome.await {
         Outcome::Refused(code) => return Err(code),
         Outcome::Answered(reply) => reply,
         Outcome::Waits(waiting) => match client_is_gone {
@@ -149,9 +149,8 @@ async fn settle(
             },
         },
     };
-    if let Some(commit) = commit {
-        // The broker is about to stop; the client finds out at the next start what has become of its request.
-        shard.store().durable(commit).await.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+    if let Some(kept) = kept {
+        kept.wait(&shard).await?;
     }
     Ok(reply)
 }
@@ -164,8 +163,8 @@ async fn read_partition<R>(
 ) -> Result<R, ErrorCode> {
     let partition = shard.groups.partition(partition)?;
     let found = look(partition.state.borrow_mut().active()?);
-    if let Some(commit) = partition.last_commit() {
-        shard.store().durable(commit).await.map_err(|_| ErrorCode::COORDINATOR_NOT_AVAILABLE)?;
+    if let Some(kept) = partition.last_kept() {
+        kept.wait(&shard).await?;
     }
     Ok(found)
 }

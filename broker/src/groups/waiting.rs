@@ -16,9 +16,12 @@ use crate::shard::Shard;
 /// The requests of one shard that wait for a later output.
 #[derive(Default)]
 pub struct WaitingRoom {
-    seats: RefCell<AHashMap<ReplyToken, oneshot::Sender<PendingReply>>>,
+    seats: RefCell<AHashMap<ReplyToken, Seat>>,
     is_closed: Cell<bool>,
 }
+
+/// One of them: the partition of its coordinator, and the way to it.
+type Seat = (i32, oneshot::Sender<PendingReply>);
 
 /// A request that waits. Dropping it gives the wait up.
 pub struct Waiting {
@@ -29,18 +32,18 @@ pub struct Waiting {
 
 impl WaitingRoom {
     /// Waits for the answer to `token`; `NOT_COORDINATOR` if the broker stops, or the coordinator ends, before it comes.
-    pub fn enter(shard: &Rc<Shard>, token: ReplyToken) -> Waiting {
+    pub fn enter(shard: &Rc<Shard>, partition: i32, token: ReplyToken) -> Waiting {
         let (seat, reply) = oneshot::channel();
         let room = &shard.groups.waiting;
         if !room.is_closed.get() {
-            room.seats.borrow_mut().insert(token, seat);
+            room.seats.borrow_mut().insert(token, (partition, seat));
         }
         Waiting { shard: Rc::clone(shard), token, reply }
     }
 
     /// Answers a request that waits. One that has given up is not missed.
     pub fn answer(&self, token: ReplyToken, reply: PendingReply) {
-        if let Some(seat) = self.seats.borrow_mut().remove(&token) {
+        if let Some((_, seat)) = self.seats.borrow_mut().remove(&token) {
             let _ = seat.send(reply);
         }
     }
@@ -48,6 +51,11 @@ impl WaitingRoom {
     /// Ends all waits.
     pub fn release(&self) {
         self.seats.borrow_mut().clear();
+    }
+
+    /// Ends the waits for one partition's coordinator.
+    pub fn release_partition(&self, partition: i32) {
+        self.seats.borrow_mut().retain(|_, (waits_for, _)| *waits_for != partition);
     }
 
     /// Ends all waits, and lets nobody wait any more: the broker stops.

@@ -6,6 +6,7 @@
 //! - [`outbox`]: what is to be said to one follower, and the next frame for it;
 //! - [`storing`]: a follower's side: what a leader's message does to the log;
 //! - [`message`]: the frames, byte by byte;
+//! - [`shard_host`], [`links`], [`follow`]: a shard of the broker as the host; both ends of the links; what replicas hear of the metadata;
 //! - [`pace`]: how fast followers that are behind are served from segments.
 //!
 //! A leader's shard dials one link to each node that follows it in anything, and all its partitions with that node share it: a frame carries whatever
@@ -15,12 +16,15 @@
 //!
 //! A message that cannot be stored at present (no space, say) ends the link instead: with the next one everything that was under way is said again.
 
+pub mod follow;
 pub mod host;
 pub mod hosted;
+pub mod links;
 pub mod message;
 pub mod outbox;
 pub mod pace;
 pub mod replicas;
+pub mod shard_host;
 pub mod storing;
 #[cfg(test)]
 mod tests;
@@ -29,3 +33,4 @@ pub use host::{Host, Route};
 pub use hosted::{CommitOutcome, Hosted};
 pub use outbox::Outbox;
 pub use replicas::{LeadError, Replicas};
+pub use shard_host::Replication;

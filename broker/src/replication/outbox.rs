@@ -32,7 +32,7 @@ pub struct Outbox {
     ready: RefCell<VecDeque<TopicIdPartition>>,
     is_ready: RefCell<AHashSet<TopicIdPartition>>,
     /// Their batches gather in a commit that has yet to begin.
-    unreadable: RefCell<Vec<TopicIdPartition>>,
+    unreadable: RefCell<AHashSet<TopicIdPartition>>,
     /// They have nothing to say but how far everything is committed.
     lone: RefCell<Vec<TopicIdPartition>>,
     /// Since when the first of them waits. Milliseconds.
@@ -75,7 +75,8 @@ impl Outbox {
 
     /// A partition has something to say.
     pub(super) fn note(&self, id: TopicIdPartition) {
-        if self.is_ready.borrow_mut().insert(id) {
+        // What cannot be read yet is looked at again when a commit begins, and not for each batch that joins it.
+        if !self.unreadable.borrow().contains(&id) && self.is_ready.borrow_mut().insert(id) {
             self.ready.borrow_mut().push_back(id);
             self.signal.wake();
         }
@@ -90,6 +91,7 @@ impl Outbox {
     /// A new link: nothing is under way on it.
     pub(super) fn forget(&self) {
         self.in_flight.set(0);
+        self.readable();
         self.signal.wake();
     }
 
@@ -165,7 +167,7 @@ impl Outbox {
             let room = (FRAME_BYTES - builder.bytes()).min(PARTITION_BYTES);
             match self.next(host, &hosted, room, builder.is_empty(), lone_too).await {
                 Next::Nothing => {}
-                Next::Unreadable => self.unreadable.borrow_mut().push(id),
+                Next::Unreadable => drop(self.unreadable.borrow_mut().insert(id)),
                 Next::LoneWatermark => self.note_lone(id, host.now_ms()),
                 Next::Paced(ms) => {
                     paced_ms = Some(ms);
@@ -235,8 +237,7 @@ impl Outbox {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(partition = %hosted.id, offset = from.0, %error, "what a follower lacks cannot be read");
-                self.unreadable.borrow_mut().push(hosted.id);
-                return Next::Nothing;
+                return Next::Unreadable;
             }
         };
         if is_cold {

@@ -109,7 +109,7 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
         AppendOutcome::Refused => {}
         AppendOutcome::Corrupt(problem) => {
             hosted.log.take_offline(problem);
-            return;
+            return host.replicas().remove(&hosted.id);
         }
         AppendOutcome::Store { restart_at, truncate_to, skip, log_start_offset } => {
             let cut = async {

@@ -46,6 +46,11 @@ impl Client {
         self.receive_raw()
     }
 
+    /// Sends bytes; false if the connection is gone.
+    pub fn try_send_raw(&mut self, frame: &[u8]) -> bool {
+        self.stream.write_all(frame).is_ok()
+    }
+
     /// Sends bytes.
     pub fn send_raw(&mut self, frame: &[u8]) {
         self.stream.write_all(frame).expect("the broker takes requests");

@@ -1,0 +1,179 @@
+//! A shard of the broker as the host of its replicas.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use coord::metadata::names::GROUP_METADATA_TOPIC;
+use coord::replica::{AlterPartition, AlterRefusal, Role};
+use coord::types::BrokerId;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
+use protocol::ErrorCode;
+use storage::TopicIdPartition;
+use storage::disk::DirectDisk;
+
+use super::host::{Host, Route};
+use super::links::{self, Inbound};
+use super::message::PartitionReply;
+use super::{Replicas, replicas};
+use crate::controller::{self, ProposedInSyncReplicas};
+use crate::groups;
+use crate::logs::{self, Store};
+use crate::placement::ShardId;
+use crate::runtime;
+use crate::shard::Shard;
+
+/// Proposals that go to the controller in one request.
+const PROPOSALS_MAX: usize = 1000;
+/// How often replicas are looked at to which time matters.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A shard's part in replication.
+pub struct Replication {
+    /// Its replicas.
+    pub replicas: Replicas<DirectDisk>,
+    /// Links of leaders that this shard has taken.
+    pub(super) inbound: RefCell<BTreeMap<u64, Rc<Inbound>>>,
+    pub(super) next_link: Cell<u64>,
+    /// What waits for a request to the controller.
+    proposals: RefCell<Vec<(TopicIdPartition, AlterPartition)>>,
+    is_proposing: Cell<bool>,
+    began: Instant,
+}
+
+impl Replication {
+    /// Without replicas. `catch_up_bytes_per_second` bounds what followers are sent out of segments; 0 does not.
+    pub fn new(catch_up_bytes_per_second: u64) -> Self {
+        Replication {
+            replicas: Replicas::new(catch_up_bytes_per_second),
+            inbound: RefCell::default(),
+            next_link: Cell::new(0),
+            proposals: RefCell::default(),
+            is_proposing: Cell::new(false),
+            began: Instant::now(),
+        }
+    }
+}
+
+impl Host for Shard {
+    type Disk = DirectDisk;
+
+    fn store(&self) -> &Store {
+        Shard::store(self)
+    }
+
+    fn replicas(&self) -> &Replicas<DirectDisk> {
+        &self.replication.replicas
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.replication.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn wall_clock_ms(&self) -> i64 {
+        logs::now_ms()
+    }
+
+    fn spawn(&self, task: LocalBoxFuture<'static, ()>) {
+        runtime::spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()> {
+        runtime::sleep(duration).boxed_local()
+    }
+
+    fn reply(&self, route: Route, replies: Vec<PartitionReply>) {
+        at_home(self, route, move |inbound| inbound.reply(replies));
+    }
+
+    fn break_link(&self, route: Route) {
+        at_home(self, route, |inbound| inbound.close());
+    }
+
+    fn propose(self: &Rc<Self>, id: TopicIdPartition, proposal: AlterPartition) {
+        self.replication.proposals.borrow_mut().push((id, proposal));
+        if !self.replication.is_proposing.replace(true) {
+            runtime::spawn(propose_all(Rc::clone(self)));
+        }
+    }
+
+    fn follower_appeared(self: &Rc<Self>, follower: BrokerId) {
+        runtime::spawn(links::serve_follower(Rc::clone(self), follower));
+    }
+
+    fn role_changed(self: &Rc<Self>, id: TopicIdPartition, role: Role) {
+        let image = self.image();
+        let Some(topic) = image.topic_by_id(id.topic_id) else { return };
+        tracing::debug!(shard = self.id.0, topic = %topic.name, partition = id.partition.0, ?role, "a replica's role");
+        if *topic.name == *GROUP_METADATA_TOPIC {
+            groups::follow::role_changed(self, id, matches!(role, Role::Leader { .. }));
+        }
+    }
+
+    fn fail(&self, reason: String) {
+        Shard::fail(self, reason);
+    }
+}
+
+/// Does something with a link on the shard that has taken it, if it is still there.
+fn at_home(shard: &Shard, route: Route, act: impl FnOnce(&Inbound) + Send + 'static) {
+    let told = shard.mesh.call(ShardId(route.home), move |home: &Rc<Shard>| {
+        let inbound = home.replication.inbound.borrow().get(&route.link).cloned();
+        if let Some(inbound) = inbound {
+            act(&inbound);
+        }
+        std::future::ready(())
+    });
+    // It is on its way; nobody waits for the answer.
+    drop(told);
+}
+
+/// Brings proposals to the controller, as many as there are in each request, until there are none. One whose outcome nobody knows is made again by its
+/// replica.
+async fn propose_all(shard: Rc<Shard>) {
+    loop {
+        let mut proposals = shard.replication.proposals.take();
+        if proposals.is_empty() {
+            shard.replication.is_proposing.set(false);
+            return;
+        }
+        let rest = proposals.split_off(proposals.len().min(PROPOSALS_MAX));
+        shard.replication.proposals.borrow_mut().extend(rest);
+        let asked = proposals.iter().map(|(id, proposal)| ProposedInSyncReplicas {
+            id: *id,
+            leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch,
+            in_sync_replicas: proposal.in_sync_replicas.clone(),
+        });
+        let outcomes = match controller::alter_partition(&shard, asked.collect()).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::debug!(shard = shard.id.0, %error, "in-sync replicas could not be proposed");
+                runtime::sleep(TICK).await;
+                continue;
+            }
+        };
+        for ((id, proposal), outcome) in proposals.iter().zip(outcomes) {
+            let refusal = match outcome {
+                Err(ErrorCode::INELIGIBLE_REPLICA) => AlterRefusal::Ineligible,
+                // What was accepted, or has been overtaken, the metadata says; what fails otherwise is asked again.
+                _ => AlterRefusal::Outdated,
+            };
+            if outcome.is_err() {
+                let epochs = (proposal.leader_epoch, proposal.partition_epoch);
+                replicas::refused(&shard, id, epochs, refusal);
+            }
+        }
+    }
+}
+
+/// Looks after replicas to which time matters, until the shard is closed.
+pub(super) async fn keep_time(shard: Rc<Shard>) {
+    while !shard.is_closing.get() {
+        shard.replication.replicas.watch().await;
+        runtime::sleep(TICK).await;
+        replicas::tick(&shard);
+    }
+}
