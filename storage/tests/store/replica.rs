@@ -439,7 +439,7 @@ fn direct() -> StoreConfig {
 fn no_cut_is_undone_and_nothing_durable_is_lost_wherever_the_power_fails() {
     for config in [journal_only, direct] {
         let operations = lives(config, 2, |_| None, 1, Survival::AnySubset);
-        assert!(operations > 200, "{operations}");
+        assert!(operations > 100, "{operations}");
         for at in 1..=operations {
             lives(config, 2, |life| (life == 0).then_some(at), 1, Survival::AnySubset);
         }
