@@ -1,0 +1,115 @@
+"""What producers that run beside a scenario were told (load.py, and Load of the Java client), compared with what a reader finds."""
+
+import os
+import subprocess
+import sys
+import time
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from broker import quiet
+
+
+def consumer(bootstrap):
+    return quiet(Consumer, {"bootstrap.servers": bootstrap, "group.id": "no-group", "enable.auto.commit": False, "auto.offset.reset": "error",
+                     "check.crcs": True, "fetch.wait.max.ms": 50, "reconnect.backoff.max.ms": 200,
+                     "topic.metadata.refresh.interval.ms": 1000})
+
+
+def end_of(client, partition, deadline):
+    """Where the partition ends, from whoever leads it, as soon as somebody does."""
+    while True:
+        try:
+            return client.get_watermark_offsets(partition, timeout=10)[1]
+        except KafkaException as error:
+            if time.monotonic() > deadline or not (error.args[0].retriable() or error.args[0].code() < 0):
+                raise
+            time.sleep(0.1)
+
+
+class Reader:
+    """What has been read so far: every partition from its start, in order, and which record is at which offset."""
+
+    def __init__(self, bootstrap, topic, partitions):
+        self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
+        self.positions = [0] * partitions
+        self.at = [dict() for _ in range(partitions)]
+        self.next_sequence = {}
+        self.problems = []
+
+    def catch_up(self):
+        """Reads on to where every partition ends now."""
+        client = consumer(self.bootstrap)
+        client.assign([TopicPartition(self.topic, p, self.positions[p]) for p in range(self.partitions)])
+        deadline = time.monotonic() + 120
+        ends = [end_of(client, TopicPartition(self.topic, p), deadline) for p in range(self.partitions)]
+        while any(position < end for position, end in zip(self.positions, ends)):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not at {ends}, the ends of all partitions, within 120 s: {self.positions}")
+            for message in client.consume(5000, timeout=0.5):
+                if message.error() is None:
+                    self._take(message)
+                elif message.error().code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+                    raise KafkaException(message.error())
+        client.close()
+
+    def _take(self, message):
+        partition, offset = message.partition(), message.offset()
+        name, said_partition, sequence, _ = message.value().split(b" ", 3)
+        sequence = int(sequence)
+        if offset != self.positions[partition]:
+            self.problems.append(f"partition {partition}: offset {offset} follows {self.positions[partition] - 1}")
+        if int(said_partition) != partition:
+            self.problems.append(f"partition {partition} offset {offset}: a record of partition {said_partition}")
+        wanted = self.next_sequence.get((name, partition), 0)
+        if sequence != wanted:
+            self.problems.append(f"partition {partition} offset {offset}: {name.decode()}'s record {sequence}, {wanted} expected")
+        self.next_sequence[name, partition] = sequence + 1
+        self.positions[partition] = offset + 1
+        self.at[partition][offset] = (name, sequence)
+
+
+class AckLog:
+    def __init__(self, name, path):
+        self.name, self.path, self.read = name.encode(), path, 0
+
+    def new_lines(self):
+        """Complete lines since the last call."""
+        if not os.path.exists(self.path):
+            return []
+        with open(self.path) as file:
+            file.seek(self.read)
+            text = file.read()
+        text = text[:text.rfind("\n") + 1]
+        self.read += len(text)
+        return [tuple(map(int, line.split())) for line in text.splitlines()]
+
+
+def wait_for_load(logs, producers):
+    deadline = time.monotonic() + 120
+    while not all(os.path.exists(log.path) and os.path.getsize(log.path) > 0 for log in logs.values()):
+        ended = [name for name, process in producers.items() if process.poll() is not None]
+        if ended or time.monotonic() > deadline:
+            raise RuntimeError(f"no load: ended early: {ended}")
+        time.sleep(0.05)
+
+
+def verify(reader, logs):
+    """Reads on, then looks every acknowledgement up that had arrived before; says how many these were."""
+    arrived = {name: log.new_lines() for name, log in logs.items()}
+    reader.catch_up()
+    for name, lines in arrived.items():
+        for partition, sequence, offset in lines:
+            if reader.at[partition].get(offset) != (name.encode(), sequence):
+                reader.problems.append(f"{name}'s record {sequence}, acknowledged at {partition}:{offset}, is not there but {reader.at[partition].get(offset)}")
+    return sum(map(len, arrived.values()))
+
+
+def start_producers(folder, topic, partitions, rate):
+    """An idempotent librdkafka producer and an idempotent Java producer, and the logs of what they are told. They end when their standard input does."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    logs = {name: AckLog(name, os.path.join(folder, f"{name}.acks")) for name in ("librdkafka", "java")}
+    commands = {"librdkafka": [sys.executable, os.path.join(here, "load.py")], "java": [os.path.join(here, "..", "java", "run"), "load"]}
+    producers = {name: subprocess.Popen([*command, name, topic, str(partitions), str(rate), logs[name].path], stdin=subprocess.PIPE)
+                 for name, command in commands.items()}
+    return logs, producers
