@@ -10,8 +10,8 @@ use super::definition::{ConfigDefinition, ConfigType, Importance, ServerSynonym,
 use super::topic::TOPIC_CONFIGS;
 use crate::error::CoordError;
 
-const NO_REPLICATION: &str =
-    "a partition with one replica is not replicated, so there is nothing to throttle";
+const HELD_TO_A_RATE: &str =
+    "every replica that is behind is held to replica_catch_up_bytes_per_second, and no other is";
 const LONG_MAX: &str = "9223372036854775807";
 
 /// Dynamic configs of brokers that are not defaults of topics, sorted by name.
@@ -108,7 +108,7 @@ const fn throttle(name: &'static str, documentation: &'static str) -> ConfigDefi
         valid: Valid::AtLeast(0),
         importance: Importance::Medium,
         synonyms: &[],
-        support: Support::Satisfied(NO_REPLICATION),
+        support: Support::Satisfied(HELD_TO_A_RATE),
         documentation,
     }
 }
