@@ -8,12 +8,12 @@ use uuid::Uuid;
 use crate::placement::ShardId;
 use crate::shard::Shard;
 
-/// A partition that this broker leads.
+/// A partition that this broker leads, or at least holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedPartition {
     /// Its id.
     pub id: TopicIdPartition,
-    /// The epoch of its leader: this broker.
+    /// The epoch of its leader.
     pub leader_epoch: LeaderEpoch,
     /// The shard that has its log.
     pub owner: ShardId,
@@ -43,6 +43,16 @@ pub fn exists(image: &MetadataImage, topic: &str, partition: i32) -> bool {
     image.topic(topic).is_some_and(|topic| topic.partition(PartitionId(partition)).is_some())
 }
 
+/// Finds a partition of `topic` that this broker holds, whoever leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
+pub fn find_held(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
+    let partition_image =
+        topic.partition(PartitionId(partition)).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if !partition_image.replicas.contains(&shard.broker_id()) {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
+    Ok(found(shard, topic, partition, partition_image.leader_epoch))
+}
+
 /// Finds a partition of `topic` that this broker leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
 pub fn find_led(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
     let partition_image =
@@ -50,11 +60,15 @@ pub fn find_led(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<Led
     if partition_image.leader != shard.broker_id() {
         return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
-    Ok(LedPartition {
+    Ok(found(shard, topic, partition, partition_image.leader_epoch))
+}
+
+fn found(shard: &Shard, topic: &TopicImage, partition: i32, leader_epoch: LeaderEpoch) -> LedPartition {
+    LedPartition {
         id: TopicIdPartition { topic_id: topic.id, partition: PartitionId(partition) },
-        leader_epoch: partition_image.leader_epoch,
+        leader_epoch,
         owner: shard.owner_of(topic.id, partition),
-    })
+    }
 }
 
 /// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.

@@ -264,7 +264,7 @@ impl Shard {
     }
 
     /// Adds this shard's metrics.
-    pub fn collect(&self, samples: &mut Samples) {
+    pub fn collect(self: &Rc<Self>, samples: &mut Samples) {
         let shard = self.id.to_string();
         let labels = [("shard", shard.as_str())];
         self.metrics.collect(samples);
@@ -275,7 +275,8 @@ impl Shard {
             crate::metrics::storage::collect(&shard, &store.stats(), self.append_queue.len(), samples);
         }
         self.groups.collect(&shard, samples);
-        self.metadata.collect(samples);
+        crate::controller::metrics::collect(self, samples);
+        crate::replication::metrics::collect(self, samples);
         if self.broker.cluster.is_some() {
             self.cluster.collect(&shard, samples);
         }

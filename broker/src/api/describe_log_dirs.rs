@@ -13,6 +13,7 @@ use protocol::messages::describe_log_dirs::{
 use storage::disk::file_system_space;
 
 use super::{Answer, Call};
+use crate::replication::metrics::behind;
 use crate::shard::Shard;
 
 /// Partitions that are asked for; none: all.
@@ -29,11 +30,13 @@ pub async fn handle(call: Call) -> Answer {
     });
     let ask = move |shard: &std::rc::Rc<Shard>| std::future::ready(sizes(shard, &selection));
     let mut by_topic: BTreeMap<String, Vec<DescribeLogDirsPartition<'static>>> = BTreeMap::new();
-    for (topic, partition_index, partition_size) in call.shard.mesh.call_all(ask).await.into_iter().flatten()
+    for (topic, partition_index, partition_size, offset_lag) in
+        call.shard.mesh.call_all(ask).await.into_iter().flatten()
     {
         by_topic.entry(topic).or_default().push(DescribeLogDirsPartition {
             partition_index,
             partition_size,
+            offset_lag,
             ..Default::default()
         });
     }
@@ -45,8 +48,8 @@ pub async fn handle(call: Call) -> Answer {
     call.respond(&DescribeLogDirsResponse { results: vec![result], ..Default::default() })
 }
 
-/// (topic, partition, bytes) of this shard's partitions.
-fn sizes(shard: &Shard, selection: &Selection) -> Vec<(String, i32, i64)> {
+/// (topic, partition, bytes, lag) of this shard's partitions. The lag is what a follower lacks of all that its leader has said to be committed.
+fn sizes(shard: &Shard, selection: &Selection) -> Vec<(String, i32, i64, i64)> {
     let store = shard.store();
     let rows = store.partitions().into_iter().filter_map(|id| {
         let log = store.partition(&id)?;
@@ -54,7 +57,11 @@ fn sizes(shard: &Shard, selection: &Selection) -> Vec<(String, i32, i64)> {
         if selection.as_ref().is_some_and(|wanted| !wanted.contains(&key)) {
             return None;
         }
-        Some((key.0, key.1, i64::try_from(log.size_bytes()).unwrap_or(i64::MAX)))
+        let bytes = i64::try_from(log.size_bytes()).unwrap_or(i64::MAX);
+        let leader = shard.replication.replicas.get(&id).and_then(|hosted| hosted.leader_positions());
+        let end = log.offsets().log_end_offset;
+        let lag = leader.map_or(0, |leader| behind(leader.high_watermark, end));
+        Some((key.0, key.1, bytes, lag))
     });
     rows.collect()
 }

@@ -150,7 +150,8 @@ mod tests {
         let request = DescribeQuorumRequest { topics: topics.collect(), ..Default::default() };
         let image = MetadataImage::new();
         let member = MemberStatus { id: BrokerId(7), is_voter: true, matched: 9, is_active: true };
-        let status = QuorumStatus { leader: BrokerId(7), term: 2, committed: 9, members: vec![member] };
+        let status =
+            QuorumStatus { leader: BrokerId(7), term: 2, committed: 9, last: 9, members: vec![member] };
         let answer = response(&image, &status, 1, &request);
         let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
         rows.map(|row| (row.leader_id, row.error_code)).collect()

@@ -1,5 +1,7 @@
 //! ListOffsets (key 2): where a log starts, ends, or reaches a timestamp.
 //!
+//! A replica id of -2 (Kafka's `DEBUGGING_REPLICA_ID`) asks for the end of this broker's replica, whoever leads: so tools find out how far followers are.
+//!
 //! Source: KIP-79 (timestamps), KIP-98 (isolation), KIP-734 (maximum timestamp), KIP-405 (local log), `KafkaApis.handleListOffsetRequest`.
 
 use std::collections::HashSet;
@@ -24,6 +26,7 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const UNKNOWN: i64 = -1;
+const ANY_REPLICA: i32 = -2;
 const FIRST_VERSION_WITH_EPOCHS: i16 = 4;
 const FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE: i16 = 5;
 
@@ -32,7 +35,16 @@ const FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE: i16 = 5;
 struct Question {
     led: LedPartition,
     timestamp: i64,
-    isolation: Isolation,
+    asked: Asked,
+}
+
+/// Whose records count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Those that a consumer of the leader may read.
+    Leader(Isolation),
+    /// All that this broker has, whether it leads or follows.
+    Replica,
 }
 
 /// What is known of the place asked for.
@@ -50,7 +62,10 @@ impl Place {
 /// Asks every partition's owner.
 pub async fn handle(call: Call) -> Answer {
     let request: ListOffsetsRequest<'_> = call.decode()?;
-    let isolation = Isolation::from_wire(request.isolation_level);
+    let asked = match request.replica_id {
+        ANY_REPLICA => Asked::Replica,
+        _ => Asked::Leader(Isolation::from_wire(request.isolation_level)),
+    };
     let repeated = repeated_partitions(&request);
     let mut answers = Vec::new();
     for topic in &request.topics {
@@ -59,7 +74,7 @@ pub async fn handle(call: Call) -> Answer {
             let question = if is_repeated {
                 Err(ErrorCode::INVALID_REQUEST)
             } else {
-                question(&call, &topic.name, partition, isolation)
+                question(&call, &topic.name, partition, asked)
             };
             let shard = &call.shard;
             answers.push(async move {
@@ -101,11 +116,14 @@ fn question(
     call: &Call,
     topic: &str,
     partition: &ListOffsetsPartition<'_>,
-    isolation: Isolation,
+    asked: Asked,
 ) -> Result<Question, ErrorCode> {
     let image = call.shard.image();
     let topic = partitions::find_topic(&image, TopicName::Name(topic))?;
-    let led = partitions::find_led(&call.shard, topic, partition.partition_index)?;
+    let led = match asked {
+        Asked::Leader(_) => partitions::find_led(&call.shard, topic, partition.partition_index)?,
+        Asked::Replica => partitions::find_held(&call.shard, topic, partition.partition_index)?,
+    };
     check_leader_epoch(partition.current_leader_epoch, led.leader_epoch)?;
     let since = match partition.timestamp {
         0.. | LATEST | EARLIEST => 1,
@@ -117,15 +135,19 @@ fn question(
     if call.version < since {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }
-    Ok(Question { led, timestamp: partition.timestamp, isolation })
+    Ok(Question { led, timestamp: partition.timestamp, asked })
 }
 
 async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode> {
     let log = shard.log(&question.led.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
     let offsets = log.offsets();
-    let end = question.isolation.end(&offsets);
+    let end = match question.asked {
+        Asked::Leader(isolation) => isolation.end(&offsets),
+        Asked::Replica => offsets.log_end_offset,
+    };
     let asks_for_start = matches!(question.timestamp, EARLIEST | EARLIEST_LOCAL);
-    if log.is_replicated() && !asks_for_start && !knows_latest(&shard, &question.led.id) {
+    let asks_leader = question.asked != Asked::Replica;
+    if log.is_replicated() && asks_leader && !asks_for_start && !knows_latest(&shard, &question.led.id) {
         return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
     }
     let current_epoch = question.led.leader_epoch.0;

@@ -9,7 +9,8 @@
 //! - [`membership`]: this broker registers, is alive, asks for leave;
 //! - [`commands`]: what handlers on any shard ask of the controller;
 //! - [`start`]: loading at start, before clients are let in; [`identity`]: whose data directory it is;
-//! - [`producer_ids`]: a shard's block of producer ids.
+//! - [`producer_ids`]: a shard's block of producer ids;
+//! - [`metrics`]: what operators watch.
 //!
 //! A node by itself is a quorum of one: it elects itself at its start, has no links, no ticks and no heartbeats, and an entry is committed when it is in its
 //! own journal.
@@ -22,6 +23,7 @@ pub mod duties;
 pub mod identity;
 pub mod journal;
 pub mod membership;
+pub mod metrics;
 pub mod peers;
 pub mod producer_ids;
 pub mod publish;
@@ -46,7 +48,6 @@ pub use commands::{
 pub use producer_ids::ProducerIds;
 pub use quorum::{Leadership, Quorum};
 
-use crate::metrics::Samples;
 use crate::placement::ShardId;
 
 /// The listener that clients use; the only one so far.
@@ -146,34 +147,6 @@ impl ShardMetadata {
         let mut shown = shown.peekable();
         let first = shown.peek().copied();
         shown.find(|id| *id == active).or(first).map_or(-1, |id| id.0)
-    }
-
-    /// Adds the metrics of the quorum; shard 0 has them.
-    pub fn collect(&self, samples: &mut Samples) {
-        let Some(quorum) = self.quorum.get() else { return };
-        let status = quorum.status();
-        let gauges = [
-            ("broker_quorum_leader", "The active controller, or -1.", f64::from(status.leader.0)),
-            ("broker_quorum_term", "The newest term of the metadata quorum.", status.term as f64),
-            (
-                "broker_quorum_committed_index",
-                "The last committed entry that this node knows.",
-                status.committed as f64,
-            ),
-            (
-                "broker_quorum_applied_index",
-                "The last entry that all shards have.",
-                self.applied.index() as f64,
-            ),
-            (
-                "broker_quorum_links",
-                "Members of the quorum that this node is linked to.",
-                quorum.linked().len() as f64,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            samples.gauge(name, help, &[], value);
-        }
     }
 
     /// This node's side of the quorum; only shard 0 has it.

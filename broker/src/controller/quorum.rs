@@ -75,13 +75,15 @@ pub struct QuorumStatus {
     pub term: u64,
     /// The last entry that is known to be committed.
     pub committed: u64,
+    /// The last entry of this node's log.
+    pub last: u64,
     /// All members; empty if this node does not lead.
     pub members: Vec<MemberStatus>,
 }
 
 impl Default for QuorumStatus {
     fn default() -> Self {
-        QuorumStatus { leader: BrokerId::NONE, term: 0, committed: 0, members: Vec::new() }
+        QuorumStatus { leader: BrokerId::NONE, term: 0, committed: 0, last: 0, members: Vec::new() }
     }
 }
 
@@ -339,6 +341,7 @@ impl Quorum {
             leader: node.leader(),
             term: node.term(),
             committed: node.applied().index,
+            last: node.last_index(),
             members: node.member_status(),
         }
     }

@@ -25,6 +25,12 @@ pub fn collect(shard: &str, stats: &StoreStats, appends_waiting: usize, samples:
         ("disk_low_space", "1 while produce is refused for want of space.", f64::from(stats.is_low_on_space)),
         ("disk_free_bytes", "Free space of the data directory's file system.", stats.free_bytes as f64),
     ];
+    samples.gauge(
+        "kafka_server_replicamanager_offline_replica_count",
+        "Replicas here that are out of service: damaged.",
+        &[],
+        stats.offline_partitions as f64,
+    );
     let cleaner = [
         (
             "max_dirty_percent",

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use coord::replica::{
-    Append, AppendRefusal, LogGeneration, LogPositions, PartitionState, Replica, ReplicaConfig, Role,
+    Append, AppendRefusal, LeaderPositions, LogGeneration, LogPositions, PartitionState, Replica,
+    ReplicaConfig, Role,
 };
 use futures::channel::oneshot;
 use protocol::ErrorCode;
@@ -93,6 +94,11 @@ impl<D: Disk> Hosted<D> {
     /// What it is.
     pub fn role(&self) -> Role {
         self.replica.borrow().role()
+    }
+
+    /// How far its leader was when it last said so, if it follows one.
+    pub fn leader_positions(&self) -> Option<LeaderPositions> {
+        self.replica.borrow().leader_positions()
     }
 
     /// The newest leader epoch that it knows.

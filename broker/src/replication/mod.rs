@@ -7,7 +7,8 @@
 //! - [`storing`]: a follower's side: what a leader's message does to the log;
 //! - [`message`]: the frames, byte by byte;
 //! - [`shard_host`], [`links`], [`follow`]: a shard of the broker as the host; both ends of the links; what replicas hear of the metadata;
-//! - [`pace`]: how fast followers that are behind are served from segments.
+//! - [`pace`]: how fast followers that are behind are served from segments;
+//! - [`metrics`]: what operators watch.
 //!
 //! A leader's shard dials one link to each node that follows it in anything, and all its partitions with that node share it: a frame carries whatever
 //! is ready, as slices of the cache. Costs follow the bytes; a partition without news costs nothing and has no timer. The follower's node hands each
@@ -21,6 +22,7 @@ pub mod host;
 pub mod hosted;
 pub mod links;
 pub mod message;
+pub mod metrics;
 pub mod outbox;
 pub mod pace;
 pub mod replicas;

@@ -174,6 +174,8 @@ impl Outbox {
                     paced.push(id);
                 }
                 Next::Say(Said { append, consumers_from, batches }) => {
+                    let bytes = batches.iter().map(Bytes::len).sum::<usize>();
+                    host.replicas().counters.bytes_out.add(bytes as u64);
                     builder.put(id, &append, consumers_from, batches);
                     again.push(id);
                 }

@@ -16,6 +16,7 @@ use storage::{AppendContext, AppendError, AppendOutcome, LeaderEpoch, TopicIdPar
 use super::host::{Host, Route};
 use super::hosted::{Hosted, Work};
 use super::message::PartitionReply;
+use super::metrics::ReplicationCounters;
 use super::outbox::Outbox;
 use super::pace::Pace;
 use super::storing;
@@ -37,6 +38,7 @@ pub struct Replicas<D: Disk> {
     /// How leaders have sent for partitions that are not known here yet.
     early: RefCell<AHashMap<TopicIdPartition, Route>>,
     pub(super) pace: RefCell<Pace>,
+    pub(super) counters: ReplicationCounters,
 }
 
 impl<D: Disk> Replicas<D> {
@@ -51,6 +53,7 @@ impl<D: Disk> Replicas<D> {
             replies: RefCell::default(),
             early: RefCell::default(),
             pace: RefCell::new(Pace::new(catch_up_bytes_per_second, 0)),
+            counters: ReplicationCounters::default(),
         }
     }
 

@@ -17,6 +17,7 @@ use storage::disk::DirectDisk;
 use super::host::{Host, Route};
 use super::links::{self, Inbound};
 use super::message::PartitionReply;
+use super::metrics::IsrChange;
 use super::{Replicas, replicas};
 use crate::controller::{self, ProposedInSyncReplicas};
 use crate::groups;
@@ -147,15 +148,20 @@ async fn propose_all(shard: Rc<Shard>) {
             partition_epoch: proposal.partition_epoch,
             in_sync_replicas: proposal.in_sync_replicas.clone(),
         });
+        let effects: Vec<IsrChange> =
+            proposals.iter().map(|(id, proposal)| isr_change(&shard, id, proposal)).collect();
+        let counters = &shard.replication.replicas.counters;
         let outcomes = match controller::alter_partition(&shard, asked.collect()).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
+                counters.failed_isr_updates.add(proposals.len() as u64);
                 tracing::debug!(shard = shard.id.0, %error, "in-sync replicas could not be proposed");
                 runtime::sleep(TICK).await;
                 continue;
             }
         };
-        for ((id, proposal), outcome) in proposals.iter().zip(outcomes) {
+        for (((id, proposal), outcome), change) in proposals.iter().zip(outcomes).zip(effects) {
+            counters.note_proposal(outcome.is_ok(), change);
             let refusal = match outcome {
                 Err(ErrorCode::INELIGIBLE_REPLICA) => AlterRefusal::Ineligible,
                 // What was accepted, or has been overtaken, the metadata says; what fails otherwise is asked again.
@@ -166,6 +172,18 @@ async fn propose_all(shard: Rc<Shard>) {
                 replicas::refused(&shard, id, epochs, refusal);
             }
         }
+    }
+}
+
+/// What a proposal would change in the metadata as it is now.
+fn isr_change(shard: &Shard, id: &TopicIdPartition, proposal: &AlterPartition) -> IsrChange {
+    let image = shard.image();
+    let state = image.topic_by_id(id.topic_id).and_then(|topic| topic.partition(id.partition));
+    let now = state.map_or(&[][..], |state| &state.in_sync_replicas);
+    let proposed = |id: &BrokerId| proposal.in_sync_replicas.iter().any(|(member, _)| member == id);
+    IsrChange {
+        shrinks: now.iter().any(|id| !proposed(id)),
+        expands: proposal.in_sync_replicas.iter().any(|(id, _)| !now.contains(id)),
     }
 }
 

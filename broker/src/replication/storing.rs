@@ -135,6 +135,7 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
                 if let Err(error) = append_one(host, hosted, &batches[range.clone()]).await {
                     return give_up(host, hosted, error);
                 }
+                host.replicas().counters.bytes_in.add(range.len() as u64);
             }
             let start = log_start_offset.unwrap_or(Offset::ZERO).max(*consumers_from);
             if let Err(error) = hosted.log.advance_log_start(start) {

@@ -45,6 +45,22 @@ impl RunningCluster {
         cluster
     }
 
+    /// Starts a node that takes part as a broker and does not vote, and waits until it is ready. It ends when it is dropped.
+    pub fn join(&self, id: i32, settings: &[&str]) -> RunningBroker {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+        let mut flags = vec![
+            format!("--node-id={id}"),
+            "--set=process_roles=broker".to_owned(),
+            "--set=cluster_listen=127.0.0.1:0".to_owned(),
+            format!("--set=controller_quorum_voters={}", self.voters),
+            format!("--set=cluster_secret_file={}", self.secret_file().display()),
+        ];
+        flags.extend(self.extra.iter().cloned());
+        flags.extend(settings.iter().map(|setting| format!("--set={setting}")));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        RunningBroker::start_in(dir, &flags)
+    }
+
     /// The voters, as the configuration names them.
     pub fn voters(&self) -> &str {
         &self.voters

@@ -5,10 +5,12 @@
 //! - [`record`]: [`MetadataRecord`], what can change, and its encoding byte by byte ([`codec`] holds the primitives);
 //! - [`decide`]: pure functions from (image, command) to (records, reply);
 //! - [`heartbeats`]: which brokers have fallen silent;
+//! - [`census`]: how many partitions are well, for metrics;
 //! - [`snapshot`]: an image as the shortest list of records that gives it;
 //! - [`names`]: rules for topic names;
 //! - [`placement`]: which brokers hold a new partition.
 
+pub mod census;
 pub mod codec;
 pub mod decide;
 pub mod heartbeats;

@@ -397,6 +397,11 @@ impl QuorumNode {
         self.applied
     }
 
+    /// The last entry in this node's log, committed or not.
+    pub fn last_index(&self) -> u64 {
+        self.raft.raft.raft_log.last_index()
+    }
+
     /// The members, after all changes that have come out as committed.
     pub fn members(&self) -> &Members {
         &self.members
@@ -432,7 +437,7 @@ impl QuorumNode {
     }
 
     fn last_position(&self) -> LogPosition {
-        LogPosition { term: self.term(), index: self.raft.raft.raft_log.last_index() }
+        LogPosition { term: self.term(), index: self.last_index() }
     }
 }
 

@@ -6,6 +6,15 @@ use super::message::{Append, BatchSpan};
 use super::positions::LogPositions;
 use crate::types::{BrokerId, LeaderEpoch};
 
+/// How far a leader was when it last said so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeaderPositions {
+    /// Below it everything was committed.
+    pub high_watermark: Offset,
+    /// The end of its log.
+    pub log_end_offset: Offset,
+}
+
 /// A follower of one leader in one epoch.
 #[derive(Debug, Clone)]
 pub(super) struct Follower {
@@ -14,11 +23,14 @@ pub(super) struct Follower {
     pub(super) match_end: Option<Offset>,
     /// What the leader has heard last.
     pub(super) acknowledged: Offset,
+    /// What the leader has said last of its own log.
+    pub(super) leader_positions: LeaderPositions,
 }
 
 impl Follower {
     pub(super) fn new(leader: BrokerId) -> Self {
-        Follower { leader, match_end: None, acknowledged: Offset::ZERO }
+        let leader_positions = LeaderPositions::default();
+        Follower { leader, match_end: None, acknowledged: Offset::ZERO, leader_positions }
     }
 }
 

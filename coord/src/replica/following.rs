@@ -2,7 +2,7 @@
 
 use storage::Offset;
 
-use super::follower::{AppendOutcome, Fit, Fitting, Follower, fit};
+use super::follower::{AppendOutcome, Fit, Fitting, Follower, LeaderPositions, fit};
 use super::message::{Append, BatchSpan, ReplyBody};
 use super::partition::{Effect, Replica, State};
 use crate::planted::PlantedBug;
@@ -78,6 +78,8 @@ impl Replica {
     /// What a message that fits tells besides its batches. Returns the new start of the log, if it moves.
     fn learn(&mut self, append: &Append, fitting: &Fitting, effects: &mut Vec<Effect>) -> Option<Offset> {
         let State::Follower(follower) = &mut self.state else { return None };
+        follower.leader_positions =
+            LeaderPositions { high_watermark: append.high_watermark, log_end_offset: append.log_end_offset };
         let match_end =
             follower.match_end.map_or(fitting.match_end, |earlier| earlier.max(fitting.match_end));
         follower.match_end = Some(match_end);

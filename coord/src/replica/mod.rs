@@ -35,7 +35,7 @@ mod partition;
 mod positions;
 pub mod state;
 
-pub use follower::AppendOutcome;
+pub use follower::{AppendOutcome, LeaderPositions};
 pub use in_sync::{AlterPartition, AlterRefusal};
 pub use leader::ReplicaStatus;
 pub use leading::NextMessage;

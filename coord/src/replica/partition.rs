@@ -2,7 +2,7 @@
 
 use storage::Offset;
 
-use super::follower::Follower;
+use super::follower::{Follower, LeaderPositions};
 use super::in_sync::{AlterPartition, InSync};
 use super::leader::{Leader, Progress, ReplicaStatus};
 use super::leading::update_followers;
@@ -186,6 +186,14 @@ impl Replica {
             durable_end: progress.durable_match,
             behind_ms: progress.behind_ms(self.log.end(), now_ms),
         })
+    }
+
+    /// How far its leader was when it last said so; `None` if this is no follower.
+    pub fn leader_positions(&self) -> Option<LeaderPositions> {
+        match &self.state {
+            State::Follower(follower) => Some(follower.leader_positions),
+            _ => None,
+        }
     }
 
     /// The controller's word about the partition. Out of date ones are ignored; one that is as new may still say more about brokers.

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `connection` | one socket: versions, requests, answers |
 //! | `topics` | metadata and offsets of topics |
+//! | `cluster` | brokers, the metadata quorum, replicas that move, elections |
 //! | `groups`, `group_offsets` | groups at their coordinators; what they have committed |
 //! | `member` | membership in a group (KIP-848) |
 //! | `configs` | configuration of topics, brokers and groups |
 //! | `storage` | log folders, deletion of records |
 //! | `error` | why a request failed |
 
+mod cluster;
 mod configs;
 mod connection;
 mod error;
@@ -28,6 +30,7 @@ use protocol::messages::MetadataRequest;
 
 pub use protocol::client::{Partition, Topic, TopicPartition};
 
+pub use cluster::{ClusterBroker, ClusterDescription, Election, Quorum, QuorumMember, Reassignment};
 pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ResourceKind};
 pub use connection::Connection;
 pub use error::{ClientError, check, code_text, nearest};

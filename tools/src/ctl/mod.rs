@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `topic/`, `group/`, `config`, `records`, `cluster` | the subcommands of these names |
+//! | `topic/`, `group/`, `partition/`, `broker/`, `cluster/`, `config`, `records` | the subcommands of these names |
 //! | `produce/` | lines to records |
 //! | `consume/` | records to lines, alone or in a group |
 //! | `format`, `encoding` | the verbs of `consume --format`; bytes as text |
@@ -13,6 +13,7 @@
 //!
 //! `log dump` is [`crate::log_dump`].
 
+mod broker;
 mod cluster;
 mod config;
 mod consume;
@@ -21,6 +22,7 @@ mod error;
 mod format;
 mod group;
 mod man;
+mod partition;
 mod produce;
 mod progress;
 mod records;
@@ -104,8 +106,14 @@ enum Command {
     /// Delete old records before their time
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Show brokers, the controller, features and log folders
-    Cluster,
+    /// Show brokers, the metadata quorum, partitions that lack replicas, and log folders
+    Cluster(cluster::ClusterArgs),
+    /// Move partitions between brokers, and have leaders elected
+    #[command(subcommand)]
+    Partition(partition::PartitionCommand),
+    /// Take brokers out of the cluster
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
     /// Write lines as records
     Produce(produce::ProduceArgs),
     /// Read records, by default from the oldest to what is there now
@@ -160,7 +168,9 @@ pub fn run(cli: &Cli, input: &mut dyn io::BufRead, out: &mut dyn Write) -> Resul
         Command::Group(command) => group::run(command, &cli.global, out),
         Command::Config(command) => config::run(command, &cli.global, out),
         Command::Records(command) => records::run(command, &cli.global, out),
-        Command::Cluster => cluster::run(&cli.global, out),
+        Command::Cluster(args) => cluster::run(args, &cli.global, out),
+        Command::Partition(command) => partition::run(command, &cli.global, out),
+        Command::Broker(command) => broker::run(command, &cli.global, out),
         Command::Man(args) => man::run(args, Cli::command(), out),
         Command::Log(LogCommand::Dump(args)) => {
             // The dump writes to standard output itself.

@@ -16,6 +16,8 @@ pub struct Progress {
     started: Instant,
     next: Instant,
     drawn: bool,
+    /// What is counted.
+    what: &'static str,
     state: State,
 }
 
@@ -36,11 +38,22 @@ impl Progress {
             started: now,
             next: now + SILENCE,
             drawn: false,
+            what: "records",
             state: State::default(),
         }
     }
 
-    /// Counts records that are done.
+    /// Counts something else than records.
+    pub fn counting(self, what: &'static str) -> Progress {
+        Progress { what, ..self }
+    }
+
+    /// Whether anybody sees the line.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// Counts records, or whatever else is counted, that are done.
     pub fn add(&mut self, records: u64, bytes: u64) {
         self.state.records += records;
         self.state.bytes += bytes;
@@ -56,7 +69,7 @@ impl Progress {
         if !self.shown || Instant::now() < self.next {
             return;
         }
-        let text = line(self.state, self.started.elapsed());
+        let text = line(self.state, self.what, self.started.elapsed());
         // Whoever cannot see the line does without it.
         let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
         self.drawn = true;
@@ -72,9 +85,9 @@ impl Drop for Progress {
     }
 }
 
-fn line(state: State, elapsed: Duration) -> String {
+fn line(state: State, what: &str, elapsed: Duration) -> String {
     let rate = (state.bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-    let mut text = format!("{} records  {}  {}/s", state.records, bytes_text(state.bytes), bytes_text(rate));
+    let mut text = format!("{} {what}  {}  {}/s", state.records, bytes_text(state.bytes), bytes_text(rate));
     if let Some((done, all)) = state.share
         && all > 0
     {
@@ -94,12 +107,12 @@ mod tests {
     fn the_line_tells_counts_rate_and_share() {
         let state = State { records: 10, bytes: 3_000_000, share: Some((1, 4)) };
         assert_eq!(
-            line(state, Duration::from_secs(2)),
+            line(state, "records", Duration::from_secs(2)),
             "[#####...............]  25 %  10 records  3.0 MB  1.5 MB/s"
         );
         let unknown = State { share: None, ..state };
-        assert_eq!(line(unknown, Duration::from_secs(2)), "10 records  3.0 MB  1.5 MB/s");
+        assert_eq!(line(unknown, "records", Duration::from_secs(2)), "10 records  3.0 MB  1.5 MB/s");
         let over = State { share: Some((9, 4)), ..state };
-        assert!(line(over, Duration::from_secs(2)).contains("100 %"));
+        assert!(line(over, "records", Duration::from_secs(2)).contains("100 %"));
     }
 }

@@ -58,8 +58,7 @@ class Broker:
     def start(self):
         """Seconds from exec to the first answer."""
         started = time.monotonic()
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.start_unanswered()
         while not ready.answers(self.bootstrap):
             if self.process.poll() is not None:
                 raise RuntimeError(f"the broker ended with {self.process.returncode} while it started:\n{self.last_words()}")
@@ -67,6 +66,11 @@ class Broker:
                 raise RuntimeError(f"the broker did not answer within {START_SECONDS} s:\n{self.last_words()}")
             time.sleep(0.005)
         return time.monotonic() - started
+
+    def start_unanswered(self):
+        """Starts one that serves no clients, or does not yet."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

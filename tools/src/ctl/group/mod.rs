@@ -45,9 +45,11 @@ pub fn run(command: &GroupCommand, global: &GlobalArgs, out: &mut dyn Write) -> 
 
 /// `orders` or `orders:0,3`: a topic, and which of its partitions if not all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct TopicChoice {
-    topic: String,
-    partitions: Vec<i32>,
+pub struct TopicChoice {
+    /// The topic's name.
+    pub topic: String,
+    /// Its partitions; none: all.
+    pub partitions: Vec<i32>,
 }
 
 impl FromStr for TopicChoice {

@@ -1,0 +1,172 @@
+//! What operators of a cluster see and do: metrics, `brokerctl cluster`, partitions that move, a broker that joins and one that leaves.
+
+mod harness;
+
+use clap::Parser;
+use harness::cluster::RunningCluster;
+use harness::{RunningBroker, sum_of, wait_until};
+use serde_json::Value;
+use tools::ctl::{Cli, run};
+
+/// Quick enough for a test, slow enough for a loaded machine.
+const SETTINGS: [&str; 7] = [
+    "broker_session_timeout_ms=6000",
+    "controller_quorum_election_timeout_ms=1000",
+    "offsets_topic_num_partitions=3",
+    "offsets_topic_replication_factor=3",
+    "journal_file_bytes=4MiB",
+    "low_space_bytes=1MiB",
+    "replica_slow_time_max_ms=10000",
+];
+
+/// Runs one command line; gives what it printed, or the exit code and the message.
+fn try_brokerctl(broker: &RunningBroker, line: &str, input: &str) -> Result<String, (u8, String)> {
+    let bootstrap = broker.kafka.to_string();
+    let words = ["brokerctl", "--bootstrap", &bootstrap].into_iter().chain(line.split(' '));
+    let cli = Cli::try_parse_from(words).map_err(|error| (2, error.to_string()))?;
+    let mut out = Vec::new();
+    run(&cli, &mut input.as_bytes(), &mut out).map_err(|error| (error.exit_code(), error.to_string()))?;
+    Ok(String::from_utf8(out).expect("the tests print text"))
+}
+
+fn brokerctl(broker: &RunningBroker, line: &str, input: &str) -> String {
+    try_brokerctl(broker, line, input).unwrap_or_else(|error| panic!("{line}: {error:?}"))
+}
+
+fn json(broker: &RunningBroker, line: &str) -> Value {
+    serde_json::from_str(&brokerctl(broker, &format!("--json {line}"), "")).expect("JSON")
+}
+
+fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
+    range.map(|number| format!("{number}\n")).collect()
+}
+
+/// The sum of a metric over all nodes that run.
+fn total(cluster: &RunningCluster, name: &str) -> f64 {
+    let nodes = cluster.running().into_iter();
+    nodes.map(|id| sum_of(&cluster.node(id).http_get("/metrics").1, name)).sum()
+}
+
+fn replicas_of(cluster: &Value, broker: i32) -> u64 {
+    let brokers = cluster["brokers"].as_array().expect("a list");
+    let found = brokers.iter().find(|known| known["id"] == broker).expect("it is registered");
+    found["replicas"].as_u64().expect("a number")
+}
+
+/// The replicas of each partition, and whether all of them are in sync.
+fn replicas(broker: &RunningBroker, topic: &str) -> (Vec<Vec<i64>>, bool) {
+    let described = json(broker, &format!("topic describe {topic}"));
+    let ids = |list: &Value| -> Vec<i64> {
+        list.as_array().expect("a list").iter().filter_map(Value::as_i64).collect()
+    };
+    let partitions = described["partitions"].as_array().expect("a list");
+    let all_in_sync =
+        partitions.iter().all(|found| ids(&found["replicas"]).len() == ids(&found["in_sync_replicas"]).len());
+    (partitions.iter().map(|found| ids(&found["replicas"])).collect(), all_in_sync)
+}
+
+#[test]
+fn the_loss_of_a_broker_shows_in_metrics_and_in_brokerctl_cluster() {
+    let mut cluster = RunningCluster::start(3, &SETTINGS);
+    cluster.wait_everywhere(|broker| json(broker, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+    let create = "topic create orders --partitions 6 --replication-factor 3 --config min.insync.replicas=3";
+    brokerctl(cluster.node(1), create, "");
+    wait_until(|| total(&cluster, "kafka_server_replicamanager_leader_count") == 6.0);
+    brokerctl(cluster.node(1), "produce orders", &numbers(1..=600));
+    wait_until(|| {
+        total(&cluster, "kafka_server_replicamanager_partition_count") == 18.0
+            && total(&cluster, "kafka_server_replicamanager_at_min_isr_partition_count") == 6.0
+            && total(&cluster, "kafka_server_replicamanager_under_replicated_partitions") == 0.0
+    });
+    assert_eq!(total(&cluster, "kafka_controller_active_controller_count"), 1.0);
+    assert_eq!(total(&cluster, "kafka_controller_active_broker_count"), 9.0, "each of three sees three");
+    assert_eq!(total(&cluster, "kafka_controller_global_partition_count"), 18.0);
+    let (sent, stored) = (
+        total(&cluster, "kafka_server_brokertopicmetrics_replicationbytesout_total"),
+        total(&cluster, "kafka_server_brokertopicmetrics_replicationbytesin_total"),
+    );
+    assert!(sent > 0.0 && stored > 0.0 && sent >= stored, "{sent} sent, {stored} stored");
+    let shown = json(cluster.node(2), "cluster --verbose");
+    assert_eq!(shown["partition_counts"]["under_replicated"], 0, "{shown}");
+    let partitions = shown["partitions"].as_array().expect("a list");
+    assert_eq!(partitions.len(), 6);
+    for partition in partitions {
+        let lags = partition["replicas"].as_array().expect("a list").iter();
+        assert_eq!(lags.filter(|replica| replica["lag"] == 0).count(), 2, "{partition}");
+    }
+    let leader = shown["quorum"]["leader"].as_i64().expect("there is a leader");
+    let members = shown["quorum"]["members"].as_array().expect("a list");
+    assert!(members.iter().all(|member| member["voter"] == true) && members.len() == 3, "{shown}");
+
+    // Not the active controller: that is another story.
+    let lost = usize::try_from(leader % 3 + 1).expect("small");
+    cluster.kill(lost);
+    wait_until(|| total(&cluster, "kafka_server_replicamanager_under_min_isr_partition_count") == 6.0);
+    assert_eq!(total(&cluster, "kafka_server_replicamanager_under_replicated_partitions"), 6.0);
+    assert_eq!(total(&cluster, "kafka_controller_fenced_broker_count"), 2.0, "each of two sees one");
+    assert_eq!(total(&cluster, "kafka_controller_offline_partitions_count"), 0.0);
+    let other = cluster.running()[0];
+    let shown = json(cluster.node(other), "cluster");
+    assert_eq!(shown["partition_counts"]["under_min_isr"], 6, "{shown}");
+    let text = brokerctl(cluster.node(other), "cluster", "");
+    assert!(
+        text.contains("under-replicated, under min.insync.replicas") && text.contains("fenced"),
+        "{text}"
+    );
+
+    cluster.restart(lost);
+    cluster.wait_everywhere(|broker| replicas(broker, "orders").1);
+    wait_until(|| total(&cluster, "kafka_server_replicamanager_under_replicated_partitions") == 0.0);
+    assert!(total(&cluster, "kafka_server_replicamanager_isr_expands_total") >= 6.0);
+    wait_until(|| {
+        brokerctl(cluster.node(other), "partition elect", "");
+        total(&cluster, "kafka_controller_preferred_replica_imbalance_count") == 0.0
+    });
+}
+
+#[test]
+fn partitions_move_to_a_broker_that_joins_and_one_that_is_decommissioned_holds_nothing() {
+    let cluster = RunningCluster::start(3, &SETTINGS);
+    cluster.wait_everywhere(|broker| json(broker, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+    let through = cluster.node(1);
+    brokerctl(through, "topic create orders --partitions 4 --replication-factor 3", "");
+    brokerctl(through, "produce orders", &numbers(1..=1000));
+    brokerctl(through, "consume orders --group billing --count 400", "");
+    let fourth = cluster.join(4, &[]);
+    wait_until(|| json(through, "cluster")["brokers"].as_array().map(Vec::len) == Some(4));
+    assert_eq!(replicas_of(&json(through, "cluster"), 4), 0);
+
+    let moved = brokerctl(through, "partition move orders:0,1 --to 4,1,2", "");
+    assert_eq!(moved, "orders-0 is on 4,1,2\norders-1 is on 1,2,4\n");
+    wait_until(|| replicas(&fourth, "orders").0[..2] == [vec![4, 1, 2], vec![1, 2, 4]]);
+    assert!(brokerctl(through, "partition list", "").contains("Nothing is being moved"));
+    assert_eq!(try_brokerctl(through, "partition cancel orders:0", "").expect_err("nothing to cancel").0, 4);
+    let (code, _) =
+        try_brokerctl(through, "partition move orders:0 --to 4,9", "").expect_err("no such broker");
+    assert_eq!(code, 1);
+
+    let plan = brokerctl(through, "broker decommission 3", "");
+    assert!(plan.contains("Nothing has been changed"), "{plan}");
+    assert!(replicas_of(&json(through, "cluster"), 3) > 0);
+    let done = brokerctl(through, "broker decommission 3 --execute", "");
+    assert!(done.contains("broker 3 holds nothing any more") && done.contains("votes"), "{done}");
+    wait_until(|| replicas_of(&json(through, "cluster"), 3) == 0);
+    assert!(replicas(through, "orders").1);
+    assert!(!replicas(through, "__consumer_offsets").0.concat().contains(&3));
+
+    brokerctl(through, "produce orders", &numbers(1001..=1100));
+    let mut read: Vec<u32> = brokerctl(through, "consume orders", "")
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
+    read.sort_unstable();
+    assert_eq!(read, (1..=1100).collect::<Vec<u32>>());
+    assert_eq!(json(through, "group describe billing")["lag"], 700);
+
+    // The new one does not vote, so it can go for good.
+    let done = brokerctl(through, "broker decommission 4 --execute", "");
+    assert!(done.contains("brokerctl broker unregister 4"), "{done}");
+    assert_eq!(fourth.terminate(), Some(0));
+    wait_until(|| try_brokerctl(through, "broker unregister 4", "").is_ok());
+    wait_until(|| json(through, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+}
