@@ -163,7 +163,8 @@ fn append_one(
     let limits = validation_limits(&config, rules);
     let validated = records::validate(&append.records, &limits, now_ms)?;
     let append_validated = |batch: &[u8], validated: &ValidatedBatch| {
-        append_validated(shard, &log, batch, validated, append.leader_epoch, rules)
+        let context = AppendContext { leader_epoch: append.leader_epoch, now_ms, origin: Origin::Client };
+        append_validated(shard, &log, batch, validated, context, rules)
     };
     match wanted_codec(config.compression, validated.compression) {
         None => append_validated(&append.records, &validated),
@@ -181,11 +182,10 @@ fn append_validated(
     log: &ShardLog,
     batch: &[u8],
     validated: &ValidatedBatch,
-    leader_epoch: LeaderEpoch,
+    context: AppendContext,
     rules: AppendRules,
 ) -> Result<(AppendOutcome, Option<Rc<ShardReplica>>), AppendFailure> {
     if !log.is_replicated() {
-        let context = AppendContext { leader_epoch, now_ms: now_ms(), origin: Origin::Client };
         let appended = log.append(batch, validated, context);
         return match appended {
             Ok(outcome) => Ok((outcome, None)),
@@ -194,7 +194,7 @@ fn append_validated(
     }
     let hosted = shard.replication.replicas.get(&log.id());
     let hosted = hosted.ok_or(AppendFailure::new(ErrorCode::NOT_LEADER_OR_FOLLOWER))?;
-    match replicas::append(shard, &hosted, batch, validated, Origin::Client, rules.acks_all) {
+    match replicas::append(shard, &hosted, batch, validated, context, rules.acks_all) {
         Ok(outcome) => Ok((outcome, Some(hosted))),
         Err(error) => Err(AppendFailure::explained(error.code(), error)),
     }

@@ -6,6 +6,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpListener;
 use glommio::net::TcpStream;
 use socket2::Socket;
@@ -13,7 +14,7 @@ use socket2::Socket;
 use super::dial::HANDSHAKE_TIMEOUT;
 use super::handshake::{self, Challenge, Hello, OPENING_BYTES, Transcript, Verdict};
 use super::secret::PROOF_BYTES;
-use super::{Cluster, ClusterInfo, Handler, LinkError, bump, link};
+use super::{Cluster, ClusterInfo, Handler, LinkError, link};
 use crate::runtime;
 
 /// Attempts that one shard has under way at once; more are closed. The nodes of a cluster need a few each.
@@ -48,7 +49,7 @@ async fn accept_all(cluster: Rc<Cluster>, listener: TcpListener) {
         let peer = stream.peer_addr().map_err(io::Error::from);
         let attempts = cluster.attempts.get();
         if attempts >= ATTEMPTS_MAX {
-            bump(&cluster.counters.refused);
+            cluster.counters.refused.increment();
             continue;
         }
         cluster.attempts.set(attempts + 1);
@@ -69,11 +70,11 @@ impl Cluster {
         };
         match opened.unwrap_or(Err(LinkError::Silent)) {
             Ok((hello, handler)) => {
-                bump(&self.counters.accepted);
+                self.counters.accepted.increment();
                 handler(self.open(stream, hello.from, hello.purpose));
             }
             Err(error) => {
-                bump(&self.counters.refused);
+                self.counters.refused.increment();
                 let peer = peer.map_or_else(|error| error.to_string(), |peer| peer.to_string());
                 tracing::warn!(peer, %error, "a link was refused");
             }
@@ -86,13 +87,13 @@ impl Cluster {
         stream: &mut TcpStream,
     ) -> Result<(Hello, Rc<Handler>), LinkError> {
         let mut heard = [0; OPENING_BYTES];
-        link::read_exact(stream, &mut heard).await?;
+        stream.read_exact(&mut heard).await?;
         let hello = Hello::decode(&heard)?;
         let cluster_id = self.cluster_id();
         let said = Challenge { from: info.me, cluster_id, nonce: handshake::nonce() }.encode();
-        link::write_all(stream, &said).await?;
+        stream.write_all(&said).await?;
         let mut proof = [0; PROOF_BYTES];
-        link::read_exact(stream, &mut proof).await?;
+        stream.read_exact(&mut proof).await?;
         let transcript = Transcript { hello: heard, challenge: said };
         transcript.check_proof(&info.secret, &proof)?;
         let handler = self.handler(hello.purpose);
@@ -102,7 +103,7 @@ impl Cluster {
             None => Verdict::NotServed,
             Some(_) => Verdict::Welcome,
         };
-        link::write_all(stream, &transcript.welcome(&info.secret, verdict)).await?;
+        stream.write_all(&transcript.welcome(&info.secret, verdict)).await?;
         match (verdict, handler) {
             (Verdict::Welcome, Some(handler)) => Ok((hello, handler)),
             (verdict, _) => Err(LinkError::Unwanted(verdict)),

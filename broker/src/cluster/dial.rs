@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coord::types::BrokerId;
+use futures::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 
 use super::handshake::{self, Challenge, Hello, OPENING_BYTES, Transcript, Verdict, WELCOME_BYTES};
-use super::{CLUSTER_LISTENER, Cluster, ClusterInfo, Link, LinkError, Purpose, bump, link};
+use super::{CLUSTER_LISTENER, Cluster, ClusterInfo, Link, LinkError, Purpose, link};
 use crate::config::HostPort;
 use crate::runtime;
 use crate::shard::Shard;
@@ -84,7 +85,7 @@ impl Cluster {
             let hello = Hello { purpose, from: info.me, to: node, cluster_id, nonce };
             let proved = runtime::timeout(HANDSHAKE_TIMEOUT, prove(info, &mut stream, &hello)).await;
             proved.unwrap_or(Err(LinkError::Silent))?;
-            bump(&self.counters.dialed);
+            self.counters.dialed.increment();
             return Ok(self.open(stream, node, purpose));
         }
         Err(last)
@@ -99,15 +100,15 @@ async fn connect_to(target: SocketAddr) -> Result<TcpStream, LinkError> {
 
 async fn prove(info: &ClusterInfo, stream: &mut TcpStream, hello: &Hello) -> Result<(), LinkError> {
     let said = hello.encode();
-    link::write_all(stream, &said).await?;
+    stream.write_all(&said).await?;
     let mut heard = [0; OPENING_BYTES];
-    link::read_exact(stream, &mut heard).await?;
+    stream.read_exact(&mut heard).await?;
     let challenge = Challenge::decode(&heard)?;
     let transcript = Transcript { hello: said, challenge: heard };
-    link::write_all(stream, &transcript.proof(&info.secret)).await?;
+    stream.write_all(&transcript.proof(&info.secret)).await?;
     let mut welcome = [0; WELCOME_BYTES];
     // A side that does not believe the proof ends the connection without a word.
-    link::read_exact(stream, &mut welcome).await.map_err(|_| LinkError::NotProved)?;
+    stream.read_exact(&mut welcome).await.map_err(|_| LinkError::NotProved)?;
     match transcript.check_welcome(&info.secret, &welcome)? {
         Verdict::Welcome if challenge.from != hello.to => Err(LinkError::Unwanted(Verdict::OtherNode)),
         Verdict::Welcome if !handshake::same_cluster(challenge.cluster_id, hello.cluster_id) => {

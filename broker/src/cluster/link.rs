@@ -1,30 +1,28 @@
 //! An open link: frames out, frames in, both at the same time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use coord::types::BrokerId;
-use futures::{AsyncRead, AsyncWrite};
+use futures::AsyncRead;
 use glommio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::frame::{self, Announced, HEADER_BYTES};
 use super::{LinkError, Purpose};
 use crate::budget::{Budget, Charge, charged};
+use crate::net::send::Outgoing;
 use crate::net::socket;
 
 /// Small frames are received into a buffer of this size and copied out.
 const RECEIVE_BYTES: usize = 64 << 10;
 /// A large frame's buffer grows from this.
 const FIRST_STEP_BYTES: usize = 256 << 10;
-/// The write that waits on a full socket hands over so much at most.
-const WAITING_WRITE_BYTES: usize = 4096;
 
 /// A link to another node that has proved itself.
 ///
@@ -38,9 +36,9 @@ pub struct Link {
     is_closed: Cell<bool>,
     /// Held by whoever hands bytes to the socket.
     sending: Mutex<()>,
-    outgoing: RefCell<VecDeque<Bytes>>,
+    outgoing: RefCell<Outgoing>,
+    /// Bytes that were ever queued.
     queued: Cell<u64>,
-    sent: Cell<u64>,
     incoming: RefCell<Incoming>,
     budget: Budget,
 }
@@ -79,7 +77,6 @@ impl Link {
             sending: Mutex::new(()),
             outgoing: RefCell::default(),
             queued: Cell::new(0),
-            sent: Cell::new(0),
             incoming: RefCell::default(),
             budget,
         }
@@ -97,7 +94,7 @@ impl Link {
 
     /// Bytes that were given to [`Link::send`] and not to the kernel yet.
     pub fn queued_bytes(&self) -> u64 {
-        self.queued.get() - self.sent.get()
+        self.outgoing.borrow().bytes() as u64
     }
 
     /// Ends the link: whatever waits on it fails, on both sides.
@@ -123,7 +120,7 @@ impl Link {
         }
         let end = self.queue(payload);
         let _turn = self.sending.lock().await;
-        while self.sent.get() < end {
+        while self.queued.get() - self.queued_bytes() < end {
             if self.is_closed.get() {
                 return Err(LinkError::Closed);
             }
@@ -137,38 +134,14 @@ impl Link {
 
     fn queue(&self, payload: Vec<Bytes>) -> u64 {
         let header = Bytes::copy_from_slice(&frame::header(&payload));
-        let mut outgoing = self.outgoing.borrow_mut();
-        for segment in std::iter::once(header).chain(payload).filter(|segment| !segment.is_empty()) {
-            self.queued.set(self.queued.get() + segment.len() as u64);
-            outgoing.push_back(segment);
-        }
+        let length = header.len() + payload.iter().map(Bytes::len).sum::<usize>();
+        self.outgoing.borrow_mut().push(std::iter::once(header).chain(payload));
+        self.queued.set(self.queued.get() + length as u64);
         self.queued.get()
     }
 
-    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut outgoing = self.outgoing.borrow_mut();
-        let mut stream = self.stream.borrow_mut();
-        let Some(first) = outgoing.front() else { return Poll::Ready(Ok(())) };
-        let sent = match socket::send(&*stream, outgoing.iter())? {
-            Some(sent) => sent,
-            // glommio's own write waits for the socket without spinning. It may also succeed at once.
-            None => {
-                let piece = &first[..first.len().min(WAITING_WRITE_BYTES)];
-                ready!(Pin::new(&mut *stream).poll_write(cx, piece))?
-            }
-        };
-        self.sent.set(self.sent.get() + sent as u64);
-        let mut left = sent;
-        while left > 0 {
-            let first = outgoing.front_mut().expect("no more was sent than there is");
-            let part = left.min(first.len());
-            first.advance(part);
-            left -= part;
-            if first.is_empty() {
-                outgoing.pop_front();
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.outgoing.borrow_mut().poll_send_copied(&mut self.stream.borrow_mut(), cx)
     }
 
     /// The payload of the next frame. After an error the link is closed.
@@ -260,30 +233,6 @@ impl Incoming {
             charge.grow_to(payload.capacity());
         }
     }
-}
-
-/// Reads exactly so many bytes from a stream that is no link yet.
-pub(super) async fn read_exact(stream: &mut TcpStream, into: &mut [u8]) -> Result<(), LinkError> {
-    let mut filled = 0;
-    while filled < into.len() {
-        match poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut into[filled..])).await? {
-            0 => return Err(LinkError::Closed),
-            read => filled += read,
-        }
-    }
-    Ok(())
-}
-
-/// Writes all of the bytes to a stream that is no link yet.
-pub(super) async fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), LinkError> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, rest)).await? {
-            0 => return Err(LinkError::Closed),
-            written => rest = &rest[written..],
-        }
-    }
-    Ok(())
 }
 
 /// So long the other machine may leave what was sent unacknowledged.

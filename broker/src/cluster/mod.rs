@@ -42,6 +42,7 @@ pub use secret::Secret;
 
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
+use crate::metrics::Counter;
 use crate::runtime::Pulse;
 
 /// The name under which a broker's registration has the address of its internal listener.
@@ -163,9 +164,9 @@ pub struct Cluster {
 
 #[derive(Default)]
 struct Counters {
-    dialed: Cell<u64>,
-    accepted: Cell<u64>,
-    refused: Cell<u64>,
+    dialed: Counter,
+    accepted: Counter,
+    refused: Counter,
 }
 
 impl Cluster {
@@ -231,8 +232,4 @@ impl Cluster {
             refused.get(),
         );
     }
-}
-
-fn bump(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
 }

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::ControllerError;
 use super::quorum::Quorum;
+use crate::runtime::monotonic_ms;
 use crate::shard::Shard;
 
 /// The way to the controller from its own shard.
@@ -58,7 +59,7 @@ impl Controller {
     /// Becomes the active controller of a term; `image` is after everything that is committed.
     pub(super) fn take_office(&self, term: u64, image: MetadataImage) {
         let last = self.quorum.applied();
-        let sessions = BrokerSessions::new(&image, crate::logs::now_ms());
+        let sessions = BrokerSessions::new(&image, monotonic_ms());
         self.office.replace(Some(Office { term, image, last, sessions }));
         tracing::info!(term, "this node is the active controller");
         self.is_active.send_replace(true);
@@ -97,7 +98,7 @@ impl Controller {
 
     /// A broker has been heard of.
     pub fn heard(&self, broker: BrokerId) {
-        self.look(|_, sessions| sessions.heard(broker, crate::logs::now_ms()));
+        self.look(|_, sessions| sessions.heard(broker, monotonic_ms()));
     }
 
     /// Decides, and answers when that is committed, with the entry's index. The command is carried out whether or not the answer is awaited.

@@ -18,7 +18,8 @@ use coord::metadata::decide::{
 use coord::metadata::{DecideContext, Decision, MetadataImage};
 use coord::planted::Planted;
 use coord::quorum::MemberChange;
-use coord::types::{BrokerId, LeaderEpoch, PartitionId, ProducerId};
+use coord::replica::AlterPartition;
+use coord::types::{BrokerId, PartitionId, ProducerId};
 use protocol::ErrorCode;
 use protocol::messages::allocate_producer_ids::AllocateProducerIdsRequest;
 use protocol::messages::alter_partition::{AlterPartitionRequest, BrokerState, PartitionData, TopicData};
@@ -192,12 +193,7 @@ pub async fn alter_configs(
 ) -> Result<Vec<Result<(), CoordError>>, ControllerError> {
     let rules =
         ConfigRules { read_only: kafka_names::read_only_names(), group: group_config(shard.config()) };
-    let defaults = shard.live().topic_defaults.clone();
-    let decide = move |image: &MetadataImage, _: &mut DecideContext<'_>| {
-        let view = ClusterView { image, defaults: &defaults, planted: Planted::default() };
-        Ok(decide_alter_configs(view, &resources, &rules, validate_only))
-    };
-    submit(shard, decide).await
+    submit_view(shard, move |view| Ok(decide_alter_configs(view, &resources, &rules, validate_only))).await
 }
 
 /// Changes the levels of features, or only checks.
@@ -287,27 +283,14 @@ fn broker_epoch(shard: &Shard) -> Result<i64, ControllerError> {
     registered.ok_or(ControllerError::Refused(CoordError::BrokerIdNotRegistered(me.0)))
 }
 
-/// What the leader of a partition proposes (AlterPartition).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProposedInSyncReplicas {
-    /// The partition.
-    pub id: TopicIdPartition,
-    /// The epoch in which this broker leads it.
-    pub leader_epoch: LeaderEpoch,
-    /// The state that shall change.
-    pub partition_epoch: i32,
-    /// The members, each with the registration in which the leader has seen its progress.
-    pub in_sync_replicas: Vec<(BrokerId, i64)>,
-}
-
 /// Proposes other in-sync replicas for partitions that this broker leads; an outcome for each, in their order. What was accepted is in the images of all shards when
 /// this returns. An error says that nobody knows the outcome: ask the same again until the partition changes.
 pub async fn alter_partition(
     shard: &Rc<Shard>,
-    proposals: Vec<ProposedInSyncReplicas>,
+    proposals: &[(TopicIdPartition, AlterPartition)],
 ) -> Result<Vec<Result<(), ErrorCode>>, ControllerError> {
-    let data = |proposal: &ProposedInSyncReplicas| PartitionData {
-        partition_index: proposal.id.partition.0,
+    let data = |id: &TopicIdPartition, proposal: &AlterPartition| PartitionData {
+        partition_index: id.partition.0,
         leader_epoch: proposal.leader_epoch.0,
         partition_epoch: proposal.partition_epoch,
         new_isr_with_epochs: proposal
@@ -318,9 +301,9 @@ pub async fn alter_partition(
         ..Default::default()
     };
     // The order of the proposals is the order of the answer, so a topic may appear more than once.
-    let topics = proposals.iter().map(|proposal| TopicData {
-        topic_id: proposal.id.topic_id,
-        partitions: vec![data(proposal)],
+    let topics = proposals.iter().map(|(id, proposal)| TopicData {
+        topic_id: id.topic_id,
+        partitions: vec![data(id, proposal)],
         ..Default::default()
     });
     let request = AlterPartitionRequest {

@@ -43,13 +43,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks for the active controller, unless one turns up.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asker {
-    /// Which node.
-    pub node: BrokerId,
-}
-
 /// What the active controller has answered.
 #[derive(Debug)]
 pub struct Answered {
@@ -69,7 +62,7 @@ enum Attempt {
 }
 
 /// Answers a request if this node is the active controller. Runs on shard 0.
-async fn answer(shard: &Rc<Shard>, asker: Asker, frame: Bytes) -> Attempt {
+async fn answer(shard: &Rc<Shard>, asker: BrokerId, frame: Bytes) -> Attempt {
     let leader = leader(shard);
     let not_active = || Attempt::NotActive(Some(leader).filter(|leader| leader.is_some()));
     let Some(controller) = shard.metadata.controller.get() else { return not_active() };
@@ -77,26 +70,20 @@ async fn answer(shard: &Rc<Shard>, asker: Asker, frame: Bytes) -> Attempt {
     let answered = match registration::answer(shard, asker, &frame).await {
         Some(Err(ControllerError::NotActive)) => return not_active(),
         Some(Err(error)) => {
-            tracing::warn!(node = asker.node.0, %error, "a request of a node was refused");
+            tracing::warn!(node = asker.0, %error, "a request of a node was refused");
             return Attempt::Refused;
         }
         Some(Ok(answered)) => answered,
-        None => match api::answer_for(shard, asker.node, frame).await {
+        None => match api::answer_for(shard, asker, frame).await {
             Some(segments) => {
                 let index = shard.metadata.quorum().map_or(0, |quorum| quorum.applied().index);
-                Answered { response: concatenated(&segments), index }
+                Answered { response: Bytes::from(segments.concat()), index }
             }
             None => return Attempt::Refused,
         },
     };
     // What it says may be about decisions that were never committed.
     if controller.term() == Some(term) { Attempt::Answered(answered) } else { not_active() }
-}
-
-fn concatenated(segments: &[Bytes]) -> Bytes {
-    let mut whole = BytesMut::with_capacity(segments.iter().map(Bytes::len).sum());
-    segments.iter().for_each(|segment| whole.extend_from_slice(segment));
-    whole.freeze()
 }
 
 // ---- the answering side
@@ -112,10 +99,10 @@ pub fn serve(shard: &Rc<Shard>) {
 }
 
 async fn serve_link(shard: Rc<Shard>, link: Rc<Link>) {
-    let asker = Asker { node: link.peer() };
+    let asker = link.peer();
     while let Ok(mut frame) = link.recv().await {
         if frame.len() < REQUEST_HEAD_BYTES || frame.get_u8() != VERSION {
-            tracing::warn!(node = asker.node.0, "a request of a node cannot be read");
+            tracing::warn!(node = asker.0, "a request of a node cannot be read");
             link.close();
             return;
         }
@@ -226,7 +213,7 @@ async fn ask_here(shard: &Rc<Shard>, frame: Bytes, patience: Duration) -> Result
         let known = Some(leader(shard)).filter(|leader| leader.is_some());
         let node = known.or(hint.take()).unwrap_or_else(|| some_voter(shard));
         let attempt = if node == me {
-            Ok(answer(shard, Asker { node: me }, frame.clone()).await)
+            Ok(answer(shard, me, frame.clone()).await)
         } else {
             match shard.metadata.control.to(shard, node).await {
                 Ok(open) => open.ask(frame.clone()).await,
@@ -312,5 +299,5 @@ where
 fn own_request<'a, Q: Request<'a>>(request: &Q, version: i16) -> Result<Bytes, ControllerError> {
     let segments = encode_request(0, None, request, version)
         .map_err(|error| ControllerError::Failed(format!("a request could not be encoded: {error}")))?;
-    Ok(concatenated(&segments).slice(LENGTH_BYTES..))
+    Ok(Bytes::from(segments.concat()).slice(LENGTH_BYTES..))
 }

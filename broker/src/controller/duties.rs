@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use coord::metadata::Decision;
 use coord::metadata::decide::{balance_leaders, create_cluster, elect_missing_leaders, fence_broker};
+use coord::types::BrokerId;
 
-use super::ControllerError;
-use crate::logs::now_ms;
-use crate::runtime;
+use super::{Controller, ControllerError};
+use crate::runtime::{self, monotonic_ms};
 use crate::shard::Shard;
 
-/// How often silent brokers are looked for, as a share of the session's length.
-const LOOKS_PER_SESSION: u32 = 10;
+/// How often brokers that have gone or fallen silent are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Leaders that move at once when they are balanced.
 const MOVES_MAX: usize = 1000;
 
@@ -48,21 +48,34 @@ fn is_in_office(shard: &Shard, term: u64) -> bool {
 }
 
 async fn watch_sessions(shard: Rc<Shard>, term: u64) {
-    let session_ms = shard.config().broker_session_timeout_ms;
-    let pause = Duration::from_millis(u64::from(session_ms)) / LOOKS_PER_SESSION;
+    let session_ms = i64::from(shard.config().broker_session_timeout_ms);
     while is_in_office(&shard, term) {
-        runtime::sleep(pause).await;
+        runtime::sleep(LOOK_INTERVAL).await;
         let Some(controller) = shard.metadata.controller.get() else { return };
-        let expired = controller
-            .look(|image, sessions| sessions.expired(image, i64::from(session_ms), now_ms()))
+        let gone = shard.metadata.quorum().map(|quorum| quorum.gone_members()).unwrap_or_default();
+        let (left, silent) = controller
+            .look(|image, sessions| {
+                let now_ms = monotonic_ms();
+                let left = sessions.left(image, &gone, now_ms);
+                let mut silent = sessions.expired(image, session_ms, now_ms);
+                silent.retain(|broker| !left.contains(broker));
+                (left, silent)
+            })
             .unwrap_or_default();
-        for (broker, broker_epoch) in expired {
-            tracing::warn!(broker = broker.0, session_ms, "a broker is silent: it is fenced");
-            let fenced = controller.commit_view(move |view| fence_broker(view, broker, broker_epoch));
-            if let Err(error) = fenced.await {
-                tracing::warn!(broker = broker.0, %error, "a silent broker could not be fenced");
-            }
+        for (broker, broker_epoch) in left {
+            fence(controller, broker, broker_epoch, "nobody listens at its address any more").await;
         }
+        for (broker, broker_epoch) in silent {
+            fence(controller, broker, broker_epoch, "it has been silent for broker_session_timeout_ms").await;
+        }
+    }
+}
+
+async fn fence(controller: &Controller, broker: BrokerId, broker_epoch: i64, reason: &'static str) {
+    tracing::warn!(broker = broker.0, reason, "a broker is fenced");
+    let fenced = controller.commit_view(move |view| fence_broker(view, broker, broker_epoch));
+    if let Err(error) = fenced.await {
+        tracing::warn!(broker = broker.0, %error, "a broker could not be fenced");
     }
 }
 

@@ -36,17 +36,17 @@ use std::rc::Rc;
 
 use coord::CoordError;
 use coord::metadata::{MetadataImage, MetadataRecord, ReplayError};
-use coord::quorum::QuorumError;
+use coord::quorum::{LeaderChange, QuorumError};
 use protocol::ErrorCode;
 use tokio::sync::watch;
 
 pub use active::Controller;
 pub use commands::{
-    ProposedInSyncReplicas, alter_configs, alter_partition, auto_create, create_partitions, create_topics,
-    delete_topics, elect_leaders, reassign_partitions, unregister_broker, update_features,
+    alter_configs, alter_partition, auto_create, create_partitions, create_topics, delete_topics,
+    elect_leaders, reassign_partitions, unregister_broker, update_features,
 };
 pub use producer_ids::ProducerIds;
-pub use quorum::{Leadership, Quorum};
+pub use quorum::Quorum;
 
 use crate::placement::ShardId;
 
@@ -115,7 +115,7 @@ pub struct ShardMetadata {
     /// This shard's producer ids.
     pub producer_ids: ProducerIds,
     /// Who leads the quorum, as this shard was told last.
-    leadership: Cell<Leadership>,
+    leadership: Cell<LeaderChange>,
     // What follows is used on shard 0 only.
     quorum: OnceCell<Rc<Quorum>>,
     controller: OnceCell<Controller>,
@@ -136,7 +136,7 @@ impl ShardMetadata {
     }
 
     /// Who leads the quorum: the active controller.
-    pub fn leadership(&self) -> Leadership {
+    pub fn leadership(&self) -> LeaderChange {
         self.leadership.get()
     }
 

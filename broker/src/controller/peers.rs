@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind;
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use futures::future::{Either, select};
 use tokio::sync::Notify;
 
 use super::quorum::Quorum;
-use crate::cluster::{Backoff, Link, Purpose, dial};
-use crate::runtime;
+use crate::cluster::{Backoff, Link, LinkError, Purpose, dial};
+use crate::runtime::{self, monotonic_ms};
 use crate::shard::Shard;
 
 /// Messages that wait for one member; older ones are dropped.
@@ -32,6 +33,8 @@ struct Queue {
     arrived: Notify,
     /// Whether there is a link at the moment.
     is_linked: Cell<bool>,
+    /// Since when nobody listens at the member's address; by [`monotonic_ms`].
+    gone_since_ms: Cell<Option<i64>>,
 }
 
 impl Peers {
@@ -56,16 +59,26 @@ impl Peers {
         let queues = self.queues.borrow();
         queues.iter().filter(|(_, queue)| queue.is_linked.get()).map(|(id, _)| *id).collect()
     }
+
+    /// The members at whose address nobody listens, and since when, by [`monotonic_ms`].
+    pub fn gone(&self) -> Vec<(BrokerId, i64)> {
+        let queues = self.queues.borrow();
+        queues.iter().filter_map(|(id, queue)| queue.gone_since_ms.get().map(|since| (*id, since))).collect()
+    }
 }
 
-/// Sends to one member for ever: dials when there is something to send.
+/// Sends to one member for ever: dials when there is something to send, and when a link has ended, to find out whether the member has.
 async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Queue>) {
     let mut backoff = Backoff::default();
+    let mut has_ended = false;
     loop {
-        while queue.messages.borrow().is_empty() {
+        while queue.messages.borrow().is_empty() && !has_ended {
             queue.arrived.notified().await;
         }
-        match dial(&shard, to, Purpose::Quorum).await {
+        let dialed = dial(&shard, to, Purpose::Quorum).await;
+        note_presence(&queue, dialed.as_ref().err());
+        has_ended = dialed.is_ok();
+        match dialed {
             Ok(link) => {
                 backoff.reset();
                 queue.is_linked.set(true);
@@ -88,7 +101,18 @@ async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Q
         let lost = queue.messages.take();
         lost.iter().filter(|message| message.is_snapshot()).for_each(|_| quorum.snapshot_sent(to, false));
         quorum.disconnected(to);
+        if queue.gone_since_ms.get().is_some() {
+            quorum.gone(to);
+        }
     }
+}
+
+/// A process that has ended has taken its listener with it. Any other failure says nothing: the member may be slow, or cut off.
+fn note_presence(queue: &Queue, failure: Option<&LinkError>) {
+    let is_refused =
+        matches!(failure, Some(LinkError::Io(error)) if error.kind() == ErrorKind::ConnectionRefused);
+    let since_ms = queue.gone_since_ms.get().unwrap_or_else(monotonic_ms);
+    queue.gone_since_ms.set(is_refused.then_some(since_ms));
 }
 
 /// Sends until the link ends, on whichever side.

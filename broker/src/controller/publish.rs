@@ -10,10 +10,10 @@ use std::sync::Arc;
 use coord::config::ConfigResourceType;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
 use coord::metadata::{MetadataImage, MetadataRecord};
-
+use coord::quorum::LeaderChange;
 use tokio::sync::watch;
 
-use super::{ControllerError, Leadership};
+use super::ControllerError;
 use crate::groups::{follow, overrides};
 use crate::shard::Shard;
 use crate::{live, logs, replication};
@@ -101,7 +101,7 @@ async fn replace(shard: &Rc<Shard>, image: MetadataImage) -> Result<(), Controll
 }
 
 /// Tells all shards who the active controller is, whenever that changes.
-pub async fn tell_leadership(shard: Rc<Shard>, mut leadership: watch::Receiver<Leadership>) {
+pub async fn tell_leadership(shard: Rc<Shard>, mut leadership: watch::Receiver<LeaderChange>) {
     loop {
         let now = *leadership.borrow_and_update();
         let tell = move |shard: &Rc<Shard>| {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use coord::metadata::{MetadataImage, MetadataRecord, decode_entry};
 use coord::quorum::{
-    LogPosition, MemberChange, MemberStatus, Members, Persist, QuorumConfig, QuorumError, QuorumMessage,
-    QuorumNode, Recovered,
+    LeaderChange, LogPosition, MemberChange, MemberStatus, Members, Persist, QuorumConfig, QuorumError,
+    QuorumMessage, QuorumNode, Recovered,
 };
 use coord::types::BrokerId;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -48,21 +48,6 @@ impl Committed {
         match self {
             Committed::Entry(index, _) | Committed::Snapshot(index, _) => *index,
         }
-    }
-}
-
-/// Who leads the metadata quorum, as far as this node knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leadership {
-    /// The active controller, or [`BrokerId::NONE`].
-    pub leader: BrokerId,
-    /// Its term.
-    pub term: u64,
-}
-
-impl Default for Leadership {
-    fn default() -> Self {
-        Leadership { leader: BrokerId::NONE, term: 0 }
     }
 }
 
@@ -106,7 +91,7 @@ pub struct Quorum {
     pub(super) news: Notify,
     wants_snapshot: Cell<bool>,
     waiting: RefCell<VecDeque<Waiting>>,
-    leadership: watch::Sender<Leadership>,
+    leadership: watch::Sender<LeaderChange>,
     /// Messages of others are taken from now on.
     is_open: Cell<bool>,
 }
@@ -139,7 +124,7 @@ impl Quorum {
             news: Notify::new(),
             wants_snapshot: Cell::new(false),
             waiting: RefCell::default(),
-            leadership: watch::Sender::new(Leadership::default()),
+            leadership: watch::Sender::new(LeaderChange::default()),
             is_open: Cell::new(false),
         };
         Ok((Rc::new(quorum), persists))
@@ -193,6 +178,11 @@ impl Quorum {
     /// The link to a member is gone, or cannot be made.
     pub(super) fn disconnected(self: &Rc<Self>, from: BrokerId) {
         self.input(|node| node.disconnected(from));
+    }
+
+    /// Nobody listens at a member's address.
+    pub(super) fn gone(self: &Rc<Self>, member: BrokerId) {
+        self.input(|node| node.gone(member));
     }
 
     /// A snapshot was handed to the network, or was lost.
@@ -279,7 +269,7 @@ impl Quorum {
 
     fn note_leader(&self) {
         let node = self.node.borrow();
-        let now = Leadership { leader: node.leader(), term: node.term() };
+        let now = LeaderChange { leader: node.leader(), term: node.term() };
         let changed = self.leadership.send_if_modified(|known| {
             let changed = *known != now;
             *known = now;
@@ -325,7 +315,7 @@ impl Quorum {
     }
 
     /// Who leads, to be watched.
-    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+    pub fn leadership(&self) -> watch::Receiver<LeaderChange> {
         self.leadership.subscribe()
     }
 
@@ -349,6 +339,11 @@ impl Quorum {
     /// The members that there is a link to from here.
     pub fn linked(&self) -> Vec<BrokerId> {
         self.peers.linked()
+    }
+
+    /// The members at whose address nobody listens, and since when, by [`runtime::monotonic_ms`].
+    pub(super) fn gone_members(&self) -> Vec<(BrokerId, i64)> {
+        self.peers.gone()
     }
 
     /// What is committed and not taken yet.

@@ -12,6 +12,7 @@ use coord::metadata::decide::{
 };
 use coord::metadata::{Endpoint, InSyncProposal, PartitionImage};
 use coord::quorum::MemberChange;
+use coord::replica::AlterPartition;
 use coord::types::{BrokerId, LeaderEpoch, PartitionId};
 use protocol::frame::{decode_request_header, encode_response};
 use protocol::messages::allocate_producer_ids::{AllocateProducerIdsRequest, AllocateProducerIdsResponse};
@@ -23,14 +24,14 @@ use protocol::messages::broker_registration::{BrokerRegistrationRequest, BrokerR
 use protocol::{ApiKey, Decoder, ErrorCode, Message};
 use storage::TopicIdPartition;
 
-use super::control::{Answered, Asker};
+use super::control::Answered;
 use super::{Controller, ControllerError};
 use crate::shard::Shard;
 
 /// Answers a request that only brokers send; none if it is another one.
 pub(super) async fn answer(
     shard: &Rc<Shard>,
-    asker: Asker,
+    asker: BrokerId,
     frame: &[u8],
 ) -> Option<Result<Answered, ControllerError>> {
     let (header, body) = decode_request_header(frame).ok()?;
@@ -49,7 +50,7 @@ pub(super) async fn answer(
 struct BrokerCall<'a> {
     shard: &'a Rc<Shard>,
     controller: &'a Controller,
-    asker: Asker,
+    asker: BrokerId,
     body: Decoder<'a>,
     version: i16,
     correlation_id: i32,
@@ -86,10 +87,10 @@ impl<'a> BrokerCall<'a> {
 
     /// A node speaks for itself only.
     fn check_sender(&self, broker_id: i32) -> Result<(), ControllerError> {
-        if self.asker.node.0 == broker_id {
+        if self.asker.0 == broker_id {
             return Ok(());
         }
-        let text = format!("node {} speaks for broker {broker_id}", self.asker.node);
+        let text = format!("node {} speaks for broker {broker_id}", self.asker);
         Err(ControllerError::Refused(CoordError::InvalidRequest(text)))
     }
 
@@ -132,7 +133,7 @@ impl<'a> BrokerCall<'a> {
     /// Who does not vote learns. A learner whose disk is new begins from the beginning: what it has acknowledged is gone.
     async fn make_member(&self, is_new: bool) -> Result<(), ControllerError> {
         let Some(quorum) = self.shard.metadata.quorum() else { return Err(ControllerError::NotActive) };
-        let node = self.asker.node;
+        let node = self.asker;
         let members = quorum.members();
         if members.voters.contains(&node) {
             return Ok(());
@@ -151,7 +152,7 @@ impl<'a> BrokerCall<'a> {
         let request: BrokerHeartbeatRequest<'_> = self.decode()?;
         self.check_sender(request.broker_id)?;
         let heartbeat = BrokerHeartbeat {
-            broker: self.asker.node,
+            broker: self.asker,
             broker_epoch: request.broker_epoch,
             metadata_offset: request.current_metadata_offset,
             wants_fence: request.want_fence,
@@ -161,7 +162,7 @@ impl<'a> BrokerCall<'a> {
         let (outcome, index) = told(decided.await)?;
         let response = match outcome {
             Ok(reply) => {
-                self.controller.heard(self.asker.node);
+                self.controller.heard(self.asker);
                 BrokerHeartbeatResponse {
                     is_caught_up: reply.is_caught_up,
                     is_fenced: reply.is_fenced,
@@ -177,7 +178,7 @@ impl<'a> BrokerCall<'a> {
     async fn producer_ids(&self) -> Result<Answered, ControllerError> {
         let request: AllocateProducerIdsRequest<'_> = self.decode()?;
         self.check_sender(request.broker_id)?;
-        let broker = self.asker.node;
+        let broker = self.asker;
         let (outcome, index) =
             told(self.controller.commit(move |image, _| allocate_producer_ids(image, broker)).await)?;
         let response = match outcome {
@@ -195,10 +196,10 @@ impl<'a> BrokerCall<'a> {
         let request: AlterPartitionRequest<'_> = self.decode()?;
         self.check_sender(request.broker_id)?;
         let proposals = proposals(&request);
-        let (sender, broker_epoch) = (self.asker.node, request.broker_epoch);
+        let (sender, broker_epoch) = (self.asker, request.broker_epoch);
         let decided = self.controller.commit_view(move |view| {
             let borrowed: Vec<(TopicIdPartition, InSyncProposal<'_>)> =
-                proposals.iter().map(|proposal| (proposal.id, proposal.borrow(sender))).collect();
+                proposals.iter().map(|(id, proposal)| (*id, proposed_by(sender, proposal))).collect();
             alter_partitions(view, broker_epoch, &borrowed)
         });
         let (outcome, index) = told(decided.await)?;
@@ -228,40 +229,31 @@ fn registration(request: &BrokerRegistrationRequest<'_>) -> RegisterBroker {
     }
 }
 
-/// One partition of AlterPartition.
-struct Proposal {
-    id: TopicIdPartition,
-    leader_epoch: LeaderEpoch,
-    partition_epoch: i32,
-    in_sync_replicas: Vec<(BrokerId, i64)>,
-}
-
-impl Proposal {
-    fn borrow(&self, sender: BrokerId) -> InSyncProposal<'_> {
-        InSyncProposal {
-            sender,
-            leader_epoch: self.leader_epoch,
-            partition_epoch: self.partition_epoch,
-            in_sync_replicas: &self.in_sync_replicas,
-        }
+fn proposed_by(sender: BrokerId, proposal: &AlterPartition) -> InSyncProposal<'_> {
+    InSyncProposal {
+        sender,
+        leader_epoch: proposal.leader_epoch,
+        partition_epoch: proposal.partition_epoch,
+        in_sync_replicas: &proposal.in_sync_replicas,
     }
 }
 
-fn proposals(request: &AlterPartitionRequest<'_>) -> Vec<Proposal> {
+fn proposals(request: &AlterPartitionRequest<'_>) -> Vec<(TopicIdPartition, AlterPartition)> {
     let of_topic = |topic: &protocol::messages::alter_partition::TopicData<'_>| {
         let topic_id = topic.topic_id;
         topic
             .partitions
             .iter()
-            .map(move |partition| Proposal {
-                id: TopicIdPartition { topic_id, partition: PartitionId(partition.partition_index) },
-                leader_epoch: LeaderEpoch(partition.leader_epoch),
-                partition_epoch: partition.partition_epoch,
-                in_sync_replicas: partition
-                    .new_isr_with_epochs
-                    .iter()
-                    .map(|member| (BrokerId(member.broker_id), member.broker_epoch))
-                    .collect(),
+            .map(move |partition| {
+                let members = partition.new_isr_with_epochs.iter();
+                let proposal = AlterPartition {
+                    leader_epoch: LeaderEpoch(partition.leader_epoch),
+                    partition_epoch: partition.partition_epoch,
+                    in_sync_replicas: members
+                        .map(|member| (BrokerId(member.broker_id), member.broker_epoch))
+                        .collect(),
+                };
+                (TopicIdPartition { topic_id, partition: PartitionId(partition.partition_index) }, proposal)
             })
             .collect::<Vec<_>>()
     };

@@ -60,7 +60,7 @@ pub fn append(
         Some((shard, hosted)) => {
             // The process is ending if it has gone.
             let shard = shard.upgrade().ok_or(ErrorCode::NOT_COORDINATOR)?;
-            replicas::append(&shard, hosted, &batch, &validated, Origin::Coordinator, true)
+            replicas::append(&shard, hosted, &batch, &validated, context, true)
         }
     };
     let appended = appended.map_err(|error| {

@@ -27,8 +27,9 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Appends an answer.
-    pub fn push(&mut self, segments: Vec<Bytes>) {
-        self.segments.reserve(segments.len());
+    pub fn push(&mut self, segments: impl IntoIterator<Item = Bytes>) {
+        let segments = segments.into_iter();
+        self.segments.reserve(segments.size_hint().0);
         for segment in segments {
             if !segment.is_empty() {
                 self.bytes += segment.len();
@@ -50,20 +51,40 @@ impl Outgoing {
         counters: &ZeroCopyCounters,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let Some(first) = self.segments.front() else { return Poll::Ready(Ok(0)) };
-        let segments = self.segments.iter();
-        let sent = if zero_copy.suits(stream, segments.len(), self.bytes) {
-            zero_copy.send(stream, segments, counters)?
-        } else {
-            socket::send(stream, segments)?
-        };
-        let sent = match sent {
-            Some(sent) => sent,
+        if !zero_copy.suits(stream, self.segments.len(), self.bytes) {
+            return self.poll_send_copied(stream, cx);
+        }
+        let sent = zero_copy.send(stream, self.segments.iter(), counters)?;
+        self.poll_sent(sent, stream, cx)
+    }
+
+    /// As [`Outgoing::poll_send`]; the kernel copies.
+    pub fn poll_send_copied(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.segments.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let sent = socket::send(stream, self.segments.iter())?;
+        self.poll_sent(sent, stream, cx)
+    }
+
+    fn poll_sent(
+        &mut self,
+        sent: Option<usize>,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let sent = match (sent, self.segments.front()) {
+            (Some(sent), _) => sent,
             // glommio's own write waits for the socket without spinning. It may also succeed at once.
-            None => {
+            (None, Some(first)) => {
                 let piece = &first[..first.len().min(WAITING_WRITE_BYTES)];
                 ready!(Pin::new(stream).poll_write(cx, piece))?
             }
+            (None, None) => 0,
         };
         self.advance(sent);
         Poll::Ready(Ok(sent))

@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use coord::replica::{AlterRefusal, Effect, PartitionState, Replica, ReplicaConfig, Role};
 use coord::types::BrokerId;
 use protocol::ErrorCode;
-use protocol::records::{Origin, ValidatedBatch};
+use protocol::records::ValidatedBatch;
 use storage::disk::Disk;
 use storage::store::CommitEvent;
 use storage::{AppendContext, AppendError, AppendOutcome, LeaderEpoch, TopicIdPartition, WakeSignal};
@@ -240,16 +240,17 @@ impl LeadError {
 
 /// Appends a batch to a partition that this broker leads, and lets its followers have it. `acks_all` says that the producer wants to hear when all in-sync
 /// replicas have it: then there must be enough of them.
+/// The epoch is the one in which it leads, not that of `context`.
 pub fn append<H: Host>(
     host: &Rc<H>,
     hosted: &Rc<Hosted<H::Disk>>,
     batch: &[u8],
     validated: &ValidatedBatch,
-    origin: Origin,
+    context: AppendContext,
     acks_all: bool,
 ) -> Result<AppendOutcome, LeadError> {
     hosted.check_append(acks_all).map_err(LeadError::Refused)?;
-    let context = AppendContext { leader_epoch: hosted.leader_epoch(), now_ms: host.wall_clock_ms(), origin };
+    let context = AppendContext { leader_epoch: hosted.leader_epoch(), ..context };
     let outcome = hosted.log.append(batch, validated, context)?;
     if !outcome.duplicate {
         let end_offset = outcome.last_offset.next();

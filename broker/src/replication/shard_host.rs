@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coord::metadata::names::GROUP_METADATA_TOPIC;
 use coord::replica::{AlterPartition, AlterRefusal, Role};
@@ -19,7 +19,7 @@ use super::links::{self, Inbound};
 use super::message::PartitionReply;
 use super::metrics::IsrChange;
 use super::{Replicas, replicas};
-use crate::controller::{self, ProposedInSyncReplicas};
+use crate::controller;
 use crate::groups;
 use crate::logs::{self, Store};
 use crate::placement::ShardId;
@@ -41,7 +41,6 @@ pub struct Replication {
     /// What waits for a request to the controller.
     proposals: RefCell<Vec<(TopicIdPartition, AlterPartition)>>,
     is_proposing: Cell<bool>,
-    began: Instant,
 }
 
 impl Replication {
@@ -53,7 +52,6 @@ impl Replication {
             next_link: Cell::new(0),
             proposals: RefCell::default(),
             is_proposing: Cell::new(false),
-            began: Instant::now(),
         }
     }
 }
@@ -70,7 +68,7 @@ impl Host for Shard {
     }
 
     fn now_ms(&self) -> i64 {
-        i64::try_from(self.replication.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+        runtime::monotonic_ms()
     }
 
     fn wall_clock_ms(&self) -> i64 {
@@ -142,16 +140,10 @@ async fn propose_all(shard: Rc<Shard>) {
         }
         let rest = proposals.split_off(proposals.len().min(PROPOSALS_MAX));
         shard.replication.proposals.borrow_mut().extend(rest);
-        let asked = proposals.iter().map(|(id, proposal)| ProposedInSyncReplicas {
-            id: *id,
-            leader_epoch: proposal.leader_epoch,
-            partition_epoch: proposal.partition_epoch,
-            in_sync_replicas: proposal.in_sync_replicas.clone(),
-        });
         let effects: Vec<IsrChange> =
             proposals.iter().map(|(id, proposal)| isr_change(&shard, id, proposal)).collect();
         let counters = &shard.replication.replicas.counters;
-        let outcomes = match controller::alter_partition(&shard, asked.collect()).await {
+        let outcomes = match controller::alter_partition(&shard, &proposals).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 counters.failed_isr_updates.add(proposals.len() as u64);

@@ -26,8 +26,8 @@ use protocol::records::{BatchBuilder, BatchOptions, Origin, ValidationLimits, it
 use storage::disk::{Disk, SimDisk, sim::Survival};
 use storage::store::{HighWatermarkMode, TopicStatus};
 use storage::{
-    AppendError, LogConfig, PartitionId, PartitionSpec, ShardStore, StorageError, StoreConfig,
-    TopicIdPartition,
+    AppendContext, AppendError, LeaderEpoch, LogConfig, PartitionId, PartitionSpec, ShardStore, StorageError,
+    StoreConfig, TopicIdPartition,
 };
 use uuid::Uuid;
 
@@ -478,7 +478,8 @@ impl Cluster {
         let hosted = host.replicas.get(&id).ok_or(not_leader)?;
         let limits = ValidationLimits { max_message_bytes: 1 << 20, ..ValidationLimits::default() };
         let validated = validate(batch, &limits, NOW_MS).unwrap();
-        let outcome = replicas::append(&host, &hosted, batch, &validated, Origin::Client, true)?;
+        let context = AppendContext { leader_epoch: LeaderEpoch(0), now_ms: NOW_MS, origin: Origin::Client };
+        let outcome = replicas::append(&host, &hosted, batch, &validated, context, true)?;
         Ok(hosted.committed(outcome.last_offset.next()).boxed_local())
     }
 }
@@ -488,7 +489,7 @@ fn specs(topic_id: Uuid) -> Vec<PartitionSpec> {
         topic_id,
         topic: "orders".into(),
         partition: PartitionId(partition),
-        leader_epoch: storage::LeaderEpoch(0),
+        leader_epoch: LeaderEpoch(0),
         config: log_config(),
         high_watermark: HighWatermarkMode::Replicated,
     };

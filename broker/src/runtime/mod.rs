@@ -29,8 +29,9 @@ pub mod waker;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::OnceLock;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use background::Background;
 pub use executor::{ExecutorOptions, spawn_executor};
@@ -66,6 +67,12 @@ pub async fn yield_now() {
 /// Waits on this thread's executor.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
+}
+
+/// Milliseconds on a clock that nobody sets, the same on all shards.
+pub fn monotonic_ms() -> i64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    i64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The addresses of a host. Names are looked up on a helper thread, because the system's resolver blocks.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::image::MetadataImage;
 use crate::types::BrokerId;
 
+/// For so long nobody has to have listened at a broker's address before it counts as gone.
+const GONE_MS: i64 = 200;
+
 /// When each broker was last heard of. A new active controller gives everybody a whole session, because it does not know what its predecessor heard.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerSessions {
@@ -34,6 +37,23 @@ impl BrokerSessions {
             .collect();
         expired.sort_by_key(|(broker, _)| silent(*broker));
         expired
+    }
+
+    /// Brokers that take part although nobody listens where they were: `gone` says since when. A process that ends takes its listener with it, so they are
+    /// fenced without waiting for the session to end, unless they have been heard of since.
+    pub fn left(&self, image: &MetadataImage, gone: &[(BrokerId, i64)], now_ms: i64) -> Vec<(BrokerId, i64)> {
+        let mut left = Vec::new();
+        for (broker, since_ms) in gone {
+            let is_heard = self.heard_ms.get(broker).is_some_and(|heard| heard > since_ms);
+            let registration = image.broker(*broker).filter(|registration| !registration.fenced);
+            if let Some(registration) = registration
+                && !is_heard
+                && since_ms.saturating_add(GONE_MS) <= now_ms
+            {
+                left.push((*broker, registration.broker_epoch));
+            }
+        }
+        left
     }
 
     /// When the next broker expires if nobody is heard of before.

@@ -30,4 +30,4 @@ pub use journal::{JournalRecord, Recovered, bootstrap, recover};
 pub use membership::{MemberChange, MemberStatus, Members};
 pub use message::{MessageError, QuorumMessage};
 pub use node::{QuorumConfig, QuorumError, QuorumNode};
-pub use output::{CommittedEntry, LogPosition, Output, Persist, QuorumSnapshot};
+pub use output::{CommittedEntry, LeaderChange, LogPosition, Output, Persist, QuorumSnapshot};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, EntryType, HardState, MessageType};
-use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, INVALID_ID, RawNode, SnapshotStatus, StateRole};
 use thiserror::Error;
 
 use super::journal::{JournalRecord, JournalSnapshot, Recovered};
@@ -15,6 +15,9 @@ use super::output::{CommittedEntry, LeaderChange, LogPosition, Output, Persist, 
 use crate::metadata::RecordError;
 use crate::metadata::codec::{Reader, Writer};
 use crate::types::BrokerId;
+
+/// Over so many ticks those who hear that the leader is gone spread their candidacies.
+const GONE_SPREAD_TICKS: u64 = 3;
 
 /// How a controller takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,6 +259,22 @@ impl QuorumNode {
     /// The connection to a node has been lost.
     pub fn disconnected(&mut self, from: BrokerId) {
         self.raft.report_unreachable(raft_id(from));
+    }
+
+    /// Nobody listens any more where a node was. If it led, its silence need not last for the election time-out before this one stands for election. Who is taken
+    /// for gone by mistake loses nothing by it: others that hear of it do not vote.
+    pub fn gone(&mut self, node: BrokerId) {
+        let raft = &mut self.raft.raft;
+        if raft.state != StateRole::Follower || raft.leader_id != raft_id(node) {
+            return;
+        }
+        let term = raft.term;
+        raft.become_follower(term, INVALID_ID);
+        self.draw_election_timeout();
+        let raft = &mut self.raft.raft;
+        // Not all at once: two that stand at the same time share the votes.
+        let wait = 1 + (mix(self.config.seed ^ raft.id ^ term) % GONE_SPREAD_TICKS) as usize;
+        raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(wait);
     }
 
     /// The image after all that has come out as committed so far; entries that it covers are dropped.

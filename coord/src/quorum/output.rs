@@ -76,3 +76,9 @@ pub struct LeaderChange {
     /// Its term.
     pub term: u64,
 }
+
+impl Default for LeaderChange {
+    fn default() -> Self {
+        LeaderChange { leader: BrokerId::NONE, term: 0 }
+    }
+}

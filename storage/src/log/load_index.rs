@@ -11,6 +11,7 @@ use crate::{
         scan::{ScanEnd, scan_batches},
         segment::SegmentMeta,
     },
+    store::partition_dir::remove_index,
     types::Offset,
 };
 use std::{ops::ControlFlow, rc::Rc};
@@ -43,12 +44,7 @@ impl<D: Disk> LogInner<D> {
     /// Removes the index files of a segment and forgets what was loaded from them.
     async fn discard_index(&self, segment: &SegmentMeta) -> Result<(), ReadError> {
         let base_offset = segment.base_offset;
-        for suffix in ["index", "timeindex"] {
-            match self.shared.disk.remove(&self.segment_file(base_offset, suffix)).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
+        remove_index(&self.shared.disk, &self.directory(), base_offset).await?;
         self.shared.files.remove(self.segment_key(segment));
         self.shared.read_ahead.borrow_mut().forget(self.index);
         let state = &mut *self.state.borrow_mut();

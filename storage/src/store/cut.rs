@@ -20,6 +20,7 @@ use crate::{
     store::{
         ShardStore,
         checkpoint::{PartitionCheckpoint, RecordBuilder},
+        partition_dir::{remove_index, remove_segment},
         recover_log::LogFault,
         writer::producer_of_view,
     },
@@ -168,7 +169,7 @@ impl<D: Disk> ShardStore<D> {
         shared.read_ahead.borrow_mut().forget(log.index);
         let kept = cut.segments.len();
         for segment in before[kept..].iter().rev() {
-            log.remove_segment_files(segment.base_offset).await?;
+            remove_segment(&shared.disk, &log.directory(), segment.base_offset).await?;
         }
         if let Some(active) = cut.segments.last().filter(|_| cut.is_last_cut) {
             log.shorten(active).await?;
@@ -304,24 +305,10 @@ impl<D: Disk> LogInner<D> {
 
     /// Cuts a segment's file, which becomes the active one. Its index files say too much.
     async fn shorten(&self, active: &SegmentMeta) -> Result<(), StorageError> {
-        self.remove_files(active.base_offset, &["index", "timeindex"]).await?;
+        remove_index(&self.shared.disk, &self.directory(), active.base_offset).await?;
         let file = self.segment_for_writing(active.base_offset).await?;
         file.truncate(active.size).await?;
         Ok(file.sync_data().await?)
-    }
-
-    async fn remove_segment_files(&self, base_offset: Offset) -> Result<(), StorageError> {
-        self.remove_files(base_offset, &["index", "timeindex", "log"]).await
-    }
-
-    async fn remove_files(&self, base_offset: Offset, suffixes: &[&str]) -> Result<(), StorageError> {
-        for suffix in suffixes {
-            match self.shared.disk.remove(&self.segment_file(base_offset, suffix)).await {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// At a start: brings to an end what a checkpoint says was begun. `segments` are the files that were found.
@@ -334,7 +321,7 @@ impl<D: Disk> LogInner<D> {
             return Ok(());
         }
         while let Some(segment) = segments.pop_if(|s| active.is_none_or(|a| s.base_offset > a.base_offset)) {
-            self.remove_segment_files(segment.base_offset).await?;
+            remove_segment(&self.shared.disk, &self.directory(), segment.base_offset).await?;
         }
         if let (Some(found), Some(active)) = (segments.last_mut(), active)
             && found.base_offset == active.base_offset

@@ -96,15 +96,27 @@ pub(crate) async fn remove_segment<D: Disk>(
     directory: &Path,
     base_offset: Offset,
 ) -> Result<(), StorageError> {
+    let index = remove_index(disk, directory, base_offset).await;
+    let log = remove_slowly(disk, &directory.join(file_name(base_offset, "log"))).await;
+    index.and(or_gone(log).map_err(StorageError::from))
+}
+
+/// Removes the index files of a segment, those that there are.
+pub(crate) async fn remove_index<D: Disk>(
+    disk: &D,
+    directory: &Path,
+    base_offset: Offset,
+) -> Result<(), StorageError> {
     let path = |suffix: &str| directory.join(file_name(base_offset, suffix));
-    let outcomes = [
-        disk.remove(&path("index")).await,
-        disk.remove(&path("timeindex")).await,
-        remove_slowly(disk, &path("log")).await,
-    ];
-    match outcomes.into_iter().find_map(|outcome| outcome.err().filter(|error| !error.is_not_found())) {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
+    let outcomes = [disk.remove(&path("index")).await, disk.remove(&path("timeindex")).await];
+    outcomes.into_iter().try_for_each(or_gone).map_err(StorageError::from)
+}
+
+/// What is not there need not be removed.
+fn or_gone(removed: DiskResult<()>) -> DiskResult<()> {
+    match removed {
+        Err(error) if error.is_not_found() => Ok(()),
+        removed => removed,
     }
 }
 

@@ -142,6 +142,11 @@ impl Cluster {
         self.input(id, |node| node.hand_over(to)).expect("it is up").expect("it leads");
     }
 
+    /// `id` hears that nobody listens where `of` was.
+    pub(super) fn gone(&mut self, id: BrokerId, of: BrokerId) {
+        self.input(id, |node| node.gone(of));
+    }
+
     pub(super) fn snapshot(&mut self, id: BrokerId) {
         let image = encode_image(&self.controllers[&id].image);
         self.input(id, |node| node.snapshot_taken(image));

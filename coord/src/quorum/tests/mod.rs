@@ -82,6 +82,36 @@ fn a_controller_that_was_cut_off_does_not_disturb_the_others_when_it_comes_back(
 }
 
 #[test]
+fn a_leader_that_is_known_to_be_gone_is_replaced_within_a_few_ticks() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(3, seed);
+        let leader = cluster.elect();
+        cluster.settle(5);
+        cluster.crash(leader, 0);
+        let others: Vec<BrokerId> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+        others.iter().for_each(|id| cluster.gone(*id, leader));
+        cluster.settle(4);
+        let heirs = others.iter().filter(|id| cluster.node(**id).may_decide()).count();
+        // Where both stand in the same tick their next candidacies decide.
+        let is_tie = others.iter().all(|id| !cluster.node(*id).leader().is_some());
+        assert!(heirs == 1 || is_tie, "seed {seed}: {heirs} lead");
+        assert!(others.contains(&cluster.elect()));
+    }
+}
+
+#[test]
+fn one_that_alone_takes_the_leader_for_gone_does_not_disturb_it() {
+    let mut cluster = Cluster::new(3, 7);
+    let leader = cluster.elect();
+    cluster.settle(5);
+    let term = cluster.node(leader).term();
+    let other = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.gone(other, leader);
+    cluster.settle(40);
+    assert_eq!((cluster.node(leader).term(), cluster.node(other).leader()), (term, leader));
+}
+
+#[test]
 fn a_controller_joins_by_snapshot_learns_votes_and_leaves() {
     let mut cluster = Cluster::new(1, 5);
     cluster.tick(A);

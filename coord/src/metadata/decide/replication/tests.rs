@@ -327,3 +327,17 @@ fn brokers_that_are_not_heard_of_for_a_session_expire_and_a_new_controller_waits
     }
     assert_eq!(sessions.expired(&cluster.image, 9_000, 10_001), [(BROKERS[0], cluster.epoch(BROKERS[0]))]);
 }
+
+#[test]
+fn brokers_at_whose_address_nobody_listens_leave_soon_unless_they_are_heard_of() {
+    let mut cluster = Cluster::new("1");
+    let epochs: Vec<i64> = BROKERS.iter().map(|broker| cluster.epoch(*broker)).collect();
+    // A new controller takes those for heard of in whose place nobody listens any more.
+    let mut sessions = BrokerSessions::new(&cluster.image, 1_000);
+    let gone = [(BROKERS[0], 1_000), (BROKERS[1], 1_000)];
+    assert!(sessions.left(&cluster.image, &gone, 1_199).is_empty());
+    sessions.heard(BROKERS[1], 1_100);
+    assert_eq!(sessions.left(&cluster.image, &gone, 1_200), [(BROKERS[0], epochs[0])]);
+    cluster.fence(BROKERS[0]);
+    assert!(sessions.left(&cluster.image, &gone, 1_300).is_empty(), "it does not take part any more");
+}
