@@ -119,6 +119,9 @@ fn append_now(
     for append in appends {
         match append_one(shard, append, rules, now_ms) {
             Ok((outcome, hosted)) => {
+                let records = outcome.last_offset.next().0 - outcome.base_offset.0;
+                shard.metrics.messages_in.add(u64::try_from(records).unwrap_or(0));
+                shard.metrics.bytes_in.add(append.records.len() as u64);
                 match hosted.filter(|_| rules.acks_all && rules.wait_until_durable) {
                     Some(hosted) => {
                         elsewhere.push(Elsewhere::of(hosted, results.len(), outcome.last_offset.next()));

@@ -1,9 +1,14 @@
 //! Reads of one fetch request on the shard that owns the logs, and the wait for more.
+//!
+//! Leaders and followers serve them alike, each up to the high watermark that it knows; a leader may send a consumer to a follower in its rack
+//! instead (KIP-392).
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coord::types::BrokerId;
 use futures::future::{Either, select};
 use protocol::ErrorCode;
 use storage::{LeaderEpoch, LogOffsets, Offset, TopicIdPartition, WakeSignal};
@@ -11,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::Permit;
 use crate::logs::ShardLog;
-use crate::partitions::check_leader_epoch;
+use crate::replication::Host;
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -49,8 +54,8 @@ pub struct PartitionRead {
     pub id: TopicIdPartition,
     /// The leader's epoch by the metadata that the request was routed with.
     pub leader_epoch: LeaderEpoch,
-    /// The epoch that the client believes in; -1: none.
-    pub client_leader_epoch: i32,
+    /// Whether this broker is the leader, by the same metadata.
+    pub is_led: bool,
     /// Where to read from.
     pub fetch_offset: i64,
     /// Epoch of the last record that the client has (KIP-595); -1: unknown.
@@ -60,10 +65,11 @@ pub struct PartitionRead {
 }
 
 impl PartitionRead {
-    /// Where to read from, if that is within what readers may ask for.
+    /// Where to read from, if that is within the log. It may be beyond the high watermark: readers come with what they got from another replica, which
+    /// knew more of what is committed, and wait here until this one knows it, too.
     fn offset_in(&self, offsets: &LogOffsets) -> Result<Offset, ErrorCode> {
         let from = Offset(self.fetch_offset);
-        let is_in = offsets.log_start_offset <= from && from <= offsets.high_watermark;
+        let is_in = offsets.log_start_offset <= from && from <= offsets.log_end_offset;
         is_in.then_some(from).ok_or(ErrorCode::OFFSET_OUT_OF_RANGE)
     }
 }
@@ -81,6 +87,8 @@ pub struct ReadResult {
     pub log_start_offset: i64,
     /// The client's log parts from ours here: (epoch, end offset).
     pub diverging: Option<(i32, i64)>,
+    /// The follower that the client had better read from.
+    pub preferred_read_replica: Option<BrokerId>,
     /// Whole batches.
     pub slices: Vec<Bytes>,
     /// Bytes in `slices`.
@@ -96,14 +104,25 @@ impl ReadResult {
             last_stable_offset: -1,
             log_start_offset: -1,
             diverging: None,
+            preferred_read_replica: None,
             slices: Vec::new(),
             bytes: 0,
         }
     }
 
+    /// The row of a partition without records.
+    fn empty(offsets: &LogOffsets) -> Self {
+        Self {
+            high_watermark: offsets.high_watermark.0,
+            last_stable_offset: offsets.last_stable_offset.0,
+            log_start_offset: offsets.log_start_offset.0,
+            ..Self::failed(ErrorCode::NONE)
+        }
+    }
+
     /// Whether the request must be answered at once because of this partition.
     pub fn is_urgent(&self) -> bool {
-        self.error != ErrorCode::NONE || self.diverging.is_some()
+        self.error != ErrorCode::NONE || self.diverging.is_some() || self.preferred_read_replica.is_some()
     }
 
     /// Drops whole slices from the end until at most `max_bytes` are left.
@@ -116,12 +135,14 @@ impl ReadResult {
 }
 
 /// Limits of a whole request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ReadLimits {
     /// Most bytes of all partitions together.
     pub max_bytes: usize,
     /// What the reader may see.
     pub isolation: Isolation,
+    /// Where the reader is, if leaders look whether a follower is nearer.
+    pub rack: Option<Arc<str>>,
 }
 
 /// What a shard has read, and the memory that it takes: to be held until the last slice is sent.
@@ -138,8 +159,11 @@ pub struct ShardReads {
 /// What is read is charged to the shard's memory budget first. If the budget stays short for [`BUDGET_WAIT`] the answer is empty rather than
 /// late: two requests that each hold memory of one shard and wait for another's would wait for each other.
 pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> ShardReads {
-    let wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
-    let permit = match available_bytes(&wanted, limits) {
+    let mut wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
+    if let Some(rack) = &limits.rack {
+        wanted.iter_mut().for_each(|wanted| wanted.look_for_nearer(&shard, rack));
+    }
+    let permit = match available_bytes(&wanted, &limits) {
         0 => None,
         bytes => runtime::timeout(BUDGET_WAIT, shard.budget.acquire(bytes)).await,
     };
@@ -153,6 +177,9 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
             Ok(result) => result,
             Err(error) => ReadResult::failed(error),
         };
+        if !wanted.read.is_led {
+            shard.metrics.follower_bytes_out.add(result.bytes as u64);
+        }
         is_first &= result.bytes == 0;
         left = left.saturating_sub(result.bytes);
         results.push(result);
@@ -161,7 +188,7 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
 }
 
 /// What the partitions would yield now, at most the limit; at least 1 if there is anything.
-fn available_bytes(wanted: &[WantedRead], limits: ReadLimits) -> usize {
+fn available_bytes(wanted: &[WantedRead], limits: &ReadLimits) -> usize {
     let enough = limits.max_bytes.max(1);
     let mut available = 0;
     for wanted in wanted {
@@ -177,15 +204,35 @@ fn available_bytes(wanted: &[WantedRead], limits: ReadLimits) -> usize {
 struct WantedRead {
     read: PartitionRead,
     log: Option<ShardLog>,
+    /// The follower that the client is sent to instead.
+    preferred_read_replica: Option<BrokerId>,
 }
 
 impl WantedRead {
     fn of(shard: &Shard, read: PartitionRead) -> Self {
-        Self { read, log: shard.log(&read.id) }
+        Self { read, log: shard.log(&read.id), preferred_read_replica: None }
     }
 
-    /// What it would yield now; `None` if it has an error to tell.
+    /// Finds a follower in the reader's rack, if this is the leader and there is one that has what is wanted.
+    fn look_for_nearer(&mut self, shard: &Rc<Shard>, rack: &str) {
+        let Some(log) = self.log.as_ref().filter(|log| self.read.is_led && log.is_replicated()) else {
+            return;
+        };
+        let Ok(from) = self.read.offset_in(&log.offsets()) else { return };
+        let Some(hosted) = shard.replication.replicas.get(&self.read.id) else { return };
+        let image = shard.image();
+        let rack_of = |id| image.broker(id).filter(|broker| !broker.fenced)?.rack.as_deref();
+        self.preferred_read_replica = hosted.preferred_read_replica(from, rack, rack_of, shard.now_ms());
+        if self.preferred_read_replica.is_some() {
+            shard.metrics.preferred_read_replicas.increment();
+        }
+    }
+
+    /// What it would yield now; `None` if it has something else to tell.
     fn available_bytes(&self, isolation: Isolation) -> Option<usize> {
+        if self.preferred_read_replica.is_some() {
+            return None;
+        }
         let log = self.log.as_ref()?;
         let offsets = log.offsets();
         let from = self.read.offset_in(&offsets).ok()?;
@@ -199,18 +246,13 @@ impl WantedRead {
         at_least_one: bool,
     ) -> Result<ReadResult, ErrorCode> {
         let read = &self.read;
-        check_leader_epoch(read.client_leader_epoch, read.leader_epoch)?;
         let log = self.log.as_ref().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
         let offsets = log.offsets();
-        let mut result = ReadResult {
-            error: ErrorCode::NONE,
-            high_watermark: offsets.high_watermark.0,
-            last_stable_offset: offsets.last_stable_offset.0,
-            log_start_offset: offsets.log_start_offset.0,
-            diverging: diverging_end(log, read),
-            slices: Vec::new(),
-            bytes: 0,
-        };
+        let mut result = ReadResult::empty(&offsets);
+        if self.preferred_read_replica.is_some() {
+            return Ok(ReadResult { preferred_read_replica: self.preferred_read_replica, ..result });
+        }
+        result.diverging = diverging_end(log, read);
         if result.diverging.is_some() {
             return Ok(result);
         }
@@ -222,6 +264,17 @@ impl WantedRead {
             result.slices = outcome.slices;
         }
         Ok(result)
+    }
+
+    /// Whether the partition has had another leader elected since the request was routed.
+    fn is_outdated(&self, shard: &Shard) -> bool {
+        let is_replicated = self.log.as_ref().is_some_and(ShardLog::is_replicated);
+        is_replicated && {
+            let image = shard.image();
+            let topic = image.topic_by_id(self.read.id.topic_id);
+            let partition = topic.and_then(|topic| topic.partition(self.read.id.partition));
+            partition.is_none_or(|partition| partition.leader_epoch != self.read.leader_epoch)
+        }
     }
 }
 
@@ -235,8 +288,8 @@ fn diverging_end(log: &ShardLog, read: &PartitionRead) -> Option<(i32, i64)> {
     diverges.then_some((epoch.0, end.0))
 }
 
-/// Returns as soon as the partitions have `threshold` readable bytes or more together, one of them cannot be read any more, or `cancelled`
-/// is dropped.
+/// Returns as soon as the partitions have `threshold` readable bytes or more together, one of them cannot be read any more or has another leader, or
+/// `cancelled` is dropped.
 pub async fn wait_for_bytes(
     shard: Rc<Shard>,
     reads: Vec<PartitionRead>,
@@ -254,7 +307,10 @@ pub async fn wait_for_bytes(
             if let Some(log) = &wanted.log {
                 log.subscribe(&signal);
             }
-            let Some(bytes) = wanted.available_bytes(isolation) else { return };
+            let Some(bytes) = wanted.available_bytes(isolation).filter(|_| !wanted.is_outdated(&shard))
+            else {
+                return;
+            };
             available += bytes;
             if available >= threshold {
                 return;

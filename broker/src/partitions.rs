@@ -19,6 +19,19 @@ pub struct LedPartition {
     pub owner: ShardId,
 }
 
+/// A partition of which this broker has a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldPartition {
+    /// Its id.
+    pub id: TopicIdPartition,
+    /// The epoch of its leader.
+    pub leader_epoch: LeaderEpoch,
+    /// Whether the leader is this broker.
+    pub is_led: bool,
+    /// The shard that has its log.
+    pub owner: ShardId,
+}
+
 /// A topic as a request names it: by name, or by id in newer versions (KIP-516).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicName<'a> {
@@ -43,32 +56,27 @@ pub fn exists(image: &MetadataImage, topic: &str, partition: i32) -> bool {
     image.topic(topic).is_some_and(|topic| topic.partition(PartitionId(partition)).is_some())
 }
 
-/// Finds a partition of `topic` that this broker holds, whoever leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
-pub fn find_held(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
-    let partition_image =
-        topic.partition(PartitionId(partition)).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if !partition_image.replicas.contains(&shard.broker_id()) {
-        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    }
-    Ok(found(shard, topic, partition, partition_image.leader_epoch))
-}
-
 /// Finds a partition of `topic` that this broker leads; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does not.
 pub fn find_led(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<LedPartition, ErrorCode> {
-    let partition_image =
-        topic.partition(PartitionId(partition)).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if partition_image.leader != shard.broker_id() {
-        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
-    }
-    Ok(found(shard, topic, partition, partition_image.leader_epoch))
+    let HeldPartition { id, leader_epoch, is_led, owner } = find_held(shard, topic, partition)?;
+    is_led.then_some(LedPartition { id, leader_epoch, owner }).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
 }
 
-fn found(shard: &Shard, topic: &TopicImage, partition: i32, leader_epoch: LeaderEpoch) -> LedPartition {
-    LedPartition {
-        id: TopicIdPartition { topic_id: topic.id, partition: PartitionId(partition) },
-        leader_epoch,
-        owner: shard.owner_of(topic.id, partition),
+/// Finds a partition of `topic` that this broker leads or follows; `UNKNOWN_TOPIC_OR_PARTITION` or `NOT_LEADER_OR_FOLLOWER` if it does neither.
+pub fn find_held(shard: &Shard, topic: &TopicImage, partition: i32) -> Result<HeldPartition, ErrorCode> {
+    let partition_image =
+        topic.partition(PartitionId(partition)).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let me = shard.broker_id();
+    let is_led = partition_image.leader == me;
+    if !is_led && !partition_image.replicas.contains(&me) {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
+    Ok(HeldPartition {
+        id: TopicIdPartition { topic_id: topic.id, partition: PartitionId(partition) },
+        leader_epoch: partition_image.leader_epoch,
+        is_led,
+        owner: shard.owner_of(topic.id, partition),
+    })
 }
 
 /// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.

@@ -3,7 +3,10 @@
 //! A request below `min_bytes` parks on the shards that own its partitions until enough is there or `max_wait_ms` is over;
 //! it is woken by appends. Answers consist of small encoded headers and the stored batches themselves.
 //!
-//! Source: KIP-227 (sessions), KIP-320 and KIP-595 (epochs), KIP-516 (topic ids), `KafkaApis.handleFetchRequest`, `DelayedFetch`.
+//! A leader may send a consumer to a follower in its rack (KIP-392), and followers serve whoever comes, if the request is of a version that knows of this.
+//!
+//! Source: KIP-227 (sessions), KIP-320 and KIP-595 (epochs), KIP-516 (topic ids), KIP-951 (leader hints),
+//! `KafkaApis.handleFetchRequest`, `DelayedFetch`.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -12,28 +15,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use coord::metadata::MetadataImage;
+use coord::types::BrokerId;
 use futures::future::{Either, join_all, select, select_all};
 use protocol::ErrorCode;
 use protocol::messages::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use protocol::wire::Records;
 use tokio::sync::oneshot;
 
+use super::leader_hints::LeaderHints;
 use super::{Answer, Call};
 use crate::budget::{self, Permit};
+use crate::config::ReplicaSelector;
 use crate::fetch_session::{
     FetchPartition, FetchPlan, FinishedFetch, PartitionNews, SessionRequest, TopicRef,
 };
 use crate::fetching::{self, Isolation, PartitionRead, ReadLimits, ReadResult};
 use crate::logs;
 use crate::net::DispatchOutcome;
-use crate::partitions::{self, TopicName};
+use crate::partitions::{self, HeldPartition, TopicName};
 use crate::placement::ShardId;
 use crate::runtime;
 use crate::shard::Shard;
 
+/// From this version on consumers may read from followers.
+const FIRST_VERSION_WITH_RACKS: i16 = 11;
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+const FIRST_VERSION_WITH_LEADER_HINTS: i16 = 16;
 /// An answer takes at most this fraction of a shard's memory for requests …
 const MEMORY_FRACTION_PER_ANSWER: u64 = 64;
 /// … but may always have so much.
@@ -55,24 +66,35 @@ pub async fn handle(call: Call) -> Answer {
     let limits = ReadLimits {
         max_bytes: (request.max_bytes.max(0) as usize).min(max_response_bytes(shard)),
         isolation: Isolation::from_wire(request.isolation_level),
+        rack: rack(&call, &request),
     };
     let wait = FetchWait {
         min_bytes: (request.min_bytes.max(0) as usize).min(limits.max_bytes),
         deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
     };
 
-    let (mut results, memory) = read_or_wait(&call, &plan, limits, wait).await;
+    let (mut results, memory) = read_or_wait(&call, &plan, &limits, wait).await;
     apply_total_limit(&mut results, limits.max_bytes);
+    count(shard, &results);
     let news: Vec<_> = results.iter().map(news_of).collect();
     let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
     if let Some(connection) = &call.connection {
         connection.fetch_session.set(finished.session_id);
     }
-    let mut answer = call.respond(&response(plan, results, finished))?;
+    let image = shard.image();
+    let hints = (call.version >= FIRST_VERSION_WITH_LEADER_HINTS).then(|| LeaderHints::new(&image));
+    let mut answer = call.respond(&response(plan, results, finished, hints))?;
     if let DispatchOutcome::Respond(segments) = &mut answer {
         hold(segments, memory);
     }
     Ok(answer)
+}
+
+/// Where the client is, if that matters.
+fn rack(call: &Call, request: &FetchRequest<'_>) -> Option<Arc<str>> {
+    let selects = call.shard.config().replica_selector_class == Some(ReplicaSelector::RackAware);
+    let is_known = call.version >= FIRST_VERSION_WITH_RACKS && !request.rack_id.is_empty();
+    (selects && is_known).then(|| Arc::from(&*request.rack_id))
 }
 
 /// Most bytes of one answer: the configured limit, and no more than a fraction of the shard's memory, so that a few clients that do not take
@@ -135,13 +157,13 @@ type Groups = Vec<(ShardId, Vec<(usize, PartitionRead)>)>;
 async fn read_or_wait(
     call: &Call,
     plan: &FetchPlan,
-    limits: ReadLimits,
+    limits: &ReadLimits,
     wait: FetchWait,
 ) -> (Vec<ReadResult>, Vec<Permit>) {
     let shard = &call.shard;
     let mut bytes_before = None;
     loop {
-        let (mut results, groups) = route(shard, plan);
+        let (mut results, groups) = route(call, plan);
         groups.iter().for_each(|(owner, _)| call.note_call(*owner));
         let memory = read(shard, &groups, limits, &mut results).await;
         let bytes: usize = results.iter().map(|result| result.bytes).sum();
@@ -169,28 +191,23 @@ async fn read_or_wait(
 }
 
 /// Finds every partition's log; those that cannot be read have their result already.
-fn route(shard: &Rc<Shard>, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
+fn route(call: &Call, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
+    let shard = &call.shard;
     let image = shard.image();
     let mut results = Vec::with_capacity(plan.partitions.len());
     let mut reads = Vec::with_capacity(plan.partitions.len());
     for (place, partition) in plan.partitions.iter().enumerate() {
-        let name = match &partition.topic {
-            TopicRef::Name(name) => TopicName::Name(name),
-            TopicRef::Id(id) => TopicName::Id(*id),
-        };
-        let led = partitions::find_topic(&image, name)
-            .and_then(|topic| partitions::find_led(shard, topic, partition.partition));
-        match led {
-            Ok(led) => {
+        match find_readable(call, &image, partition) {
+            Ok(held) => {
                 let read = PartitionRead {
-                    id: led.id,
-                    leader_epoch: led.leader_epoch,
-                    client_leader_epoch: partition.current_leader_epoch,
+                    id: held.id,
+                    leader_epoch: held.leader_epoch,
+                    is_led: held.is_led,
                     fetch_offset: partition.fetch_offset,
                     last_fetched_epoch: partition.last_fetched_epoch,
                     max_bytes: partition.max_bytes.max(0) as usize,
                 };
-                reads.push((led.owner, (place, read)));
+                reads.push((held.owner, (place, read)));
                 // Replaced when the owner has answered.
                 results.push(ReadResult::failed(ErrorCode::UNKNOWN_SERVER_ERROR));
             }
@@ -200,21 +217,33 @@ fn route(shard: &Rc<Shard>, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
     (results, partitions::by_owner(shard.count(), reads))
 }
 
+fn find_readable(
+    call: &Call,
+    image: &MetadataImage,
+    partition: &FetchPartition,
+) -> Result<HeldPartition, ErrorCode> {
+    let topic = partitions::find_topic(image, topic_name(&partition.topic))?;
+    let held = partitions::find_held(&call.shard, topic, partition.partition)?;
+    partitions::check_leader_epoch(partition.current_leader_epoch, held.leader_epoch)?;
+    let may_follow = call.version >= FIRST_VERSION_WITH_RACKS;
+    (held.is_led || may_follow).then_some(held).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+}
+
 async fn read(
     shard: &Rc<Shard>,
     groups: &Groups,
-    limits: ReadLimits,
+    limits: &ReadLimits,
     results: &mut [ReadResult],
 ) -> Vec<Permit> {
     let reads_of = |group: &[(usize, PartitionRead)]| group.iter().map(|(_, read)| *read).collect::<Vec<_>>();
     let answers = match &groups[..] {
         [(owner, group)] if *owner == shard.id => {
             shard.mesh.note_local_call();
-            vec![fetching::read_all(shard.clone(), reads_of(group), limits).await]
+            vec![fetching::read_all(shard.clone(), reads_of(group), limits.clone()).await]
         }
         _ => {
             let calls = groups.iter().map(|(owner, group)| {
-                let reads = reads_of(group);
+                let (reads, limits) = (reads_of(group), limits.clone());
                 shard.mesh.call(*owner, move |shard| fetching::read_all(shard.clone(), reads, limits))
             });
             join_all(calls.collect::<Vec<_>>()).await
@@ -272,22 +301,41 @@ fn apply_total_limit(results: &mut [ReadResult], max_bytes: usize) {
     }
 }
 
+fn count(shard: &Shard, results: &[ReadResult]) {
+    let failed = results.iter().filter(|result| result.error != ErrorCode::NONE).count();
+    shard.metrics.failed_fetch_requests.add(failed as u64);
+    shard.metrics.bytes_out.add(results.iter().map(|result| result.bytes as u64).sum());
+}
+
 fn news_of(result: &ReadResult) -> PartitionNews {
     PartitionNews {
         error: result.error,
         high_watermark: result.high_watermark,
         log_start_offset: result.log_start_offset,
         bytes: result.bytes,
-        has_hint: result.diverging.is_some(),
+        has_hint: result.diverging.is_some() || result.preferred_read_replica.is_some(),
     }
 }
 
-fn response(plan: FetchPlan, results: Vec<ReadResult>, finished: FinishedFetch) -> FetchResponse<'static> {
+fn response(
+    plan: FetchPlan,
+    results: Vec<ReadResult>,
+    finished: FinishedFetch,
+    mut hints: Option<LeaderHints<'_>>,
+) -> FetchResponse<'static> {
     let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
     let mut last_topic: Option<TopicRef> = None;
     let rows =
         plan.partitions.into_iter().zip(results).zip(finished.include).filter(|(_, included)| *included);
     for ((partition, result), _) in rows {
+        let mut data = partition_data(partition.partition, result);
+        if let Some(hints) = &mut hints
+            && is_leader_elsewhere(data.error_code)
+            && let Some((leader, epoch)) = hints.leader_of(topic_name(&partition.topic), partition.partition)
+        {
+            let (leader_id, leader_epoch) = (leader.0, epoch.0);
+            data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
+        }
         if last_topic.as_ref() != Some(&partition.topic) {
             let mut topic = FetchableTopicResponse::default();
             match &partition.topic {
@@ -297,10 +345,32 @@ fn response(plan: FetchPlan, results: Vec<ReadResult>, finished: FinishedFetch) 
             responses.push(topic);
             last_topic = Some(partition.topic);
         }
-        let topic = responses.last_mut().expect("pushed above");
-        topic.partitions.push(partition_data(partition.partition, result));
+        responses.last_mut().expect("pushed above").partitions.push(data);
     }
-    FetchResponse { session_id: finished.session_id, responses, ..Default::default() }
+    let endpoints = hints.map(|hints| hints.endpoints()).unwrap_or_default();
+    let node_endpoints = endpoints.into_iter().map(|endpoint| NodeEndpoint {
+        node_id: endpoint.id.0,
+        host: endpoint.host.into(),
+        port: endpoint.port,
+        rack: endpoint.rack.map(Into::into),
+        ..Default::default()
+    });
+    let session_id = finished.session_id;
+    FetchResponse { session_id, responses, node_endpoints: node_endpoints.collect(), ..Default::default() }
+}
+
+/// Whether the error means that the client does not know who leads.
+fn is_leader_elsewhere(error_code: i16) -> bool {
+    [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH]
+        .map(ErrorCode::code)
+        .contains(&error_code)
+}
+
+fn topic_name(topic: &TopicRef) -> TopicName<'_> {
+    match topic {
+        TopicRef::Name(name) => TopicName::Name(name),
+        TopicRef::Id(id) => TopicName::Id(*id),
+    }
 }
 
 fn partition_data(partition_index: i32, result: ReadResult) -> PartitionData<'static> {
@@ -315,6 +385,7 @@ fn partition_data(partition_index: i32, result: ReadResult) -> PartitionData<'st
         last_stable_offset: result.last_stable_offset,
         log_start_offset: result.log_start_offset,
         diverging_epoch,
+        preferred_read_replica: result.preferred_read_replica.unwrap_or(BrokerId::NONE).0,
         // Never null, which old clients cannot read.
         records: Some(Records::Shared(result.slices)),
         ..Default::default()

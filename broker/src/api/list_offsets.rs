@@ -17,7 +17,7 @@ use storage::{Offset, TopicIdPartition};
 
 use super::{Answer, Call};
 use crate::fetching::Isolation;
-use crate::partitions::{self, LedPartition, TopicName, check_leader_epoch};
+use crate::partitions::{self, HeldPartition, TopicName, check_leader_epoch};
 use crate::shard::Shard;
 
 const LATEST: i64 = -1;
@@ -33,7 +33,7 @@ const FIRST_VERSION_WITH_OFFSET_NOT_AVAILABLE: i16 = 5;
 /// One partition's question, on its way to the owner.
 #[derive(Debug, Clone, Copy)]
 struct Question {
-    led: LedPartition,
+    held: HeldPartition,
     timestamp: i64,
     asked: Asked,
 }
@@ -79,7 +79,7 @@ pub async fn handle(call: Call) -> Answer {
             let shard = &call.shard;
             answers.push(async move {
                 let question = question?;
-                shard.mesh.call(question.led.owner, move |shard| answer(shard.clone(), question)).await
+                shard.mesh.call(question.held.owner, move |shard| answer(shard.clone(), question)).await
             });
         }
     }
@@ -120,11 +120,11 @@ fn question(
 ) -> Result<Question, ErrorCode> {
     let image = call.shard.image();
     let topic = partitions::find_topic(&image, TopicName::Name(topic))?;
-    let led = match asked {
-        Asked::Leader(_) => partitions::find_led(&call.shard, topic, partition.partition_index)?,
-        Asked::Replica => partitions::find_held(&call.shard, topic, partition.partition_index)?,
-    };
-    check_leader_epoch(partition.current_leader_epoch, led.leader_epoch)?;
+    let held = partitions::find_held(&call.shard, topic, partition.partition_index)?;
+    check_leader_epoch(partition.current_leader_epoch, held.leader_epoch)?;
+    if asked != Asked::Replica && !held.is_led {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
     let since = match partition.timestamp {
         0.. | LATEST | EARLIEST => 1,
         MAX_TIMESTAMP => 7,
@@ -135,11 +135,11 @@ fn question(
     if call.version < since {
         return Err(ErrorCode::UNSUPPORTED_VERSION);
     }
-    Ok(Question { led, timestamp: partition.timestamp, asked })
+    Ok(Question { held, timestamp: partition.timestamp, asked })
 }
 
 async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode> {
-    let log = shard.log(&question.led.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+    let log = shard.log(&question.held.id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
     let offsets = log.offsets();
     let end = match question.asked {
         Asked::Leader(isolation) => isolation.end(&offsets),
@@ -147,10 +147,10 @@ async fn answer(shard: Rc<Shard>, question: Question) -> Result<Place, ErrorCode
     };
     let asks_for_start = matches!(question.timestamp, EARLIEST | EARLIEST_LOCAL);
     let asks_leader = question.asked != Asked::Replica;
-    if log.is_replicated() && asks_leader && !asks_for_start && !knows_latest(&shard, &question.led.id) {
+    if log.is_replicated() && asks_leader && !asks_for_start && !knows_latest(&shard, &question.held.id) {
         return Err(ErrorCode::OFFSET_NOT_AVAILABLE);
     }
-    let current_epoch = question.led.leader_epoch.0;
+    let current_epoch = question.held.leader_epoch.0;
     let place = |timestamp, offset: Offset, leader_epoch| Place { timestamp, offset: offset.0, leader_epoch };
     let found = match question.timestamp {
         LATEST => return Ok(place(UNKNOWN, end, current_epoch)),

@@ -2,6 +2,7 @@
 //!
 //! - [`call`]: one request on its way: decoding it, answering it, refusing it;
 //! - [`table`]: the requests served, with their versions and handlers;
+//! - [`leader_hints`]: who leads, for clients that asked somebody else;
 //! - [`forward`]: requests that the active controller answers, wherever a client sends them;
 //! - everything else: the handler of the request that gives the file its name.
 
@@ -32,6 +33,7 @@ pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
+mod leader_hints;
 pub mod leave_group;
 pub mod list_config_resources;
 pub mod list_groups;

@@ -4,7 +4,8 @@
 //! [`handle`], which the connection does at receipt; only the wait for the journal's sync comes after it.
 //! Partitions of another shard cross the mesh together, their records as slices of the frame.
 //!
-//! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), `kafka.server.ReplicaManager.appendRecords`.
+//! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), KIP-951 (leader hints),
+//! `kafka.server.ReplicaManager.appendRecords`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use futures::future::{Either, join_all};
 use protocol::ErrorCode;
 use protocol::messages::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
-    ProduceResponse, TopicProduceData, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
 use protocol::wire::Records;
 
+use super::leader_hints::LeaderHints;
 use super::{Answer, Call, Refusal};
 use crate::append::{self, AppendFailure, AppendResult, AppendRules, PartitionAppend};
 use crate::net::DispatchOutcome;
@@ -25,6 +27,7 @@ use crate::placement::ShardId;
 
 const OLDEST_VERSION: i16 = 3;
 const FIRST_VERSION_WITH_ZSTD: i16 = 7;
+const FIRST_VERSION_WITH_LEADER_HINTS: i16 = 10;
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
 
 /// Appends, and answers as `acks` asks.
@@ -38,14 +41,14 @@ pub async fn handle(call: Call) -> Answer {
         0 => false,
         1 | -1 => true,
         _ => {
-            return call
-                .respond(&response(&request, |_| Err(AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS))));
+            let refused = AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS);
+            return respond(&call, &request, |_| Err(refused.clone()));
         }
     };
     if request.transactional_id.is_some() {
         let refused =
             AppendFailure::explained(ErrorCode::INVALID_TXN_STATE, "transactions are not supported yet");
-        return call.respond(&response(&request, |_| Err(refused.clone())));
+        return respond(&call, &request, |_| Err(refused.clone()));
     }
 
     let rules = AppendRules {
@@ -55,6 +58,8 @@ pub async fn handle(call: Call) -> Answer {
         timeout: Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into()),
     };
     let mut results = append(&call, &request, rules).await;
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    call.shard.metrics.failed_produce_requests.add(failed as u64);
     if !wait_until_durable {
         // A producer that wants no answer learns of an error by losing its connection.
         return match results.into_iter().find_map(Result::err) {
@@ -63,7 +68,7 @@ pub async fn handle(call: Call) -> Answer {
         };
     }
     results.reverse();
-    call.respond(&response(&request, |_| results.pop().expect("one result per partition")))
+    respond(&call, &request, |_| results.pop().expect("one result per partition"))
 }
 
 /// Appends every partition's batch on its owner; results are in the order of the request.
@@ -168,21 +173,50 @@ fn topic_name<'a>(version: i16, topic: &'a TopicProduceData<'_>) -> TopicName<'a
 }
 
 /// The answer with one result for each partition, taken in the order of the request.
+fn respond(
+    call: &Call,
+    request: &ProduceRequest<'_>,
+    result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
+) -> Answer {
+    let image = call.shard.image();
+    call.respond(&response(call.version, request, result_of, LeaderHints::new(&image)))
+}
+
 fn response<'a>(
+    version: i16,
     request: &'a ProduceRequest<'_>,
     mut result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
+    mut hints: LeaderHints<'_>,
 ) -> ProduceResponse<'a> {
-    let responses = request.topic_data.iter().map(|topic| TopicProduceResponse {
-        name: topic.name.as_ref().into(),
-        topic_id: topic.topic_id,
-        partition_responses: topic
-            .partition_data
-            .iter()
-            .map(|data| partition_response(data.index, result_of(data)))
-            .collect(),
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for topic in &request.topic_data {
+        let rows = topic.partition_data.iter().map(|data| {
+            let mut row = partition_response(data.index, result_of(data));
+            let is_elsewhere = row.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.code();
+            if is_elsewhere
+                && version >= FIRST_VERSION_WITH_LEADER_HINTS
+                && let Some((leader, epoch)) = hints.leader_of(topic_name(version, topic), data.index)
+            {
+                let (leader_id, leader_epoch) = (leader.0, epoch.0);
+                row.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
+            }
+            row
+        });
+        responses.push(TopicProduceResponse {
+            name: topic.name.as_ref().into(),
+            topic_id: topic.topic_id,
+            partition_responses: rows.collect(),
+            ..Default::default()
+        });
+    }
+    let node_endpoints = hints.endpoints().into_iter().map(|endpoint| NodeEndpoint {
+        node_id: endpoint.id.0,
+        host: endpoint.host.into(),
+        port: endpoint.port,
+        rack: endpoint.rack.map(Into::into),
         ..Default::default()
     });
-    ProduceResponse { responses: responses.collect(), ..Default::default() }
+    ProduceResponse { responses, node_endpoints: node_endpoints.collect(), ..Default::default() }
 }
 
 fn partition_response(index: i32, result: AppendResult) -> PartitionProduceResponse<'static> {

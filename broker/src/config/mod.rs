@@ -21,6 +21,6 @@ pub use settings::Config;
 pub use sources::{ConfigError, load};
 pub use values::{
     Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, ProcessRoles,
-    RebalanceProtocols, ZeroCopy,
+    RebalanceProtocols, ReplicaSelector, ZeroCopy,
 };
 pub use voters::{QuorumVoter, QuorumVoters};

@@ -7,7 +7,7 @@ use coord::config::ConfigType;
 
 use super::values::{
     Assignors, ByteSize, Cores, Durability, GroupMigration, HostPort, LogFormat, ProcessRoles,
-    RebalanceProtocols, Value, ZeroCopy,
+    RebalanceProtocols, ReplicaSelector, Value, ZeroCopy,
 };
 use super::voters::QuorumVoters;
 
@@ -169,6 +169,9 @@ settings! {
     /// A replica that has not had everything for so long leaves the in-sync replicas if as many are left as `min.insync.replicas` asks for:
     /// one slow disk shall not own everybody's latency.
     replica_slow_time_max_ms: u64 = 2_000;
+    /// Which replica consumers are told to read from (Kafka: `replica.selector.class`): the leader, or with
+    /// "org.apache.kafka.common.replica.RackAwareReplicaSelector" one in their own rack.
+    replica_selector_class: Option<ReplicaSelector> = None;
     /// Bytes that the broker may read from segments in a second for replicas that are behind. 0: no limit.
     replica_catch_up_bytes_per_second: ByteSize = ByteSize(0);
     /// Whether a client that asks for an unknown topic may create it (Kafka: `auto.create.topics.enable`).

@@ -371,6 +371,16 @@ word_value! {
 }
 
 word_value! {
+    /// Which replica consumers are told to read from (KIP-392).
+    ReplicaSelector {
+        /// The leader.
+        Leader = "org.apache.kafka.common.replica.LeaderSelector",
+        /// One in the consumer's rack, if there is one in sync.
+        RackAware = "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    }
+}
+
+word_value! {
     /// Where answers are sent without a copy in the kernel.
     ZeroCopy {
         /// On connections to other machines, as long as the kernel does not copy after all.

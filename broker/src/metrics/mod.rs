@@ -52,6 +52,10 @@ pub struct ShardMetrics {
     pub failed_produce_requests: Counter,
     /// Partitions of fetch requests that were refused.
     pub failed_fetch_requests: Counter,
+    /// Record bytes handed to consumers by partitions that this broker follows.
+    pub follower_bytes_out: Counter,
+    /// How often a consumer was sent to a follower.
+    pub preferred_read_replicas: Counter,
 }
 
 impl ShardMetrics {
@@ -73,6 +77,21 @@ impl ShardMetrics {
                 &self.failed_fetch_requests,
             ),
         ];
+        let of_followers = [
+            (
+                "follower_fetch_bytes",
+                "Record bytes handed to consumers by partitions that this broker follows.",
+                &self.follower_bytes_out,
+            ),
+            (
+                "preferred_read_replicas",
+                "Times that consumers were sent to a follower in their rack.",
+                &self.preferred_read_replicas,
+            ),
+        ];
+        for (name, help, counter) in of_followers {
+            samples.counter(&format!("broker_{name}_total"), help, &[], counter.get());
+        }
         for (name, help, counter) in counters {
             samples.counter(
                 &format!("kafka_server_brokertopicmetrics_{name}_total"),

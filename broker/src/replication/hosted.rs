@@ -9,6 +9,7 @@ use coord::replica::{
     Append, AppendRefusal, LeaderPositions, LogGeneration, LogPositions, PartitionState, Replica,
     ReplicaConfig, Role,
 };
+use coord::types::BrokerId;
 use futures::channel::oneshot;
 use protocol::ErrorCode;
 use storage::disk::Disk;
@@ -128,6 +129,17 @@ impl<D: Disk> Hosted<D> {
             Role::Leader { epoch_start } => self.log.offsets().high_watermark >= epoch_start,
             _ => false,
         }
+    }
+
+    /// The follower that a consumer in a rack had better read from: [`Replica::preferred_read_replica`].
+    pub fn preferred_read_replica<'a>(
+        &self,
+        fetch_offset: Offset,
+        client_rack: &str,
+        rack_of: impl Fn(BrokerId) -> Option<&'a str>,
+        now_ms: i64,
+    ) -> Option<BrokerId> {
+        self.replica.borrow().preferred_read_replica(fetch_offset, client_rack, rack_of, now_ms)
     }
 
     /// Waits until everything below `end` is committed, or this broker leads no more.

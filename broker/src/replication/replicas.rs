@@ -170,6 +170,8 @@ pub(super) fn carry_out<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, eff
                 }
                 replicas.keep_watching(hosted);
                 host.role_changed(hosted.id, role);
+                // Consumers that wait for more hear that somebody else leads.
+                hosted.log.wake_readers();
             }
             // The metadata comes by itself.
             Effect::MetadataBehind(_) => {}

@@ -13,7 +13,10 @@ pub struct RunningCluster {
     dir: tempfile::TempDir,
     voters: String,
     nodes: Vec<Option<RunningBroker>>,
+    /// Flags of all nodes.
     extra: Vec<String>,
+    /// Flags of each node.
+    own: Vec<Vec<String>>,
 }
 
 /// Ports that were free a moment ago.
@@ -26,6 +29,19 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl RunningCluster {
     /// Starts `count` nodes with further settings, and waits until all are ready.
     pub fn start(count: usize, settings: &[&str]) -> RunningCluster {
+        Self::start_each(settings, vec![Vec::new(); count])
+    }
+
+    /// Starts a node in each rack with further settings, and waits until all are ready.
+    pub fn start_in_racks(racks: &[&str], settings: &[&str]) -> RunningCluster {
+        Self::start_each(
+            settings,
+            racks.iter().map(|rack| vec![format!("--set=broker_rack={rack}")]).collect(),
+        )
+    }
+
+    fn start_each(settings: &[&str], own: Vec<Vec<String>>) -> RunningCluster {
+        let count = own.len();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
         std::fs::write(dir.path().join("secret"), SECRET).expect("written");
         let addresses = free_ports(count).into_iter().enumerate();
@@ -37,6 +53,7 @@ impl RunningCluster {
             voters: voters.join(","),
             nodes: (0..count).map(|_| None).collect(),
             extra,
+            own,
         };
         for id in 1..=count {
             cluster.launch(id);
@@ -83,7 +100,7 @@ impl RunningCluster {
             format!("--set=controller_quorum_voters={}", self.voters),
             format!("--set=cluster_secret_file={}", self.secret_file().display()),
         ];
-        flags.extend(self.extra.iter().cloned());
+        flags.extend(self.extra.iter().chain(&self.own[id - 1]).cloned());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         self.nodes[id - 1] = Some(RunningBroker::launch_at(&home, &flags));
     }

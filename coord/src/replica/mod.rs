@@ -8,6 +8,7 @@
 //! | [`following`], [`follower`] | what a follower does; does a batch continue the log, what must go |
 //! | [`positions`] | the log as replication sees it: epochs, ends, what is durable |
 //! | [`state`] | what the controller says about the partition |
+//! | [`selector`] | which replica a consumer had better read from |
 //! | [`message`] | what leader and follower say to each other |
 //!
 //! Nothing here touches records. The shell around a [`Replica`] owns the log and the connections: it feeds in what has happened (a message came, a
@@ -33,6 +34,7 @@ pub mod message;
 mod model;
 mod partition;
 mod positions;
+mod selector;
 pub mod state;
 
 pub use follower::{AppendOutcome, LeaderPositions};

@@ -298,6 +298,11 @@ impl<D: Disk> PartitionLog<D> {
         }
     }
 
+    /// Fires the signals of all who have [subscribed](Self::subscribe): something has happened that readers want to know of.
+    pub fn wake_readers(&self) {
+        self.inner.state.borrow_mut().waiters.wake_all();
+    }
+
     /// The newest leader epoch that has a batch.
     pub fn latest_leader_epoch(&self) -> Option<LeaderEpoch> {
         self.inner.state.borrow().leader_epochs.latest()

@@ -70,7 +70,7 @@ type command struct {
 }
 
 type agent struct {
-	bootstrap string
+	bootstrap []string
 	admin     *kadm.Client
 	group     string
 	member    *kgo.Client
@@ -78,7 +78,7 @@ type agent struct {
 	output    sync.Mutex
 }
 
-func runAgent(bootstrap string, admin *kadm.Client) {
+func runAgent(bootstrap []string, admin *kadm.Client) {
 	a := &agent{bootstrap: bootstrap, admin: admin}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 1<<20)
@@ -146,7 +146,7 @@ func (a *agent) run(c *command) (any, error) {
 		if err := json.Unmarshal(c.Partitions, &count); err != nil {
 			return nil, err
 		}
-		answer, err := a.admin.CreateTopic(ctx, count, 1, nil, c.Topic)
+		answer, err := a.admin.CreateTopic(ctx, count, replicationFactor(), nil, c.Topic)
 		return nil, cmpErr(err, answer.Err)
 	case "create_partitions":
 		answer, err := a.admin.UpdatePartitions(ctx, c.Count, c.Topic)
@@ -221,7 +221,7 @@ func (c *command) names() (names []string) {
 
 func (a *agent) join(c *command) error {
 	options := []kgo.Opt{
-		kgo.SeedBrokers(a.bootstrap), kgo.ClientID("member"), kgo.ConsumerGroup(c.Group), kgo.FetchMaxWait(100 * time.Millisecond),
+		kgo.SeedBrokers(a.bootstrap...), kgo.ClientID("member"), kgo.ConsumerGroup(c.Group), kgo.FetchMaxWait(100 * time.Millisecond),
 		kgo.MetadataMaxAge(500 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.SessionTimeout(time.Duration(c.SessionMs) * time.Millisecond), kgo.HeartbeatInterval(time.Duration(c.HeartbeatMs) * time.Millisecond),
 		kgo.OnPartitionsAssigned(a.told("assigned")), kgo.OnPartitionsLost(a.told("lost")),
@@ -358,7 +358,7 @@ func (a *agent) commitAs(ctx context.Context, c *command) error {
 	// Version 9 is the last one that calls topics by their names.
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(request.Key(), 9)
-	client, err := kgo.NewClient(kgo.SeedBrokers(a.bootstrap), kgo.MaxVersions(versions))
+	client, err := kgo.NewClient(kgo.SeedBrokers(a.bootstrap...), kgo.MaxVersions(versions))
 	if err != nil {
 		return err
 	}
@@ -396,7 +396,7 @@ func told(found kadm.OffsetResponses) map[string]offset {
 // ---- admin
 
 func (a *agent) produce(ctx context.Context, c *command) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(a.bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(a.bootstrap...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,17 +34,19 @@ var (
 )
 
 type suite struct {
-	bootstrap, prefix string
-	admin             *kadm.Client
-	records, nulls    []*kgo.Record
-	passed, failed    int
+	bootstrap      []string
+	prefix         string
+	admin          *kadm.Client
+	records, nulls []*kgo.Record
+	passed, failed int
 }
 
 func main() {
-	client, err := kgo.NewClient(kgo.SeedBrokers(os.Getenv("BOOTSTRAP")), kgo.MetadataMinAge(50*time.Millisecond))
+	bootstrap := strings.Split(os.Getenv("BOOTSTRAP"), ",")
+	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap...), kgo.MetadataMinAge(50*time.Millisecond))
 	die(err)
 	s := &suite{
-		bootstrap: os.Getenv("BOOTSTRAP"), admin: kadm.NewClient(client),
+		bootstrap: bootstrap, admin: kadm.NewClient(client),
 		prefix: fmt.Sprintf("franz-go-%d-%d", os.Getpid(), time.Now().Unix()%100000),
 	}
 	switch args := os.Args[1:]; args[0] {
@@ -81,7 +84,7 @@ func die(err error) {
 
 func (s *suite) topic(suffix string, count int32) string {
 	name := s.prefix + "-" + suffix
-	answer, err := s.admin.CreateTopic(context.Background(), count, 1, keepEverything, name)
+	answer, err := s.admin.CreateTopic(context.Background(), count, replicationFactor(), keepEverything, name)
 	must(errors.Join(err, answer.Err))
 	// A partition that is not ready yet loses records with acks=0, and puts them out of order without idempotence.
 	s.eventually("the topic is ready", func() bool {
@@ -95,7 +98,7 @@ func (s *suite) topic(suffix string, count int32) string {
 // the context's: kgo.RecordDeliveryTimeout counts from the record's own timestamp, and ours are of 2023.
 func (s *suite) produce(topic string, records []*kgo.Record, options ...kgo.Opt) error {
 	options = append([]kgo.Opt{
-		kgo.SeedBrokers(s.bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(topic),
+		kgo.SeedBrokers(s.bootstrap...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DefaultProduceTopic(topic),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}, options...)
 	client, err := kgo.NewClient(options...)
@@ -110,7 +113,7 @@ func (s *suite) produce(topic string, records []*kgo.Record, options ...kgo.Opt)
 
 // consume reads `count` records and returns them ordered by partition and offset.
 func (s *suite) consume(topic string, starts map[int32]kgo.Offset, count int) []*kgo.Record {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}),
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(200*time.Millisecond))
 	must(err)
 	defer client.Close()
@@ -195,6 +198,17 @@ func (s *suite) run() {
 	fmt.Printf("%d passed, %d failed\n", s.passed, s.failed)
 }
 
+// How many replicas topics of the suite have.
+func replicationFactor() int16 {
+	given, isSet := os.LookupEnv("REPLICATION_FACTOR")
+	if !isSet {
+		return 1
+	}
+	factor, err := strconv.ParseInt(given, 10, 16)
+	must(err)
+	return int16(factor)
+}
+
 func (s *suite) topics() {
 	ctx, name := context.Background(), s.topic("admin", 5)
 	s.eventually("the new topic is listed with 5 partitions", func() bool {
@@ -211,7 +225,7 @@ func (s *suite) topics() {
 	}
 	refused(kerr.TopicAlreadyExists, name, 1)
 	refused(kerr.InvalidTopicException, name+" with spaces", 1)
-	refused(kerr.InvalidReplicationFactor, name+"-rf", 3)
+	refused(kerr.InvalidReplicationFactor, name+"-rf", 9)
 	_, err := s.admin.DeleteTopic(ctx, name)
 	must(err)
 	s.eventually("the deleted topic is gone", func() bool {
@@ -300,7 +314,7 @@ func (s *suite) offsets(topic string) {
 }
 
 func (s *suite) outOfRange(topic string) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.bootstrap...), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(1_000_000)}}))
 	must(err)
 	defer client.Close()

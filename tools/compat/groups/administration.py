@@ -89,7 +89,7 @@ def partitions(suite, group):
 def configs(suite, group):
     g = group(partitions=1)
     found = suite.admin("configs", topic=g.topic)
-    wanted = {"cleanup.policy": "delete", "retention.ms": "604800000", "segment.bytes": "1073741824", "min.insync.replicas": "1"}
+    wanted = {"cleanup.policy": "delete", "retention.ms": "604800000", "segment.bytes": "1073741824", "min.insync.replicas": os.environ.get("MIN_INSYNC_REPLICAS", "1")}
     assert {name: found.get(name) for name in wanted} == wanted, f"described: {found}"
     suite.refused([UNKNOWN_TOPIC, None], suite.admin, "configs", topic=f"{g.topic}-unknown")
 

@@ -50,6 +50,7 @@ import time
 
 TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.05
+REPLICATION_FACTOR = int(os.environ.get("REPLICATION_FACTOR", "1"))
 
 
 class Refused(Exception):

@@ -86,7 +86,7 @@ class Aiokafka(agent.Agent):
             raise for_code(code)(what)
 
     def create_topic(self, topic, partitions):
-        for entry in self.run(self.admin.create_topics([NewTopic(topic, partitions, 1)])).topic_errors:
+        for entry in self.run(self.admin.create_topics([NewTopic(topic, partitions, agent.REPLICATION_FACTOR)])).topic_errors:
             self._raise(entry[1], entry)
 
     def create_partitions(self, topic, count):

@@ -96,7 +96,7 @@ class Confluent(agent.Agent):
         return next(iter(futures.values())).result(TIMEOUT_SECONDS)
 
     def create_topic(self, topic, partitions):
-        self._only(self.admin.create_topics([NewTopic(topic, partitions, 1)]))
+        self._only(self.admin.create_topics([NewTopic(topic, partitions, agent.REPLICATION_FACTOR)]))
 
     def create_partitions(self, topic, count):
         self._only(self.admin.create_partitions([NewPartitions(topic, count)]))

@@ -84,7 +84,7 @@ class KafkaPython(agent.Agent):
     # ---- admin
 
     def create_topic(self, topic, partitions):
-        self.admin.create_topics([NewTopic(topic, partitions, 1)])
+        self.admin.create_topics([NewTopic(topic, partitions, agent.REPLICATION_FACTOR)])
 
     def create_partitions(self, topic, count):
         self.admin.create_partitions({topic: count})

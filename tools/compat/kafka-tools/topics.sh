@@ -1,6 +1,6 @@
 # kafka-topics, kafka-console-producer, kafka-console-consumer without a group, kafka-get-offsets. Sourced by run.
 
-create() { topics --create --topic "$topic" --partitions 3 --replication-factor 1 --config retention.ms=-1 >"$scratch/o"; has "$scratch/o" "Created topic $topic."; }
+create() { topics --create --topic "$topic" --partitions 3 --replication-factor "$REPLICATION_FACTOR" --config retention.ms=-1 >"$scratch/o"; has "$scratch/o" "Created topic $topic."; }
 create_again() {
   local status=0
   topics --create --topic "$topic" --partitions 3 >"$scratch/o" 2>&1 || status=$?
@@ -11,13 +11,13 @@ create_again() {
 create_wrong() {
   refused "InvalidTopicException" TopicCommand --create --topic "$topic?" --partitions 1
   refused "no.such.config" TopicCommand --create --topic "$topic-wrong" --partitions 1 --config no.such.config=1
-  refused "InvalidReplicationFactorException" TopicCommand --create --topic "$topic-wrong" --partitions 1 --replication-factor 2
+  refused "InvalidReplicationFactorException" TopicCommand --create --topic "$topic-wrong" --partitions 1 --replication-factor 9
 }
 list() { topics --list >"$scratch/o"; has "$scratch/o" "$topic"; lacks "$scratch/o" "$topic-wrong"; }
 describe() {
   topics --describe --topic "$topic" >"$scratch/o"
   has "$scratch/o" "PartitionCount: 3"
-  has "$scratch/o" "ReplicationFactor: 1"
+  has "$scratch/o" "ReplicationFactor: $REPLICATION_FACTOR"
   has "$scratch/o" "retention.ms=-1"
   equals "$(grep -c "Leader: " "$scratch/o")" 3 "leaders"
 }

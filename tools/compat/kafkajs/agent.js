@@ -6,7 +6,7 @@ const { AssignerProtocol, ConfigResourceTypes, Kafka, logLevel } = require('kafk
 const FEATURES = ['eager', 'exact', 'async', 'commit', 'commit_any', 'auto_commit', 'create_topic', 'create_partitions', 'produce', 'list_groups',
   'describe_group', 'group_offsets', 'alter_offsets', 'delete_group', 'configs', 'replace_configs', 'config_errors', 'delete_records'];
 
-const kafka = new Kafka({ clientId: 'member', brokers: [process.env.BOOTSTRAP], logLevel: logLevel.NOTHING, retry: { retries: 8 } });
+const kafka = new Kafka({ clientId: 'member', brokers: process.env.BOOTSTRAP.split(','), logLevel: logLevel.NOTHING, retry: { retries: 8 } });
 let consumer = null, owned = [], adminClient = null;
 
 const say = message => process.stdout.write(JSON.stringify(message) + '\n');
@@ -77,7 +77,7 @@ const verbs = {
   },
 
   async create_topic({ topic, partitions }) {
-    await (await admin()).createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }], waitForLeaders: true });
+    await (await admin()).createTopics({ topics: [{ topic, numPartitions: partitions, replicationFactor: Number(process.env.REPLICATION_FACTOR ?? 1) }], waitForLeaders: true });
   },
   async create_partitions({ topic, count }) {
     await (await admin()).createPartitions({ topicPartitions: [{ topic, count }] });

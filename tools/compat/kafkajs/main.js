@@ -9,7 +9,7 @@ const { Kafka, logLevel } = require('kafkajs');
 const codecs = require('./codecs');
 
 const PARTITIONS = 3;
-const kafka = new Kafka({ clientId: 'compat-kafkajs', brokers: [process.env.BOOTSTRAP], logLevel: logLevel.NOTHING, retry: { retries: 8 } });
+const kafka = new Kafka({ clientId: 'compat-kafkajs', brokers: process.env.BOOTSTRAP.split(','), logLevel: logLevel.NOTHING, retry: { retries: 8 } });
 const prefix = `kafkajs-${process.pid}-${Date.now() % 100000000}`;
 let passed = 0, failed = 0;
 
@@ -69,7 +69,9 @@ async function withAdmin(work) {
   try { return await work(admin); } finally { await admin.disconnect(); }
 }
 
-const create = (topic, numPartitions, replicationFactor = 1, configEntries = [{ name: 'retention.ms', value: '-1' }]) =>
+const REPLICATION_FACTOR = Number(process.env.REPLICATION_FACTOR ?? 1);
+
+const create = (topic, numPartitions, replicationFactor = REPLICATION_FACTOR, configEntries = [{ name: 'retention.ms', value: '-1' }]) =>
   withAdmin(admin => admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor, configEntries }], waitForLeaders: true }));
 
 async function topic(suffix, partitions = PARTITIONS) {
@@ -125,7 +127,7 @@ async function suite(records) {
       assert.strictEqual(topics[0].partitions.length, 5);
       assert.strictEqual(await create(name, 5), false, 'kafkajs answers false when a topic is there already');
       await refused('INVALID_TOPIC_EXCEPTION', create(`${name} with spaces`, 1));
-      await refused('INVALID_REPLICATION_FACTOR', create(`${name}-rf`, 1, 3));
+      await refused('INVALID_REPLICATION_FACTOR', create(`${name}-rf`, 1, 9));
       await admin.deleteTopics({ topics: [name] });
       await eventually('the deleted topic is gone', async () => !(await admin.listTopics()).includes(name));
       await refused('UNKNOWN_TOPIC_OR_PARTITION', admin.deleteTopics({ topics: [name] }));

@@ -238,7 +238,7 @@ final class ClassicGroups extends Suite {
             get(admin.createPartitions(Map.of(group.topic, NewPartitions.increaseTo(5))).all());
             group.include(group.topic, 5);
             group.balanced(a, b);
-            createTopic(group.topic + "-more", 3, 1, KEEP_EVERYTHING);
+            createTopic(group.topic + "-more", 3, REPLICATION_FACTOR, KEEP_EVERYTHING);
             group.include(group.topic + "-more", 3);
             group.balanced(a, b);
             group.produce(20);

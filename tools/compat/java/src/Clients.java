@@ -127,7 +127,7 @@ final class Clients extends Suite {
 
     private void topics() throws Exception {
         String name = PREFIX + "-admin";
-        CreateTopicsResult created = admin.createTopics(List.of(new NewTopic(name, 5, (short) 1).configs(KEEP_EVERYTHING)));
+        CreateTopicsResult created = admin.createTopics(List.of(new NewTopic(name, 5, (short) REPLICATION_FACTOR).configs(KEEP_EVERYTHING)));
         get(created.all());
         check(get(created.numPartitions(name)) == 5, "five partitions are told");
         check(get(created.config(name)).get("retention.ms").value().equals("-1"), "the topic's configuration is told");
@@ -137,7 +137,7 @@ final class Clients extends Suite {
         check(description.topicId().equals(get(created.topicId(name))), "created and described with the same id");
         refused(TopicExistsException.class, () -> { createTopic(name, 5, 1, Map.of()); return null; });
         refused(InvalidTopicException.class, () -> { createTopic(name + " with spaces", 1, 1, Map.of()); return null; });
-        refused(InvalidReplicationFactorException.class, () -> { createTopic(name + "-rf", 1, 3, Map.of()); return null; });
+        refused(InvalidReplicationFactorException.class, () -> { createTopic(name + "-rf", 1, 9, Map.of()); return null; });
         get(admin.deleteTopics(List.of(name)).all());
         eventually("the deleted topic is gone", () -> !get(admin.listTopics().names()).contains(name));
         refused(UnknownTopicOrPartitionException.class, () -> get(admin.deleteTopics(List.of(name)).all()));

@@ -116,8 +116,8 @@ final class ConsumerGroups extends Suite {
             Member.Subscription matching = (consumer, listener) -> consumer.subscribe(pattern, listener);
             Member a = group.join(Map.of(), matching);
             group.settled(a);
-            createTopic(group.topic + "-later", 2, 1, KEEP_EVERYTHING);
-            createTopic(group.topic + "-NOT", 2, 1, KEEP_EVERYTHING);
+            createTopic(group.topic + "-later", 2, REPLICATION_FACTOR, KEEP_EVERYTHING);
+            createTopic(group.topic + "-NOT", 2, REPLICATION_FACTOR, KEEP_EVERYTHING);
             group.include(group.topic + "-later", 2);
             group.settled(a);
             Member b = group.join(Map.of(), matching);

@@ -20,6 +20,7 @@ abstract class Suite implements AutoCloseable {
     static final Map<String, String> KEEP_EVERYTHING = Map.of("retention.ms", "-1");
 
     static final String BOOTSTRAP = System.getenv("BOOTSTRAP");
+    static final int REPLICATION_FACTOR = Integer.parseInt(System.getenv().getOrDefault("REPLICATION_FACTOR", "1"));
     /** Begins the name of every topic and group, so that runs against one broker do not meet. */
     static final String PREFIX = "java-" + ProcessHandle.current().pid() + "-" + System.currentTimeMillis() % 100_000_000;
 
@@ -74,7 +75,7 @@ abstract class Suite implements AutoCloseable {
 
     String topic(String suffix, int partitions) throws Exception {
         String name = PREFIX + "-" + suffix;
-        createTopic(name, partitions, 1, KEEP_EVERYTHING);
+        createTopic(name, partitions, REPLICATION_FACTOR, KEEP_EVERYTHING);
         // A partition that is not ready yet loses records with acks=0, and puts them out of order without idempotence.
         Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
         for (int p = 0; p < partitions; p++) ends.put(new TopicPartition(name, p), OffsetSpec.latest());

@@ -35,7 +35,7 @@ class Aiokafka(suite.Adapter):
             if entry[1]:
                 raise for_code(entry[1])(entry)
 
-    def create_topic(self, topic, partitions, config, replication=1):
+    def create_topic(self, topic, partitions, config, replication=suite.REPLICATION_FACTOR):
         response = self._run(self._admin(lambda a: a.create_topics([NewTopic(topic, partitions, replication, topic_configs=config)])))
         self._raise_first(response.topic_errors)
 

@@ -17,7 +17,7 @@ class Confluent(suite.Adapter):
         super().__init__(bootstrap)
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
 
-    def create_topic(self, topic, partitions, config, replication=1):
+    def create_topic(self, topic, partitions, config, replication=suite.REPLICATION_FACTOR):
         for future in self.admin.create_topics([NewTopic(topic, partitions, replication, config=config)]).values():
             future.result(suite.DEADLINE_SECONDS)
 

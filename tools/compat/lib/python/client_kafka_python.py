@@ -18,7 +18,7 @@ class KafkaPython(suite.Adapter):
         super().__init__(bootstrap)
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
 
-    def create_topic(self, topic, partitions, config, replication=1):
+    def create_topic(self, topic, partitions, config, replication=suite.REPLICATION_FACTOR):
         self.admin.create_topics([NewTopic(topic, partitions, replication, topic_configs=config)])
 
     def delete_topic(self, topic):

@@ -16,6 +16,7 @@ TOPIC_ALREADY_EXISTS, INVALID_TOPIC, INVALID_REPLICATION_FACTOR, MESSAGE_TOO_LAR
 # Unknown topic or partition, leader not available, not leader, and librdkafka's own word for an unknown partition.
 NOT_READY = {3, 5, 6, -190}
 KEEP_EVERYTHING = {"retention.ms": "-1"}
+REPLICATION_FACTOR = int(os.environ.get("REPLICATION_FACTOR", "1"))
 DEADLINE_SECONDS = 60
 
 
@@ -105,7 +106,7 @@ class Suite:
         self.eventually(lambda: self.client.partition_counts().get(name) == 5, "the new topic is listed with 5 partitions")
         self.refused(TOPIC_ALREADY_EXISTS, self.client.create_topic, name, 5, {})
         self.refused(INVALID_TOPIC, self.client.create_topic, f"{name} with spaces", 1, {})
-        self.refused(INVALID_REPLICATION_FACTOR, self.client.create_topic, f"{name}-rf", 1, {}, replication=3)
+        self.refused(INVALID_REPLICATION_FACTOR, self.client.create_topic, f"{name}-rf", 1, {}, replication=9)
         self.client.delete_topic(name)
         self.eventually(lambda: name not in self.client.partition_counts(), "the deleted topic is gone")
         self.refused(UNKNOWN_TOPIC, self.client.delete_topic, name)

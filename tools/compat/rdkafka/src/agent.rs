@@ -1,6 +1,6 @@
 //! The client as an agent of `groups/agent.py`, which describes the commands and answers.
 
-use crate::client::{Client, DEADLINE};
+use crate::client::{Client, DEADLINE, replication_factor};
 use crate::row::Row;
 use futures_executor::block_on;
 use rdkafka::admin::{
@@ -139,8 +139,8 @@ impl Agent<'_> {
                 Ok(Value::Null)
             }
             "create_topic" => {
-                let topic =
-                    NewTopic::new(text("topic"), count("partitions") as i32, TopicReplication::Fixed(1));
+                let replicas = TopicReplication::Fixed(replication_factor());
+                let topic = NewTopic::new(text("topic"), count("partitions") as i32, replicas);
                 let answer = block_on(self.client.admin.create_topics([&topic], &AdminOptions::new()))?;
                 only(answer).map(|_| Value::Null).map_err(|(_, code)| code.into())
             }

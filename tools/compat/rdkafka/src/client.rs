@@ -40,6 +40,12 @@ pub struct Client {
     pub admin: AdminClient<DefaultClientContext>,
 }
 
+/// Replicas of the topics that the suite creates.
+pub fn replication_factor() -> i32 {
+    let given = std::env::var("REPLICATION_FACTOR");
+    given.map_or(1, |text| text.parse().expect("REPLICATION_FACTOR is a number"))
+}
+
 impl Client {
     pub fn new(bootstrap: &str) -> Client {
         let admin =

@@ -4,7 +4,7 @@ mod agent;
 mod client;
 mod row;
 
-use client::{Client, DEADLINE};
+use client::{Client, DEADLINE, replication_factor};
 use rdkafka::Offset;
 use rdkafka::error::RDKafkaErrorCode;
 use row::{Row, expected, load};
@@ -106,7 +106,7 @@ impl Suite {
         let create = |name: &str, replication| self.client.create_topic(name, 1, replication);
         assert_eq!(create(&name, 1), Err(RDKafkaErrorCode::TopicAlreadyExists));
         assert_eq!(create(&format!("{name} with spaces"), 1), Err(RDKafkaErrorCode::InvalidTopic));
-        assert_eq!(create(&format!("{name}-rf"), 3), Err(RDKafkaErrorCode::InvalidReplicationFactor));
+        assert_eq!(create(&format!("{name}-rf"), 9), Err(RDKafkaErrorCode::InvalidReplicationFactor));
         self.client.delete_topic(&name).expect("deleted");
         eventually("the deleted topic is gone", || !self.client.topics().contains_key(&name));
         assert_eq!(self.client.delete_topic(&name), Err(RDKafkaErrorCode::UnknownTopicOrPartition));
@@ -188,7 +188,7 @@ impl Suite {
 
     fn topic(&self, suffix: &str, partitions: i32) -> String {
         let name = format!("{}-{suffix}", self.prefix);
-        self.client.create_topic(&name, partitions, 1).expect("created");
+        self.client.create_topic(&name, partitions, replication_factor()).expect("created");
         // A partition that is not ready yet loses records with acks=0, and puts them out of order without idempotence.
         eventually("the topic is ready", || {
             (0..partitions).all(|p| self.client.watermarks(&name, p).is_ok())

@@ -36,6 +36,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 public final class StreamsSuite {
     private static final Duration DEADLINE = Duration.ofSeconds(60);
     private static final int PARTITIONS = 3;
+    private static final short REPLICATION_FACTOR = Short.parseShort(System.getenv().getOrDefault("REPLICATION_FACTOR", "1"));
     private static final List<String> WORDS = List.of("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "runs", "away", "again");
 
     private final String bootstrap = System.getenv("BOOTSTRAP");
@@ -77,7 +78,7 @@ public final class StreamsSuite {
     }
 
     private NewTopic topic(String name) {
-        return new NewTopic(name, PARTITIONS, (short) 1).configs(Map.of("retention.ms", "-1"));
+        return new NewTopic(name, PARTITIONS, REPLICATION_FACTOR).configs(Map.of("retention.ms", "-1"));
     }
 
     private WordCount start(Path directory) {

@@ -17,6 +17,7 @@ import org.springframework.util.backoff.FixedBackOff;
 @SpringBootApplication
 public class Application {
     static final int PARTITIONS = 3;
+    private static final int REPLICAS = Integer.parseInt(System.getenv().getOrDefault("REPLICATION_FACTOR", "1"));
 
     public static void main(String[] args) {
         SpringApplication.run(Application.class, args);
@@ -24,12 +25,12 @@ public class Application {
 
     @Bean
     NewTopic letters(@Value("${app.topic}") String topic) {
-        return TopicBuilder.name(topic).partitions(PARTITIONS).replicas(1).config("retention.ms", "-1").build();
+        return TopicBuilder.name(topic).partitions(PARTITIONS).replicas(REPLICAS).config("retention.ms", "-1").build();
     }
 
     @Bean
     NewTopic deadLetters(@Value("${app.topic}") String topic) {
-        return TopicBuilder.name(topic + "-dlt").partitions(PARTITIONS).replicas(1).config("retention.ms", "-1").build();
+        return TopicBuilder.name(topic + "-dlt").partitions(PARTITIONS).replicas(REPLICAS).config("retention.ms", "-1").build();
     }
 
     /** Three attempts, then the letter goes to the dead ones. */
