@@ -322,3 +322,40 @@ pub async fn wait_for_bytes(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::PartitionId;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_reader_may_be_ahead_of_the_high_watermark_but_not_of_the_log() {
+        let offsets = LogOffsets {
+            log_start_offset: Offset(10),
+            log_end_offset: Offset(30),
+            durable_end_offset: Offset(30),
+            high_watermark: Offset(20),
+            last_stable_offset: Offset(20),
+        };
+        let from = |fetch_offset| {
+            let id = TopicIdPartition::new(Uuid::nil(), PartitionId(0));
+            let (leader_epoch, last_fetched_epoch) = (LeaderEpoch(0), -1);
+            let read = PartitionRead {
+                id,
+                leader_epoch,
+                is_led: true,
+                fetch_offset,
+                last_fetched_epoch,
+                max_bytes: 1,
+            };
+            read.offset_in(&offsets)
+        };
+        for offset in [10, 20, 25, 30] {
+            assert_eq!(from(offset), Ok(Offset(offset)));
+        }
+        for offset in [-1, 9, 31] {
+            assert_eq!(from(offset), Err(ErrorCode::OFFSET_OUT_OF_RANGE), "{offset}");
+        }
+    }
+}

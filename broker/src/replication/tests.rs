@@ -26,8 +26,8 @@ use protocol::records::{BatchBuilder, BatchOptions, Origin, ValidationLimits, it
 use storage::disk::{Disk, SimDisk, sim::Survival};
 use storage::store::{HighWatermarkMode, TopicStatus};
 use storage::{
-    AppendContext, AppendError, LeaderEpoch, LogConfig, PartitionId, PartitionSpec, ShardStore, StorageError,
-    StoreConfig, TopicIdPartition,
+    AppendContext, AppendError, LeaderEpoch, LogConfig, Offset, PartitionId, PartitionSpec, ShardStore,
+    StorageError, StoreConfig, TopicIdPartition, WakeSignal,
 };
 use uuid::Uuid;
 
@@ -664,6 +664,28 @@ fn producers_of_a_deposed_leader_are_told() {
     assert_eq!(waiting.now_or_never(), Some(CommitOutcome::NotLeader));
     let refused = cluster.append(0, 0, &batch(1, 0, 10)).err().unwrap();
     assert_eq!(refused.code(), ErrorCode::NOT_LEADER_OR_FOLLOWER);
+}
+
+#[test]
+fn readers_who_wait_at_a_follower_hear_of_what_is_committed_and_of_another_leader() {
+    let mut cluster = Cluster::new(5, "1");
+    let id = cluster.id(0);
+    let log = cluster.nodes[1].life.as_ref().unwrap().host.store.partition(&id).unwrap();
+    let signal = WakeSignal::new();
+    log.subscribe(&signal);
+    assert_eq!(signal.wait().now_or_never(), None);
+    cluster.append(0, 0, &batch(1, 0, 10)).map(drop).unwrap();
+    cluster.settle();
+    assert_eq!(signal.wait().now_or_never(), Some(()));
+    assert_eq!(log.offsets().high_watermark, Offset(1), "without any further record");
+
+    log.subscribe(&signal);
+    assert_eq!(signal.wait().now_or_never(), None);
+    let epoch = cluster.image.broker(BrokerId(0)).unwrap().broker_epoch;
+    let fenced = fence_broker(cluster.view(), BrokerId(0), epoch).unwrap();
+    cluster.replay(fenced.records);
+    cluster.publish();
+    assert_eq!(signal.wait().now_or_never(), Some(()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 """What the clients' admins have to show: groups and their offsets, partitions, configs, deleted records."""
 
+import os
+
 from agents import wait_until
 
 UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, UNKNOWN_MEMBER, INVALID_PARTITIONS, INVALID_CONFIG = 3, 1, 25, 37, 40

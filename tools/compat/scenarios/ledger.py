@@ -105,11 +105,12 @@ def verify(reader, logs):
     return sum(map(len, arrived.values()))
 
 
-def start_producers(folder, topic, partitions, rate):
-    """An idempotent librdkafka producer and an idempotent Java producer, and the logs of what they are told. They end when their standard input does."""
+def start_producers(folder, topic, partitions, rate, errors=None):
+    """An idempotent librdkafka producer and an idempotent Java producer, and the logs of what they are told. They end when their standard input does.
+    `errors` is a file for what they say."""
     here = os.path.dirname(os.path.abspath(__file__))
     logs = {name: AckLog(name, os.path.join(folder, f"{name}.acks")) for name in ("librdkafka", "java")}
     commands = {"librdkafka": [sys.executable, os.path.join(here, "load.py")], "java": [os.path.join(here, "..", "java", "run"), "load"]}
-    producers = {name: subprocess.Popen([*command, name, topic, str(partitions), str(rate), logs[name].path], stdin=subprocess.PIPE)
+    producers = {name: subprocess.Popen([*command, name, topic, str(partitions), str(rate), logs[name].path], stdin=subprocess.PIPE, stderr=errors)
                  for name, command in commands.items()}
     return logs, producers
