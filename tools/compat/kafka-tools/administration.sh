@@ -51,11 +51,11 @@ delete_records() {
 }
 log_dirs() {
   tool LogDirsCommand --describe --topic-list "$topic" >"$scratch/o"
-  python3 - "$scratch/o" "$topic" <<'P'
+  python3 - "$scratch/o" "$topic" "$REPLICATION_FACTOR" <<'P'
 import json, sys
 told = json.loads(next(line for line in open(sys.argv[1]) if line.startswith("{")))
 partitions = [p for broker in told["brokers"] for directory in broker["logDirs"] for p in directory["partitions"]]
-assert sorted(p["partition"] for p in partitions) == [f"{sys.argv[2]}-{n}" for n in range(5)], partitions
+assert sorted(p["partition"] for p in partitions) == [f"{sys.argv[2]}-{n}" for n in range(5) for _ in range(int(sys.argv[3]))], partitions
 assert sum(p["size"] for p in partitions) > 5000, partitions
 assert all(p["offsetLag"] == 0 and not p["isFuture"] for p in partitions), partitions
 assert all(directory["error"] is None for broker in told["brokers"] for directory in broker["logDirs"]), told

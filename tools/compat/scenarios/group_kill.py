@@ -15,7 +15,8 @@ import time
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker import Broker, Report, quiet
+from broker import Report, quiet
+from cluster import REPLICATION_FACTOR, one_or_several
 
 TOPIC, PARTITIONS = "group-kill", 8
 GROUPS = {"classic-a": "classic", "classic-b": "classic", "consumer-a": "consumer", "consumer-b": "consumer"}
@@ -142,10 +143,10 @@ def main():
     options = parser.parse_args()
     rng, report = random.Random(options.seed), Report("group-kill")
     report.say(f"{options.kills} kills, seed {options.seed}")
-    broker = Broker("--set", "group.initial.rebalance.delay.ms=100")
+    broker = one_or_several("--set", "group.initial.rebalance.delay.ms=100")
     broker.start()
     admin = quiet(AdminClient, client_config(broker.bootstrap))
-    for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)]).values():
+    for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, REPLICATION_FACTOR)]).values():
         future.result(30)
     feeder = Feeder(broker.bootstrap)
     feeder.start()

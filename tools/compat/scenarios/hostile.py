@@ -19,7 +19,8 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker import Broker, Report, quiet
+from broker import Report, quiet
+from cluster import NODES, REPLICATION_FACTOR, one_or_several
 
 # What the broker may use beyond --memory: code, the journal's buffers, page tables, the allocator's slack.
 SLACK_BYTES = 200_000_000
@@ -213,10 +214,10 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     possible = (hard if hard != resource.RLIM_INFINITY else 1 << 20) - 500
     options.connections = min(options.connections, possible)
-    report, broker = Report("hostile"), Broker("--memory", options.memory)
+    report, broker = Report("hostile"), one_or_several("--memory", options.memory)
     broker.start()
     admin = quiet(AdminClient, {"bootstrap.servers": broker.bootstrap})
-    for future in admin.create_topics([NewTopic("good", 1, 1), NewTopic("bulk", 1, 1)]).values():
+    for future in admin.create_topics([NewTopic("good", 1, REPLICATION_FACTOR), NewTopic("bulk", 1, REPLICATION_FACTOR)]).values():
         future.result(30)
     del admin
     bulk(broker)
@@ -242,7 +243,7 @@ def main():
     report.check(good.problem is None and good.rounds > 0, f"the good client was served {good.rounds} times, to the end{'' if good.problem is None else f': {good.problem}'}")
     report.say(f"largest resident set {sampler.peak / 1e6:.0f} MB")
     if "BROKER_COMMAND" not in os.environ:
-        bound = bytes_of(options.memory) + SLACK_BYTES
+        bound = NODES * (bytes_of(options.memory) + SLACK_BYTES)
         report.check(sampler.peak <= bound, f"memory stayed under {options.memory} and {SLACK_BYTES // 1_000_000} MB")
         with open(broker.log_path, errors="replace") as log:
             lines = sum(1 for _ in log)

@@ -13,7 +13,8 @@ import time
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker import Broker, Report
+from broker import Report
+from cluster import REPLICATION_FACTOR, one_or_several
 from ledger import Reader, start_producers, verify, wait_for_load
 
 TOPIC, PARTITIONS = "kill-loop", 4
@@ -28,11 +29,11 @@ def main():
     options = parser.parse_args()
     rng, report = random.Random(options.seed), Report("kill-loop")
     report.say(f"{options.kills} kills, seed {options.seed}")
-    broker = Broker()
+    broker = one_or_several()
     broker.start()
     os.environ["BOOTSTRAP"] = broker.bootstrap
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)]).values():
+    for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, REPLICATION_FACTOR)]).values():
         future.result(30)
     del admin
     logs, producers = start_producers(broker.folder, TOPIC, PARTITIONS, options.rate)

@@ -10,7 +10,8 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from broker import Broker, Report, quiet
+from broker import Report, quiet
+from cluster import REPLICATION_FACTOR, one_or_several
 
 BATCH = 100
 IDLE_SECONDS = 10
@@ -79,12 +80,12 @@ def main():
     parser.add_argument("--topics", type=int, default=1000)
     parser.add_argument("--partitions", type=int, default=5000)
     options = parser.parse_args()
-    report, broker = Report("many-partitions"), Broker()
+    report, broker = Report("many-partitions"), one_or_several()
     broker.start()
     idle(broker, report, "an empty broker")
     names = [f"topic-{i:05d}" for i in range(options.topics)]
-    stage(broker, report, f"{options.topics} topics", [NewTopic(name, 1, 1) for name in names], [(name, 0) for name in names])
-    wide = [NewTopic("wide", options.partitions, 1)]
+    stage(broker, report, f"{options.topics} topics", [NewTopic(name, 1, REPLICATION_FACTOR) for name in names], [(name, 0) for name in names])
+    wide = [NewTopic("wide", options.partitions, REPLICATION_FACTOR)]
     stage(broker, report, f"a topic of {options.partitions} partitions more", wide, [("wide", p) for p in range(options.partitions)])
     report.say(f"stopped in {broker.stop() * 1000:.0f} ms, started again in {broker.start() * 1000:.0f} ms")
     return report.close(broker)
