@@ -101,7 +101,7 @@ settings! {
     controller_quorum_election_timeout_ms: u32 = 1_000;
     /// How often a broker tells the active controller that it is alive (Kafka: `broker.heartbeat.interval.ms`).
     broker_heartbeat_interval_ms: u32 = 500;
-    /// A broker that has been silent for so long leads nothing any more (Kafka: `broker.session.timeout.ms`, 9 s there). One whose process
+    /// A broker that has been silent for so long leads nothing any more (Kafka: `broker.session.timeout.ms`). Kafka gives it 9 s. One whose process
     /// has ended is noticed at once.
     broker_session_timeout_ms: u32 = 3_000;
     /// Whether partitions go back to their preferred leaders when those can lead again (Kafka: `auto.leader.rebalance.enable`).

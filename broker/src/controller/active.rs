@@ -96,9 +96,9 @@ impl Controller {
         office.as_mut().map(|office| look(&office.image, &mut office.sessions))
     }
 
-    /// A broker has been heard of.
-    pub fn heard(&self, broker: BrokerId) {
-        self.look(|_, sessions| sessions.heard(broker, monotonic_ms()));
+    /// A heartbeat of a broker has come.
+    pub fn heard(&self, broker: BrokerId, broker_epoch: i64) {
+        self.look(|image, sessions| sessions.heard_from(image, broker, broker_epoch, monotonic_ms()));
     }
 
     /// Decides, and answers when that is committed, with the entry's index. The command is carried out whether or not the answer is awaited.

@@ -158,18 +158,16 @@ impl<'a> BrokerCall<'a> {
             wants_fence: request.want_fence,
             wants_shutdown: request.want_shut_down,
         };
+        self.controller.heard(self.asker, request.broker_epoch);
         let decided = self.controller.commit_view(move |view| broker_heartbeat(view, &heartbeat));
         let (outcome, index) = told(decided.await)?;
         let response = match outcome {
-            Ok(reply) => {
-                self.controller.heard(self.asker);
-                BrokerHeartbeatResponse {
-                    is_caught_up: reply.is_caught_up,
-                    is_fenced: reply.is_fenced,
-                    should_shut_down: reply.may_stop,
-                    ..Default::default()
-                }
-            }
+            Ok(reply) => BrokerHeartbeatResponse {
+                is_caught_up: reply.is_caught_up,
+                is_fenced: reply.is_fenced,
+                should_shut_down: reply.may_stop,
+                ..Default::default()
+            },
             Err(error) => BrokerHeartbeatResponse { error_code: error.code(), ..Default::default() },
         };
         self.answered(&response, index)

@@ -26,6 +26,14 @@ impl BrokerSessions {
         self.heard_ms.insert(broker, now_ms);
     }
 
+    /// A heartbeat has come, and is about to be decided on: whoever it lets take part has been heard of by then, and how long the decision takes to be committed is not
+    /// silence. What an earlier process of the broker says does not count.
+    pub fn heard_from(&mut self, image: &MetadataImage, broker: BrokerId, broker_epoch: i64, now_ms: i64) {
+        if image.broker(broker).is_some_and(|registered| registered.broker_epoch == broker_epoch) {
+            self.heard(broker, now_ms);
+        }
+    }
+
     /// Brokers that take part and have not been heard of for `session_ms` (`broker.session.timeout.ms`): to be fenced, the most silent one first, each by a decision of its
     /// own.
     pub fn expired(&self, image: &MetadataImage, session_ms: i64, now_ms: i64) -> Vec<(BrokerId, i64)> {

@@ -57,9 +57,11 @@ broker_up() {
   at_exit 'rm -rf "$BROKER_DIR"'
   at_exit broker_stop
   if [ "$NODES" -gt 1 ]; then
+    # With three brokers and a client on few cores somebody may be silent for a while; how soon that is noticed is for other tests.
     (umask 077; head -c 32 /dev/urandom | base64 >"$BROKER_DIR/secret")
     set -- --memory 768M --set "controller_quorum_voters=$voters" --set "cluster_secret_file=$BROKER_DIR/secret" \
-      --set "default_replication_factor=$NODES" --set "offsets_topic_replication_factor=$NODES" --set min.insync.replicas=2 "$@"
+      --set "default_replication_factor=$NODES" --set "offsets_topic_replication_factor=$NODES" --set min.insync.replicas=2 \
+      --set broker_session_timeout_ms=9000 "$@"
     export MIN_INSYNC_REPLICAS=2
   fi
   for ((node = 1; node <= NODES; node++)); do broker_start "$node" "$@"; done

@@ -329,6 +329,18 @@ fn brokers_that_are_not_heard_of_for_a_session_expire_and_a_new_controller_waits
 }
 
 #[test]
+fn a_broker_that_is_let_in_has_been_heard_of_by_then_unless_it_is_an_earlier_process_that_speaks() {
+    let cluster = Cluster::new("1");
+    let mut sessions = BrokerSessions::default();
+    let epoch = cluster.epoch(BROKERS[0]);
+    sessions.heard_from(&cluster.image, BROKERS[0], epoch, 5_000);
+    sessions.heard_from(&cluster.image, BROKERS[1], cluster.epoch(BROKERS[1]) - 1, 5_000);
+    let expired = sessions.expired(&cluster.image, 3_000, 5_100);
+    let ids: Vec<BrokerId> = expired.into_iter().map(|(broker, _)| broker).collect();
+    assert_eq!(ids, BROKERS[1..]);
+}
+
+#[test]
 fn brokers_at_whose_address_nobody_listens_leave_soon_unless_they_are_heard_of() {
     let mut cluster = Cluster::new("1");
     let epochs: Vec<i64> = BROKERS.iter().map(|broker| cluster.epoch(*broker)).collect();
