@@ -13,13 +13,14 @@ mkdir -p "$WORK"
 
 . "$COMPAT/lib/broker.sh"
 
-# need COMMAND [WHERE FROM]: the toolchain that a suite cannot do without.
-need() {
-  command -v "$1" >/dev/null 2>&1 && return 0
-  echo "skipped: no $1${2:+ ($2)}"
+# missing WHAT: says what a suite cannot do without, and ends.
+missing() {
+  echo "skipped: no $1"
   [ -z "${CI:-}" ] || { echo "a missing toolchain fails in CI"; exit 1; }
   exit 0
 }
+# need COMMAND [WHERE FROM]: the toolchain that a suite cannot do without.
+need() { command -v "$1" >/dev/null 2>&1 || missing "$1${2:+ ($2)}"; }
 
 # need_kcat: the one client that comes from the distribution; installs it where that is possible.
 need_kcat() {

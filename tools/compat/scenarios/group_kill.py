@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Report, quiet
 from cluster import REPLICATION_FACTOR, one_or_several
+from ledger import committed
 
 TOPIC, PARTITIONS = "group-kill", 8
 GROUPS = {"classic-a": "classic", "classic-b": "classic", "consumer-a": "consumer", "consumer-b": "consumer"}
@@ -116,20 +117,6 @@ class Feeder(threading.Thread):
         self.delivered += error is None
 
 
-def committed(bootstrap, group):
-    """The group's offsets, asked for until the coordinator answers."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        admin = quiet(AdminClient, client_config(bootstrap))
-        try:
-            found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)[group].result()
-            return {p.partition: p.offset for p in found.topic_partitions if p.topic == TOPIC and p.error is None}
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 def settled(members):
     """Whether every partition has one owner."""
     owned = [p for member in members for p in member.owned]
@@ -172,25 +159,25 @@ def main():
         restarts.append(broker.start())
         for group, ledger in ledgers.items():
             before = ledger.snapshot()
-            problems = ledger.problems(before, committed(broker.bootstrap, group))
+            problems = ledger.problems(before, committed(broker.bootstrap, group, TOPIC))
             if not report.check(not problems, "; ".join([f"after kill {kill + 1}: {group} has its offsets", *problems])):
                 return report.close(broker)
     wait(lambda: all(settled(members[group]) for group in GROUPS), "every partition of every group has one owner")
     report.check(all(settled(members[group]) for group in GROUPS), "every group has settled: each partition is owned once")
     feeder.stopping.set()
     feeder.join(DEADLINE)
-    wait(lambda: all(sum(committed(broker.bootstrap, group).values()) == feeder.delivered for group in GROUPS), "everything is read and committed")
+    wait(lambda: all(sum(committed(broker.bootstrap, group, TOPIC).values()) == feeder.delivered for group in GROUPS), "everything is read and committed")
     for group, ledger in ledgers.items():
-        have = committed(broker.bootstrap, group)
+        have = committed(broker.bootstrap, group, TOPIC)
         report.check(sum(have.values()) == feeder.delivered, f"{group} has read all of {feeder.delivered} records; {ledger.count} commits")
     for member in [m for group in GROUPS for m in members[group]] + leaving:
         member.stopping.set()
     for member in [m for group in GROUPS for m in members[group]] + leaving:
         member.join(30)
-    final = {group: committed(broker.bootstrap, group) for group in GROUPS}
+    final = {group: committed(broker.bootstrap, group, TOPIC) for group in GROUPS}
     broker.kill()
     broker.start()
-    report.check({group: committed(broker.bootstrap, group) for group in GROUPS} == final, "a last kill, and the offsets are the same")
+    report.check({group: committed(broker.bootstrap, group, TOPIC) for group in GROUPS} == final, "a last kill, and the offsets are the same")
     ordered = sorted(restarts)
     report.say(f"restart after kill -9: median {ordered[len(ordered) // 2] * 1000:.0f} ms, largest {ordered[-1] * 1000:.0f} ms")
     return report.close(broker)

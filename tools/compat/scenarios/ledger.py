@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from broker import quiet
 
@@ -27,8 +28,22 @@ def end_of(client, partition, deadline):
             time.sleep(0.1)
 
 
+def committed(bootstrap, group, topic):
+    """The group's offsets in the topic, asked for until the coordinator answers."""
+    deadline = time.monotonic() + 120
+    while True:
+        admin = quiet(AdminClient, {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 1000})
+        try:
+            found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)[group].result()
+            return {p.partition: p.offset for p in found.topic_partitions if p.topic == topic and p.error is None}
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 class Reader:
-    """What has been read so far: every partition from its start, in order, and which record is at which offset."""
+    """What has been read so far: every partition from its start, in order, and which record is at which offset. What is read once more has to be the same."""
 
     def __init__(self, bootstrap, topic, partitions):
         self.bootstrap, self.topic, self.partitions = bootstrap, topic, partitions
@@ -43,6 +58,14 @@ class Reader:
         client.assign([TopicPartition(self.topic, p, self.positions[p]) for p in range(self.partitions)])
         deadline = time.monotonic() + 120
         ends = [end_of(client, TopicPartition(self.topic, p), deadline) for p in range(self.partitions)]
+        for partition, known in enumerate(map(len, self.at)):
+            # A leader that has just been elected may take a moment to know how much is committed.
+            patience = time.monotonic() + 15
+            while ends[partition] < known and time.monotonic() < patience:
+                time.sleep(0.1)
+                ends[partition] = end_of(client, TopicPartition(self.topic, partition), deadline)
+            if ends[partition] < known:
+                self.problems.append(f"partition {partition}: ends at {ends[partition]}, but {known} records were read before")
         while any(position < end for position, end in zip(self.positions, ends)):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"not at {ends}, the ends of all partitions, within 120 s: {self.positions}")
@@ -53,6 +76,10 @@ class Reader:
                     raise KafkaException(message.error())
         client.close()
 
+    def go_back(self, positions):
+        """What stands from these offsets on is read once more, and compared."""
+        self.positions = list(positions)
+
     def _take(self, message):
         partition, offset = message.partition(), message.offset()
         name, said_partition, sequence, _ = message.value().split(b" ", 3)
@@ -61,11 +88,16 @@ class Reader:
             self.problems.append(f"partition {partition}: offset {offset} follows {self.positions[partition] - 1}")
         if int(said_partition) != partition:
             self.problems.append(f"partition {partition} offset {offset}: a record of partition {said_partition}")
+        self.positions[partition] = offset + 1
+        if offset in self.at[partition]:
+            if self.at[partition][offset] != (name, sequence):
+                was, now = self.at[partition][offset], (name, sequence)
+                self.problems.append(f"partition {partition} offset {offset}: {was} was read before, {now} is there now")
+            return
         wanted = self.next_sequence.get((name, partition), 0)
         if sequence != wanted:
             self.problems.append(f"partition {partition} offset {offset}: {name.decode()}'s record {sequence}, {wanted} expected")
         self.next_sequence[name, partition] = sequence + 1
-        self.positions[partition] = offset + 1
         self.at[partition][offset] = (name, sequence)
 
 

@@ -39,16 +39,16 @@ def environment():
 
 
 class Broker:
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, address="127.0.0.1"):
         self.folder = tempfile.mkdtemp(prefix="scenario.", dir=os.environ.get("BROKER_TMP"))
-        self.port, self.admin, self.process = ports.free(), ports.free(), None
-        self.bootstrap = f"127.0.0.1:{self.port}"
+        self.port, self.admin, self.process, self.environment = ports.free(), ports.free(), None, environment()
+        self.bootstrap = f"{address}:{self.port}"
         names = {"port": self.port, "admin": self.admin, "data": os.path.join(self.folder, "data")}
         command = os.environ.get("BROKER_COMMAND")
         if command:
             self.command = [word.format(**names) for word in shlex.split(command)]
         else:
-            self.command = [os.environ["BROKER_BIN"], "--listen", self.bootstrap, "--admin", f"127.0.0.1:{self.admin}", "--data-dir", names["data"],
+            self.command = [os.environ["BROKER_BIN"], "--listen", self.bootstrap, "--admin", f"{address}:{self.admin}", "--data-dir", names["data"],
                             *shlex.split(os.environ.get("BROKER_ARGS", "")), *arguments]
         self.log_path = os.path.join(self.folder, "log")
         atexit.register(self._clean_up)
@@ -70,7 +70,7 @@ class Broker:
     def start_unanswered(self):
         """Starts one that serves no clients, or does not yet."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -103,7 +103,8 @@ class Broker:
         with open(self.log_path, errors="replace") as log:
             return any("panicked at" in line for line in log)
 
-    def _clean_up(self):
+    def end(self):
+        """Stops the process if it runs, whatever that takes."""
         if self.alive():
             self.process.terminate()
             try:
@@ -111,6 +112,9 @@ class Broker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+    def _clean_up(self):
+        self.end()
         if os.environ.get("BROKER_KEEP"):
             print(f"kept: {self.folder}", flush=True)
         else:

@@ -24,10 +24,10 @@ class Cluster:
         """Nodes 1 to `nodes`, which all vote and are brokers, with further arguments."""
         internal = [ports.free() for _ in range(nodes)]
         self.arguments = arguments
-        self.voters = voters = ",".join(f"{node + 1}@127.0.0.1:{port}" for node, port in enumerate(internal))
+        self.voters = voters = ",".join(f"{node}@{self.host(node)}:{port}" for node, port in enumerate(internal, 1))
         self.brokers = {}
         for node in range(1, nodes + 1):
-            self.brokers[node] = Broker("--node-id", str(node), "--set", f"controller_quorum_voters={voters}", *arguments)
+            self.brokers[node] = self.make(node, "--set", f"controller_quorum_voters={voters}", *arguments)
         self.folder = self.brokers[1].folder
         self.secret = secret = os.path.join(self.folder, "secret")
         with open(os.open(secret, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -36,8 +36,14 @@ class Cluster:
             broker.command += ["--set", f"cluster_secret_file={secret}"]
         self.bootstrap = ",".join(broker.bootstrap for broker in self.brokers.values())
 
-    def start(self):
-        """All at once: none of them can do anything without a majority."""
+    def make(self, node, *arguments):
+        return Broker("--node-id", str(node), *arguments)
+
+    def host(self, _node):
+        return "127.0.0.1"
+
+    def start(self, nodes=None):
+        """All at once, or some of them: none can do anything without a majority."""
         failures = []
 
         def start(broker):
@@ -46,7 +52,7 @@ class Cluster:
             except RuntimeError as error:
                 failures.append(error)
 
-        starting = [threading.Thread(target=start, args=[broker]) for broker in self.brokers.values()]
+        starting = [threading.Thread(target=start, args=[self.brokers[node]]) for node in nodes or self.brokers]
         for thread in starting:
             thread.start()
         for thread in starting:

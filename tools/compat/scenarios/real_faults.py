@@ -1,0 +1,188 @@
+"""Real faults, one after the other, in a cluster of three brokers under load: idempotent producers of librdkafka and Java, and consumer groups of both that commit.
+
+Each fault is followed by a check: nobody has ended or panicked, all replicas are in sync again, every acknowledged record is in the log once and in order, what a
+reader has seen is still there, groups have their offsets and go on from them, and no client was told anything that it could not get over. How long partitions
+acknowledged nothing is reported. In the end the checker itself is checked: with durability = "write" a loss of power of all brokers has to be noticed.
+usage: real_faults.py [--faults N] [--seed N] [--rate 200] [--only NAME[,NAME...]] [--prove-only]   (in namespaces of its own: see real-faults)
+"""
+
+import argparse
+import os
+import random
+import sys
+import time
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from broker import Report, quiet
+from faults import catalogue, groups
+from faults.node import FaultyCluster
+from faults.silence import Silence
+from ledger import Reader, start_producers, verify, wait_for_load
+
+TOPIC, PARTITIONS, REPLICAS = "faults", 6, 3
+PATIENCE_SECONDS = 120
+
+
+def wait_until(what, holds):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what}")
+        time.sleep(0.1)
+
+
+class Load:
+    """A cluster with a topic, and clients at work."""
+
+    def __init__(self, options, *arguments, network=None, with_groups=True):
+        self.cluster = FaultyCluster(*arguments, network=network)
+        self.cluster.start()
+        os.environ["BOOTSTRAP"] = self.cluster.bootstrap
+        self.admin = quiet(AdminClient, {"bootstrap.servers": self.cluster.bootstrap, "topic.metadata.refresh.interval.ms": 1000, "socket.timeout.ms": 10_000})
+        wait_until("three brokers in the metadata", lambda: len(self.admin.list_topics(timeout=10).brokers) == REPLICAS)
+        config = {"min.insync.replicas": "2", "segment.bytes": str(4 << 20)}
+        for future in self.admin.create_topics([NewTopic(TOPIC, PARTITIONS, REPLICAS, config=config)]).values():
+            future.result(30)
+        wait_until("all replicas are in sync", self.is_in_sync)
+        folder = self.cluster.folder
+        self.logs, self.producers = start_producers(folder, TOPIC, PARTITIONS, options.rate)
+        self.groups = groups.start(folder, TOPIC) if with_groups else []
+        self.reader, self.acknowledged = Reader(self.cluster.bootstrap, TOPIC, PARTITIONS), 0
+        wait_for_load(self.logs, self.producers)
+
+    def is_in_sync(self):
+        """Twice in a row: a broker that was cut off answers from what it knew before until it has heard the news."""
+        if not self._describes_all_in_sync():
+            return False
+        time.sleep(0.5)
+        return self._describes_all_in_sync()
+
+    def _describes_all_in_sync(self):
+        try:
+            found = self.admin.list_topics(timeout=10).topics
+        except KafkaException:
+            return False
+        ours = [topic for name, topic in found.items() if name in (TOPIC, "__consumer_offsets")]
+        partitions = [p for topic in ours for p in topic.partitions.values()]
+        return len(partitions) >= PARTITIONS and all(len(p.isrs) == REPLICAS and p.leader >= 0 for p in partitions)
+
+    def problems(self, before):
+        """What is wrong now. What stood in the log before the last check is read once more."""
+        self.reader.go_back(before)
+        self.acknowledged += verify(self.reader, self.logs)
+        for group in self.groups:
+            group.check(self.cluster.bootstrap, self.reader.at)
+        ended = [f"{name} has ended with {p.returncode}" for name, p in self.producers.items() if p.poll() is not None]
+        return ended + self.reader.problems + [p for group in self.groups for p in group.problems]
+
+    def stop_producers(self):
+        for process in self.producers.values():
+            process.stdin.close()
+        return {name: process.wait(180) for name, process in self.producers.items()}
+
+
+def strike(load, fault, silence, rng, report):
+    """One fault, until all replicas are in sync again. Whether everything went on as it should."""
+    name, cluster = catalogue.name_of(fault), load.cluster
+    alive = set(cluster.alive())
+    silence.begin()
+    started = time.monotonic()
+    with fault(cluster, rng) as what:
+        lasting = rng.uniform(*catalogue.HOLD[fault])
+        time.sleep(lasting)
+        held = time.monotonic()
+    healed = time.monotonic()
+    dead = alive - set(cluster.alive())
+    if not report.check(not dead, f"{name} ({what}): every broker still runs" + "".join(f"; node {node} has ended" for node in dead)):
+        return None
+    wait_until(f"all replicas are in sync again after: {name} ({what})", load.is_in_sync)
+    in_sync = time.monotonic()
+    wait_until(f"every partition acknowledges again after: {name} ({what})", silence.all_heard_since(healed))
+    quiet_for = silence.end()
+    report.say(f"{name} ({what}) for {held - started:.1f} s: partitions acknowledged nothing for {min(quiet_for):.1f} to {max(quiet_for):.1f} s; "
+               f"in sync {in_sync - healed:.1f} s after it was over")
+    return max(quiet_for)
+
+
+def run(options, report):
+    rng = random.Random(options.seed)
+    chosen = [catalogue.by_name(name) for name in options.only.split(",")] if options.only else None
+    plan = chosen or (catalogue.drawn(rng, options.faults) if options.faults else catalogue.each_once(rng))
+    report.say(f"seed {options.seed}, {len(plan)} faults")
+    load = Load(options)
+    silence, silences, before = Silence(load.logs, PARTITIONS), {}, [0] * PARTITIONS
+    for number, fault in enumerate(plan, 1):
+        time.sleep(rng.uniform(0.5, 2))
+        longest = strike(load, fault, silence, rng, report)
+        checked = list(load.reader.positions)
+        problems = load.problems(before)
+        before = checked
+        report.check(not problems, f"{number}: {load.acknowledged} acknowledged, {sum(load.reader.positions)} read" + "".join(f"; {p}" for p in problems[:10]))
+        if problems or longest is None:
+            return load
+        silences.setdefault(catalogue.name_of(fault), []).append(longest)
+    finish(load, report)
+    for name, longest in sorted(silences.items()):
+        report.say(f"{name}: longest silence of a partition {', '.join(f'{s:.1f}' for s in longest)} s")
+    return load
+
+
+def finish(load, report):
+    """The producers end, the groups read the rest, and everything is compared once more."""
+    for name, status in load.stop_producers().items():
+        report.check(status == 0, f"{name} delivered everything it sent")
+    problems = load.problems([0] * PARTITIONS)
+    ends = load.reader.positions
+    report.check(not problems, f"{load.acknowledged} acknowledged records are there once and in order, read from the start once more"
+                 + "".join(f"; {p}" for p in problems[:10]))
+    report.check(load.acknowledged == sum(ends), f"{sum(ends)} records in the log, {load.acknowledged} were acknowledged")
+    for group in load.groups:
+        wait_until(f"{group.name} has read and committed everything", lambda group=group: group.has_everything(ends))
+        group.check(load.cluster.bootstrap, load.reader.at)
+        status, missing = group.leave(), group.missing(ends)
+        report.check(status == 0 and not group.problems and missing == 0,
+                     f"{group.name} has read everything, with {group.commits} commits; {missing} records missing" + "".join(f"; {p}" for p in group.problems[:10]))
+
+
+def prove(options, report, network):
+    """Brokers that acknowledge before they sync lose power together: the checker has to see what is gone."""
+    load = Load(options, "--set", "durability=write", network=network, with_groups=False)
+    time.sleep(3)
+    load.acknowledged += verify(load.reader, load.logs)
+    time.sleep(0.5)
+    lost = catalogue.power_off_all(load.cluster, lambda: None)
+    for process in load.producers.values():
+        process.kill()
+        process.wait()
+    load.cluster.restart(list(load.cluster.brokers))
+    wait_until("all replicas are in sync again", load.is_in_sync)
+    problems = load.problems([0] * PARTITIONS)
+    gone = [p for p in problems if "is not there" in p]
+    seen = [p for p in problems if "were read before" in p or "was read before" in p]
+    report.check(gone and seen, f"a cluster that acknowledges before it syncs, and loses power ({'; '.join(lost)}), is found out: {len(gone)} acknowledged records are gone, "
+                 f"and {len(seen)} partitions have less than was read")
+    return load
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--faults", type=int, help="so many, drawn by chance; without it every fault once")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--rate", type=float, default=200, help="records per second of each producer")
+    parser.add_argument("--only", help="these faults, in this order")
+    parser.add_argument("--prove-only", action="store_true", help="only that the checker sees a loss")
+    options = parser.parse_args()
+    report = Report("real-faults")
+    load = None if options.prove_only else run(options, report)
+    if load is not None:
+        for broker in load.cluster.brokers.values():
+            broker.end()
+        report.check(not load.cluster.panicked(), "no panic in a broker's log")
+    if report.failed == 0:
+        load = prove(options, report, load and load.cluster.network)
+    return report.close(load.cluster)
+
+
+sys.exit(main())
