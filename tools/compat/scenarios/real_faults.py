@@ -9,6 +9,7 @@ usage: real_faults.py [--faults N] [--seed N] [--rate 200] [--only NAME[,NAME...
 import argparse
 import os
 import random
+import subprocess
 import sys
 import time
 
@@ -22,6 +23,9 @@ from faults.silence import Silence
 from ledger import Reader, start_producers, verify, wait_for_load
 
 TOPIC, PARTITIONS, REPLICAS = "faults", 6, 3
+# The Java producer has one request in flight. With several it may send new batches to a partition's new leader while older ones, which that leader has from replication, wait
+# for the old leader's answer; if more than the five that a broker remembers follow, the retry of the older ones is out of order for ever, with Apache Kafka too.
+os.environ["LOAD_IN_FLIGHT"] = "1"
 PATIENCE_SECONDS = 120
 
 
@@ -29,7 +33,7 @@ def wait_until(what, holds):
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what}")
+            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what() if callable(what) else what}")
         time.sleep(0.1)
 
 
@@ -99,7 +103,7 @@ def strike(load, fault, silence, rng, report):
         return None
     wait_until(f"all replicas are in sync again after: {name} ({what})", load.is_in_sync)
     in_sync = time.monotonic()
-    wait_until(f"every partition acknowledges again after: {name} ({what})", silence.all_heard_since(healed))
+    wait_until(lambda: f"acknowledgements after {name} ({what}) for {silence.unheard_since(healed)}", lambda: not silence.unheard_since(healed))
     quiet_for = silence.end()
     report.say(f"{name} ({what}) for {held - started:.1f} s: partitions acknowledged nothing for {min(quiet_for):.1f} to {max(quiet_for):.1f} s; "
                f"in sync {in_sync - healed:.1f} s after it was over")
@@ -162,7 +166,7 @@ def prove(options, report, network):
     gone = [p for p in problems if "is not there" in p]
     seen = [p for p in problems if "were read before" in p or "was read before" in p]
     report.check(gone and seen, f"a cluster that acknowledges before it syncs, and loses power ({'; '.join(lost)}), is found out: {len(gone)} acknowledged records are gone, "
-                 f"and {len(seen)} partitions have less than was read")
+                 f"and so is what was read: {seen[:1]}")
     return load
 
 
@@ -175,7 +179,11 @@ def main():
     parser.add_argument("--prove-only", action="store_true", help="only that the checker sees a loss")
     options = parser.parse_args()
     report = Report("real-faults")
-    load = None if options.prove_only else run(options, report)
+    try:
+        load = None if options.prove_only else run(options, report)
+    except (RuntimeError, subprocess.TimeoutExpired) as failure:
+        report.check(False, failure)
+        return report.close()
     if load is not None:
         for broker in load.cluster.brokers.values():
             broker.end()

@@ -25,6 +25,7 @@ public final class Load {
         properties.put("enable.idempotence", "true");
         properties.put("acks", "all");
         properties.put("linger.ms", "2");
+        properties.put("max.in.flight.requests.per.connection", System.getenv().getOrDefault("LOAD_IN_FLIGHT", "5"));
         properties.put("delivery.timeout.ms", "2000000");
         properties.put("request.timeout.ms", "10000");
         properties.put("max.block.ms", "600000");

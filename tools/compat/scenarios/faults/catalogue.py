@@ -27,8 +27,8 @@ def survivors(rng):
 @contextmanager
 def power_loss(cluster, rng):
     node = cluster.pick(rng)
-    node.kill()
-    lost = node.power_off(survivors(rng))
+    node.power_off()
+    lost = node.power_on(survivors(rng))
     yield f"node {node.number}, {lost}"
     cluster.restart([node.number])
 
@@ -42,10 +42,8 @@ def power_loss_of_all(cluster, rng):
 
 def power_off_all(cluster, survive):
     for node in cluster.brokers.values():
-        node.process.kill()
-    for node in cluster.brokers.values():
-        node.process.wait()
-    return [node.power_off(survive()) for node in cluster.brokers.values()]
+        node.power_off()
+    return [node.power_on(survive()) for node in cluster.brokers.values()]
 
 
 @contextmanager

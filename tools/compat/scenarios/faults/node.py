@@ -72,9 +72,16 @@ class Node(Broker):
         self.command[self.command.index("--data-dir") + 1] = os.path.join(self.disk.path, "data")
         self.command = [*inside(number), *self.command]
 
-    def power_off(self, seed=None):
-        """To be called when the process is dead: of what it has not synced nothing is left, or with a seed whatever chance lets survive."""
-        return self.disk.tell("forget" if seed is None else f"forget {seed}")
+    def power_off(self):
+        """kill -9, from which moment on the disk keeps nothing either: a sync that is under way has not happened."""
+        self.disk.tell("off")
+        self.process.kill()
+
+    def power_on(self, seed=None):
+        """Of what was not synced nothing is left, or with a seed whatever chance lets survive. It can be started again then."""
+        lost = self.disk.tell("forget" if seed is None else f"forget {seed}")
+        self.process.wait()
+        return lost
 
     def suspend(self):
         self.process.send_signal(signal.SIGSTOP)

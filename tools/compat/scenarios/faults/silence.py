@@ -7,12 +7,12 @@ PERIOD_SECONDS = 0.01
 
 
 class Silence(threading.Thread):
-    """Looks at the producers' logs all the time."""
+    """Looks at the producers' logs all the time. Each producer is told about each partition, so one of them alone that hears nothing is noticed too."""
 
     def __init__(self, logs, partitions):
         super().__init__(daemon=True)
-        self.read = {log.path: 0 for log in logs.values()}
-        self.lock, self.last, self.longest = threading.Lock(), [0.0] * partitions, [0.0] * partitions
+        self.logs, self.partitions = {name: [log.path, 0] for name, log in logs.items()}, partitions
+        self.lock, self.last, self.longest = threading.Lock(), {}, {}
         self.begin()
         self.start()
 
@@ -20,35 +20,38 @@ class Silence(threading.Thread):
         """Counts from now on."""
         with self.lock:
             now = time.monotonic()
-            self.last, self.longest = [now] * len(self.last), [0.0] * len(self.last)
+            self.last = {(name, partition): now for name in self.logs for partition in range(self.partitions)}
+            self.longest = dict.fromkeys(self.last, 0.0)
 
     def end(self):
         """The longest silence of each partition, in seconds, since it was counted from; one that lasts counts."""
         with self.lock:
             now = time.monotonic()
-            return [max(longest, now - last) for last, longest in zip(self.last, self.longest)]
+            silences = {key: max(self.longest[key], now - last) for key, last in self.last.items()}
+        return [min(silences[name, partition] for name in self.logs) for partition in range(self.partitions)]
 
-    def all_heard_since(self, since):
-        """Says, when it is called, whether every partition was acknowledged since then."""
-        return lambda: min(self.last) > since
+    def unheard_since(self, since):
+        """Which producers have not heard of which partitions since then."""
+        with self.lock:
+            return [key for key, last in self.last.items() if last < since]
 
     def run(self):
         while True:
             heard = self._heard()
             with self.lock:
                 now = time.monotonic()
-                for partition in heard:
-                    self.longest[partition] = max(self.longest[partition], now - self.last[partition])
-                    self.last[partition] = now
+                for key in heard:
+                    self.longest[key] = max(self.longest[key], now - self.last[key])
+                    self.last[key] = now
             time.sleep(PERIOD_SECONDS)
 
     def _heard(self):
         heard = set()
-        for path in self.read:
-            with open(path) as file:
-                file.seek(self.read[path])
+        for name, place in self.logs.items():
+            with open(place[0]) as file:
+                file.seek(place[1])
                 text = file.read()
             text = text[:text.rfind("\n") + 1]
-            self.read[path] += len(text)
-            heard.update(int(line.split(" ", 1)[0]) for line in text.splitlines())
+            place[1] += len(text)
+            heard.update((name, int(line.split(" ", 1)[0])) for line in text.splitlines())
         return heard

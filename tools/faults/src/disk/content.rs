@@ -31,6 +31,13 @@ struct Version {
     blocks: BTreeMap<u64, Block>,
 }
 
+/// What a sync makes durable when it ends.
+pub struct Sync {
+    blocks: Vec<(u64, Option<Block>)>,
+    len: u64,
+    is_range: bool,
+}
+
 impl Version {
     fn set(&mut self, index: u64, block: Option<Block>) {
         match block {
@@ -108,22 +115,37 @@ impl Content {
         }
     }
 
-    /// Everything that was written is durable.
-    pub fn sync(&mut self) {
-        for index in std::mem::take(&mut self.unsynced) {
-            self.durable.set(index, self.current.blocks.get(&index).cloned());
+    /// A sync begins: of everything that was written, or of what was written to a range (O_DSYNC) and nothing else.
+    pub fn begin_sync(&self, range: Option<(u64, usize)>) -> Sync {
+        let capture = |index: u64| (index, self.current.blocks.get(&index).cloned());
+        match range {
+            None => Sync {
+                blocks: self.unsynced.iter().copied().map(capture).collect(),
+                len: self.current.len,
+                is_range: false,
+            },
+            Some((pos, len)) => {
+                let end = pos + len as u64;
+                let touched = pos / BLOCK as u64..end.div_ceil(BLOCK as u64);
+                Sync { blocks: touched.map(capture).collect(), len: end, is_range: true }
+            }
         }
-        self.durable.len = self.current.len;
     }
 
-    /// What was written to this range is durable, and nothing else (O_DSYNC).
-    pub fn sync_range(&mut self, pos: u64, len: usize) {
-        let end = pos + len as u64;
-        for index in pos / BLOCK as u64..end.div_ceil(BLOCK as u64) {
-            self.unsynced.remove(&index);
-            self.durable.set(index, self.current.blocks.get(&index).cloned());
+    /// A sync has ended: what stood there when it began is durable. What was written since may not be.
+    pub fn end_sync(&mut self, sync: Sync) {
+        for (index, block) in sync.blocks {
+            let is_same = match (&block, self.current.blocks.get(&index)) {
+                (Some(synced), Some(current)) => Arc::ptr_eq(synced, current),
+                (None, None) => true,
+                _ => false,
+            };
+            if is_same {
+                self.unsynced.remove(&index);
+            }
+            self.durable.set(index, block);
         }
-        self.durable.len = self.durable.len.max(end);
+        self.durable.len = if sync.is_range { self.durable.len.max(sync.len) } else { sync.len };
     }
 
     /// Loss of power: of what is unsynced, a sector survives when `survives` says so.
@@ -172,11 +194,38 @@ mod tests {
         content.write(pos, &vec![byte; len]);
     }
 
+    fn sync(content: &mut Content) {
+        let sync = content.begin_sync(None);
+        content.end_sync(sync);
+    }
+
+    #[test]
+    fn what_was_written_during_a_sync_is_not_part_of_it() {
+        let mut content = Content::default();
+        written(&mut content, 0, 1, 2 * BLOCK);
+        let under_way = content.begin_sync(None);
+        written(&mut content, 0, 2, BLOCK);
+        written(&mut content, 2 * BLOCK as u64, 2, BLOCK);
+        content.end_sync(under_way);
+        assert_eq!(content.read(0, 1), [2]);
+        content.forget(&mut || false);
+        assert_eq!(content.read(0, 4 * BLOCK), vec![1; 2 * BLOCK]);
+    }
+
+    #[test]
+    fn a_sync_that_has_not_ended_is_none() {
+        let mut content = Content::default();
+        written(&mut content, 0, 1, BLOCK);
+        let _under_way = content.begin_sync(None);
+        content.forget(&mut || false);
+        assert_eq!(content.read(0, BLOCK), []);
+    }
+
     #[test]
     fn what_was_synced_survives_and_what_was_not_is_forgotten() {
         let mut content = Content::default();
         written(&mut content, 0, 1, 3 * BLOCK);
-        content.sync();
+        sync(&mut content);
         written(&mut content, 100, 2, BLOCK);
         written(&mut content, 3 * BLOCK as u64, 3, 10);
         assert_eq!(content.read(99, 2), [1, 2]);
@@ -190,7 +239,8 @@ mod tests {
         let mut content = Content::default();
         written(&mut content, 0, 1, 2 * BLOCK);
         written(&mut content, BLOCK as u64, 2, BLOCK);
-        content.sync_range(BLOCK as u64, BLOCK);
+        let sync = content.begin_sync(Some((BLOCK as u64, BLOCK)));
+        content.end_sync(sync);
         content.forget(&mut || false);
         assert_eq!(content.read(0, BLOCK), vec![0; BLOCK]);
         assert_eq!(content.read(BLOCK as u64, BLOCK), vec![2; BLOCK]);
@@ -200,14 +250,14 @@ mod tests {
     fn an_unsynced_cut_may_be_undone_and_a_synced_one_stays() {
         let mut content = Content::default();
         written(&mut content, 0, 1, 2 * BLOCK);
-        content.sync();
+        sync(&mut content);
         content.set_len(10);
         content.forget(&mut || false);
         assert_eq!(content.read(0, 4 * BLOCK), vec![1; 2 * BLOCK]);
         content.set_len(10);
-        content.sync();
+        sync(&mut content);
         content.set_len(20);
-        content.sync();
+        sync(&mut content);
         content.forget(&mut || false);
         assert_eq!(content.read(0, BLOCK), [vec![1; 10], vec![0; 10]].concat());
     }
@@ -216,7 +266,7 @@ mod tests {
     fn sectors_survive_one_by_one() {
         let mut content = Content::default();
         written(&mut content, 0, 1, BLOCK);
-        content.sync();
+        sync(&mut content);
         written(&mut content, 0, 2, BLOCK);
         let mut coin = false;
         content.forget(&mut || {

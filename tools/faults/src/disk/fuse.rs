@@ -3,7 +3,7 @@
 //! Everything is direct I/O: the kernel keeps no pages, names or attributes, so that after a loss of power it knows nothing that the disk has forgotten.
 
 use crate::content::Content;
-use crate::tree::{Disk, Kind};
+use crate::tree::{Disk, Kind, Sync};
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
@@ -21,25 +21,61 @@ const GENERATION: Generation = Generation(0);
 
 /// The disk, for the kernel's requests and for who controls it.
 #[derive(Clone)]
-pub struct Shared(Arc<(Mutex<Disk>, Condvar)>);
+pub struct Shared(Arc<Inner>);
+
+struct Inner {
+    disk: Mutex<Disk>,
+    released: Condvar,
+    /// Whether nobody is answered at present.
+    is_closed: Mutex<bool>,
+    reopened: Condvar,
+}
 
 impl Shared {
     /// Wraps a disk.
     pub fn new(disk: Disk) -> Self {
-        Self(Arc::new((Mutex::new(disk), Condvar::new())))
+        Self(Arc::new(Inner {
+            disk: Mutex::new(disk),
+            released: Condvar::new(),
+            is_closed: Mutex::new(false),
+            reopened: Condvar::new(),
+        }))
     }
 
     /// The disk, for as long as the guard lives.
     pub fn lock(&self) -> MutexGuard<'_, Disk> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The disk when no file is open any more; an error if that takes too long.
+    /// The disk for somebody who will be answered: not before the power is back.
+    fn answering(&self) -> MutexGuard<'_, Disk> {
+        self.wait_until_open();
+        self.lock()
+    }
+
+    fn wait_until_open(&self) {
+        let closed = self.0.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.reopened.wait_while(closed, |closed| *closed));
+    }
+
+    fn set_closed(&self, closed: bool) {
+        *self.0.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.0.reopened.notify_all();
+    }
+
+    /// The power goes: nothing becomes durable any more, and nobody is answered.
+    pub fn power_off(&self) {
+        self.set_closed(true);
+        self.lock().power_off();
+    }
+
+    /// The disk when no file is open any more; an error if that takes too long. Whoever waits for an answer gets one: it must be dead by now.
     pub fn lock_unused(&self, patience: Duration) -> Result<MutexGuard<'_, Disk>, String> {
+        self.set_closed(false);
         let in_use = |disk: &mut Disk| disk.open_files() > 0;
         let (disk, waited) = self
             .0
-            .1
+            .released
             .wait_timeout_while(self.lock(), patience, in_use)
             .unwrap_or_else(PoisonError::into_inner);
         match waited.timed_out() {
@@ -52,7 +88,7 @@ impl Shared {
 /// What the kernel talks to.
 pub struct Requests {
     disk: Shared,
-    later: Sender<(Instant, Answer)>,
+    later: Sender<(Instant, Sync, Answer)>,
     sync_takes: Duration,
 }
 
@@ -62,12 +98,14 @@ enum Answer {
 }
 
 impl Requests {
-    /// Passes requests on to `disk`. Answers that promise durability are given after `sync_takes`.
+    /// Passes requests on to `disk`. A sync takes `sync_takes`: then what it covers is durable, and it is answered.
     pub fn new(disk: Shared, sync_takes: Duration) -> Self {
-        let (later, waiting) = channel::<(Instant, Answer)>();
+        let (later, waiting) = channel::<(Instant, Sync, Answer)>();
+        let syncing = disk.clone();
         thread::spawn(move || {
-            for (when, answer) in waiting {
+            for (when, sync, answer) in waiting {
                 thread::sleep(when.saturating_duration_since(Instant::now()));
+                syncing.answering().end_sync(sync);
                 match answer {
                     Answer::Synced(reply) => reply.ok(),
                     Answer::Written(reply, size) => reply.written(size),
@@ -77,22 +115,22 @@ impl Requests {
         Self { disk, later, sync_takes }
     }
 
-    fn answer_later(&self, answer: Answer) {
+    fn answer_later(&self, sync: Sync, answer: Answer) {
         let when = Instant::now() + self.sync_takes;
         // The thread lives as long as this, so somebody takes it.
-        let _ = self.later.send((when, answer));
+        let _ = self.later.send((when, sync, answer));
     }
 
     fn sync(&self, number: INodeNo, reply: ReplyEmpty) {
-        let synced = self.disk.lock().sync(number.0);
-        match synced {
-            Ok(()) => self.answer_later(Answer::Synced(reply)),
+        let sync = self.disk.answering().begin_sync(number.0);
+        match sync {
+            Ok(sync) => self.answer_later(sync, Answer::Synced(reply)),
             Err(errno) => reply.error(errno),
         }
     }
 
     fn create(&self, parent: INodeNo, name: &OsStr, kind: Kind, mode: u32) -> Result<FileAttr, Errno> {
-        let mut disk = self.disk.lock();
+        let mut disk = self.disk.answering();
         let number = disk.create(parent.0, name, kind, permissions(mode), SystemTime::now())?;
         attributes(&disk, number)
     }
@@ -150,12 +188,12 @@ impl Filesystem for Requests {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let disk = self.disk.lock();
+        let disk = self.disk.answering();
         answer_entry(disk.lookup(parent.0, name).and_then(|number| attributes(&disk, number)), reply);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match attributes(&self.disk.lock(), ino.0) {
+        match attributes(&self.disk.answering(), ino.0) {
             Ok(attributes) => reply.attr(&TTL, &attributes),
             Err(errno) => reply.error(errno),
         }
@@ -179,7 +217,7 @@ impl Filesystem for Requests {
         _flags: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mut disk = self.disk.lock();
+        let mut disk = self.disk.answering();
         let done = mode
             .map_or(Ok(()), |mode| disk.set_mode(ino.0, permissions(mode)))
             .and_then(|()| size.map_or(Ok(()), |size| disk.set_len(ino.0, size, SystemTime::now())));
@@ -195,11 +233,11 @@ impl Filesystem for Requests {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(self.disk.lock().remove(parent.0, name, false), reply);
+        answer(self.disk.answering().remove(parent.0, name, false), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(self.disk.lock().remove(parent.0, name, true), reply);
+        answer(self.disk.answering().remove(parent.0, name, true), reply);
     }
 
     fn rename(
@@ -215,11 +253,11 @@ impl Filesystem for Requests {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        answer(self.disk.lock().rename((parent.0, name), (new_parent.0, new_name)), reply);
+        answer(self.disk.answering().rename((parent.0, name), (new_parent.0, new_name)), reply);
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let mut disk = self.disk.lock();
+        let mut disk = self.disk.answering();
         let mut done = disk.opened(ino.0);
         if done.is_ok() && flags.0 & libc::O_TRUNC != 0 {
             done = disk.set_len(ino.0, 0, SystemTime::now());
@@ -243,7 +281,7 @@ impl Filesystem for Requests {
         match self.create(parent, name, Kind::File(Content::default()), mode & !umask) {
             Ok(attributes) => {
                 // It was created a moment ago, so it is there.
-                let _ = self.disk.lock().opened(attributes.ino.0);
+                let _ = self.disk.answering().opened(attributes.ino.0);
                 reply.created(&TTL, &attributes, GENERATION, FileHandle(0), open_flags());
             }
             Err(errno) => reply.error(errno),
@@ -261,7 +299,7 @@ impl Filesystem for Requests {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let found = self.disk.lock().content(ino.0).map(|content| content.read(offset, size as usize));
+        let found = self.disk.answering().content(ino.0).map(|content| content.read(offset, size as usize));
         match found {
             Ok(data) => reply.data(&data),
             Err(errno) => reply.error(errno),
@@ -281,10 +319,14 @@ impl Filesystem for Requests {
         reply: ReplyWrite,
     ) {
         let through = flags.0 & libc::O_DSYNC != 0;
-        let done = self.disk.lock().write(ino.0, offset, data, through, SystemTime::now());
+        let mut disk = self.disk.answering();
+        let done = disk.write(ino.0, offset, data, SystemTime::now()).and_then(|()| match through {
+            true => disk.begin_sync_range(ino.0, offset, data.len()).map(Some),
+            false => Ok(None),
+        });
         match done {
-            Ok(()) if through => self.answer_later(Answer::Written(reply, data.len() as u32)),
-            Ok(()) => reply.written(data.len() as u32),
+            Ok(Some(sync)) => self.answer_later(sync, Answer::Written(reply, data.len() as u32)),
+            Ok(None) => reply.written(data.len() as u32),
             Err(errno) => reply.error(errno),
         }
     }
@@ -303,8 +345,8 @@ impl Filesystem for Requests {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.disk.lock().released(ino.0);
-        self.disk.0.1.notify_all();
+        self.disk.answering().released(ino.0);
+        self.disk.0.released.notify_all();
         reply.ok();
     }
 
@@ -317,7 +359,7 @@ impl Filesystem for Requests {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let disk = self.disk.lock();
+        let disk = self.disk.answering();
         let names = match disk.list(ino.0) {
             Ok(names) => names,
             Err(errno) => return reply.error(errno),
@@ -335,7 +377,7 @@ impl Filesystem for Requests {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let (used, capacity) = self.disk.lock().space();
+        let (used, capacity) = self.disk.answering().space();
         let (free, block) = (capacity.saturating_sub(used), crate::content::BLOCK as u32);
         reply.statfs(capacity, free, free, 1 << 20, 1 << 20, block, 255, block);
     }
@@ -354,7 +396,7 @@ impl Filesystem for Requests {
             return reply.error(Errno::EOPNOTSUPP);
         }
         let grow = mode & libc::FALLOC_FL_KEEP_SIZE == 0;
-        answer(self.disk.lock().reserve(ino.0, offset.saturating_add(length), grow), reply);
+        answer(self.disk.answering().reserve(ino.0, offset.saturating_add(length), grow), reply);
     }
 }
 

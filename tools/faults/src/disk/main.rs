@@ -3,7 +3,9 @@
 //! It is mounted by FUSE, as root, and unmounted when standard input ends. A line on standard input is a command, and each is answered by a line that begins with `done`
 //! or `failed`:
 //!
-//! - `forget`: a loss of power. Nothing of what is unsynced survives. Waits until no file is open;
+//! - `off`: the power goes. Nothing becomes durable any more and nobody is answered, so that the process that uses the disk can be killed without
+//!   learning anything more;
+//! - `forget`: the power is back. Nothing of what was unsynced has survived. Waits until no file is open;
 //! - `forget SEED`: the same, but of what is unsynced each part survives or not, as chance has it;
 //! - `room BYTES`: so much more can be written; `room all`: as much as in the beginning.
 
@@ -33,7 +35,7 @@ struct Arguments {
     #[arg(long, default_value_t = 64 << 30)]
     capacity: u64,
     /// How long a sync takes, in microseconds.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 2000)]
     sync_us: u64,
 }
 
@@ -71,6 +73,10 @@ fn say(line: &str) {
 fn obey(line: &str, disk: &Shared, capacity: u64) -> Result<String, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words[..] {
+        ["off"] => {
+            disk.power_off();
+            Ok("off".to_owned())
+        }
         ["forget"] => forget(disk, || false),
         ["forget", seed] => {
             let mut state: u64 = seed.parse().map_err(|_| format!("no number: {seed}"))?;

@@ -3,9 +3,9 @@
 //! As unkind as a file system may be that journals its metadata: names that were not synced are lost, all or the latest of them, in the order in which
 //! they were changed; a file's sync says nothing about its name; data and lengths that were not synced are lost sector by sector.
 
-use crate::content::{BLOCK, Content};
+use crate::content::{self, BLOCK, Content};
 use fuser::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
@@ -18,7 +18,11 @@ type Result<T> = std::result::Result<T, Errno>;
 pub struct Disk {
     nodes: BTreeMap<u64, Node>,
     /// Changes of names that are not durable yet, oldest first.
-    unsynced: Vec<Change>,
+    unsynced: VecDeque<Change>,
+    /// How many changes of names have become durable or were forgotten.
+    settled_names: u64,
+    /// Nothing becomes durable any more.
+    is_off: bool,
     next: u64,
     /// Blocks of space, and how many are taken.
     capacity: u64,
@@ -52,6 +56,15 @@ pub struct Names {
     durable: BTreeMap<OsString, u64>,
 }
 
+/// Something that is durable when it has ended.
+pub struct Sync(Syncing);
+
+enum Syncing {
+    File(u64, content::Sync),
+    /// Changes of names up to this one.
+    Names(u64),
+}
+
 /// Names that change together: (directory, name, the node that it has from now on).
 struct Change(Vec<(u64, OsString, Option<u64>)>);
 
@@ -61,7 +74,9 @@ impl Disk {
         let root = Node::new(Kind::Directory(Names::default()), 0o755, SystemTime::UNIX_EPOCH);
         Self {
             nodes: BTreeMap::from([(ROOT, root)]),
-            unsynced: Vec::new(),
+            unsynced: VecDeque::new(),
+            settled_names: 0,
+            is_off: false,
             next: ROOT + 1,
             capacity: capacity_bytes / BLOCK as u64,
             used: 0,
@@ -167,7 +182,7 @@ impl Disk {
                 unnamed.extend(before.filter(|before| Some(*before) != *number));
             }
         }
-        self.unsynced.push(Change(parts));
+        self.unsynced.push_back(Change(parts));
         for number in unnamed {
             self.let_go(number);
         }
@@ -194,25 +209,14 @@ impl Disk {
         self.open_files
     }
 
-    /// Writes to a file; with `through` it is durable at once.
-    pub fn write(
-        &mut self,
-        number: u64,
-        pos: u64,
-        data: &[u8],
-        through: bool,
-        now: SystemTime,
-    ) -> Result<()> {
+    /// Writes to a file.
+    pub fn write(&mut self, number: u64, pos: u64, data: &[u8], now: SystemTime) -> Result<()> {
         let wanted = self.content(number)?.wanted(pos, data.len());
         if wanted > 0 && self.used + wanted > self.capacity {
             return Err(Errno::ENOSPC);
         }
         self.used += wanted;
-        let content = self.content_mut(number)?;
-        content.write(pos, data);
-        if through {
-            content.sync_range(pos, data.len());
-        }
+        self.content_mut(number)?.write(pos, data);
         self.touch(number, now);
         Ok(())
     }
@@ -256,21 +260,48 @@ impl Disk {
         Ok(())
     }
 
-    /// A file's content is durable, or a directory's names are, with all names that were changed earlier.
-    pub fn sync(&mut self, number: u64) -> Result<()> {
-        match self.nodes.get_mut(&number).ok_or(Errno::ENOENT)?.kind {
-            Kind::File(ref mut content) => content.sync(),
+    /// A sync begins: of a file's content, or of a directory's names with all names that were changed earlier.
+    pub fn begin_sync(&self, number: u64) -> Result<Sync> {
+        match &self.node(number)?.kind {
+            Kind::File(content) => Ok(Sync(Syncing::File(number, content.begin_sync(None)))),
             Kind::Directory(_) => {
                 let touches = |change: &Change| change.0.iter().any(|(directory, ..)| *directory == number);
-                let covered = self.unsynced.iter().rposition(touches).map_or(0, |last| last + 1);
-                self.make_durable(covered);
+                let covered = self.unsynced.iter().rposition(touches).map_or(0, |last| last as u64 + 1);
+                Ok(Sync(Syncing::Names(self.settled_names + covered)))
             }
         }
-        Ok(())
+    }
+
+    /// A sync begins of what was just written to a range of a file, and of nothing else.
+    pub fn begin_sync_range(&self, number: u64, pos: u64, len: usize) -> Result<Sync> {
+        Ok(Sync(Syncing::File(number, self.content(number)?.begin_sync(Some((pos, len))))))
+    }
+
+    /// A sync has ended, if the power was there for so long.
+    pub fn end_sync(&mut self, sync: Sync) {
+        match sync.0 {
+            _ if self.is_off => {}
+            Syncing::File(number, sync) => {
+                // The file may be gone by now.
+                if let Ok(content) = self.content_mut(number) {
+                    content.end_sync(sync);
+                }
+            }
+            Syncing::Names(up_to) => {
+                let count = up_to.saturating_sub(self.settled_names) as usize;
+                self.make_durable(count);
+            }
+        }
+    }
+
+    /// The power goes: nothing becomes durable until [`Disk::forget`].
+    pub fn power_off(&mut self) {
+        self.is_off = true;
     }
 
     fn make_durable(&mut self, count: usize) {
         let mut unnamed = Vec::new();
+        self.settled_names += count as u64;
         for Change(parts) in self.unsynced.drain(..count) {
             for (directory, name, number) in parts {
                 if let Some(Node { kind: Kind::Directory(names), .. }) = self.nodes.get_mut(&directory) {
@@ -290,7 +321,9 @@ impl Disk {
         let unsynced_names = self.unsynced.len();
         let kept = self.unsynced.iter().take_while(|_| survives()).count();
         self.make_durable(kept);
+        self.settled_names += self.unsynced.len() as u64;
         self.unsynced.clear();
+        self.is_off = false;
         let mut unsynced_bytes = 0;
         for node in self.nodes.values_mut() {
             match &mut node.kind {
@@ -380,8 +413,27 @@ mod tests {
 
     fn file(disk: &mut Disk, name: &str, content: &[u8]) -> u64 {
         let number = disk.create(ROOT, name.as_ref(), Kind::File(Content::default()), 0o644, THEN).unwrap();
-        disk.write(number, 0, content, false, THEN).unwrap();
+        disk.write(number, 0, content, THEN).unwrap();
         number
+    }
+
+    fn sync(disk: &mut Disk, number: u64) {
+        let sync = disk.begin_sync(number).unwrap();
+        disk.end_sync(sync);
+    }
+
+    #[test]
+    fn a_sync_that_ends_after_the_power_went_makes_nothing_durable() {
+        let mut disk = disk();
+        let number = file(&mut disk, "name", b"1");
+        sync(&mut disk, ROOT);
+        let (content, names) = (disk.begin_sync(number).unwrap(), disk.begin_sync(ROOT).unwrap());
+        disk.power_off();
+        disk.end_sync(content);
+        disk.end_sync(names);
+        disk.forget(|| false);
+        assert_eq!(disk.content(number).unwrap().len(), 0);
+        sync(&mut disk, number);
     }
 
     fn names(disk: &Disk) -> Vec<String> {
@@ -392,10 +444,10 @@ mod tests {
     fn a_synced_file_whose_name_was_not_synced_is_gone_after_a_loss_of_power() {
         let mut disk = disk();
         let kept = file(&mut disk, "kept", b"1");
-        disk.sync(kept).unwrap();
-        disk.sync(ROOT).unwrap();
+        sync(&mut disk, kept);
+        sync(&mut disk, ROOT);
         let lost = file(&mut disk, "lost", b"2");
-        disk.sync(lost).unwrap();
+        sync(&mut disk, lost);
         disk.forget(|| false);
         assert_eq!(names(&disk), ["kept"]);
         assert_eq!(disk.content(kept).unwrap().read(0, 10), b"1");
@@ -408,9 +460,9 @@ mod tests {
             let mut disk = disk();
             let old = file(&mut disk, "name", b"old");
             let new = file(&mut disk, "name.tmp", b"new");
-            disk.sync(old).unwrap();
-            disk.sync(new).unwrap();
-            disk.sync(ROOT).unwrap();
+            sync(&mut disk, old);
+            sync(&mut disk, new);
+            sync(&mut disk, ROOT);
             disk.rename((ROOT, "name.tmp".as_ref()), (ROOT, "name".as_ref())).unwrap();
             assert_eq!(names(&disk), ["name"]);
             disk.forget(|| survives);
@@ -425,15 +477,15 @@ mod tests {
     fn an_unsynced_removal_is_undone_and_a_synced_one_gives_the_space_back() {
         let mut disk = disk();
         let number = file(&mut disk, "name", &[1; 3 * BLOCK]);
-        disk.sync(number).unwrap();
-        disk.sync(ROOT).unwrap();
+        sync(&mut disk, number);
+        sync(&mut disk, ROOT);
         disk.remove(ROOT, "name".as_ref(), false).unwrap();
         assert_eq!(names(&disk), [""; 0]);
         disk.forget(|| false);
         assert_eq!((names(&disk), disk.space().0), (vec!["name".to_owned()], 3));
         disk.opened(number).unwrap();
         disk.remove(ROOT, "name".as_ref(), false).unwrap();
-        disk.sync(ROOT).unwrap();
+        sync(&mut disk, ROOT);
         assert_eq!(disk.content(number).unwrap().read(0, 1), [1]);
         disk.released(number);
         assert_eq!((disk.space().0, disk.node(number).is_err()), (0, true));
@@ -445,9 +497,9 @@ mod tests {
         let number = file(&mut disk, "name", b"");
         disk.reserve(number, 4 * BLOCK as u64, false).unwrap();
         disk.set_capacity(4 * BLOCK as u64);
-        disk.write(number, 0, &[1; 4 * BLOCK], false, THEN).unwrap();
+        disk.write(number, 0, &[1; 4 * BLOCK], THEN).unwrap();
         assert_eq!(
-            disk.write(number, 4 * BLOCK as u64, &[1], false, THEN).unwrap_err().code(),
+            disk.write(number, 4 * BLOCK as u64, &[1], THEN).unwrap_err().code(),
             Errno::ENOSPC.code()
         );
         assert_eq!(disk.reserve(number, 5 * BLOCK as u64, false).unwrap_err().code(), Errno::ENOSPC.code());
