@@ -78,8 +78,10 @@ class Load:
         self.acknowledged += verify(self.reader, self.logs)
         for group in self.groups:
             group.check(self.cluster.bootstrap, self.reader.at)
-        ended = [f"{name} has ended with {p.returncode}" for name, p in self.producers.items() if p.poll() is not None]
-        return ended + self.reader.problems + [p for group in self.groups for p in group.problems]
+        return self.reader.problems + [p for group in self.groups for p in group.problems]
+
+    def ended(self):
+        return [f"{name} has ended with {p.returncode}" for name, p in self.producers.items() if p.poll() is not None]
 
     def stop_producers(self):
         for process in self.producers.values():
@@ -110,27 +112,37 @@ def strike(load, fault, silence, rng, report):
     return max(quiet_for)
 
 
-def run(options, report):
+def torment(load, options, report):
+    """All faults of the plan, each with its check, until something is wrong."""
     rng = random.Random(options.seed)
     chosen = [catalogue.by_name(name) for name in options.only.split(",")] if options.only else None
     plan = chosen or (catalogue.drawn(rng, options.faults) if options.faults else catalogue.each_once(rng))
     report.say(f"seed {options.seed}, {len(plan)} faults")
-    load = Load(options)
-    silence, silences, before = Silence(load.logs, PARTITIONS), {}, [0] * PARTITIONS
+    silence = Silence(load.logs, PARTITIONS)
+    try:
+        silences = strike_all(load, plan, silence, rng, report)
+    finally:
+        silence.stop()
+    if not report.failed:
+        finish(load, report)
+    for name, longest in sorted(silences.items()):
+        report.say(f"{name}: longest silence of a partition {', '.join(f'{s:.1f}' for s in longest)} s")
+
+
+def strike_all(load, plan, silence, rng, report):
+    """The longest silence of a partition for each fault, by its name."""
+    silences, before = {}, [0] * PARTITIONS
     for number, fault in enumerate(plan, 1):
         time.sleep(rng.uniform(0.5, 2))
         longest = strike(load, fault, silence, rng, report)
         checked = list(load.reader.positions)
-        problems = load.problems(before)
+        problems = load.problems(before) + load.ended()
         before = checked
         report.check(not problems, f"{number}: {load.acknowledged} acknowledged, {sum(load.reader.positions)} read" + "".join(f"; {p}" for p in problems[:10]))
         if problems or longest is None:
-            return load
+            break
         silences.setdefault(catalogue.name_of(fault), []).append(longest)
-    finish(load, report)
-    for name, longest in sorted(silences.items()):
-        report.say(f"{name}: longest silence of a partition {', '.join(f'{s:.1f}' for s in longest)} s")
-    return load
+    return silences
 
 
 def finish(load, report):
@@ -178,18 +190,19 @@ def main():
     parser.add_argument("--only", help="these faults, in this order")
     parser.add_argument("--prove-only", action="store_true", help="only that the checker sees a loss")
     options = parser.parse_args()
-    report = Report("real-faults")
-    try:
-        load = None if options.prove_only else run(options, report)
-    except (RuntimeError, subprocess.TimeoutExpired) as failure:
-        report.check(False, failure)
-        return report.close()
-    if load is not None:
+    report, load, network = Report("real-faults"), None, None
+    if not options.prove_only:
+        load = Load(options)
+        network = load.cluster.network
+        try:
+            torment(load, options, report)
+        except (RuntimeError, subprocess.TimeoutExpired) as failure:
+            report.check(False, failure)
         for broker in load.cluster.brokers.values():
             broker.end()
         report.check(not load.cluster.panicked(), "no panic in a broker's log")
     if report.failed == 0:
-        load = prove(options, report, load and load.cluster.network)
+        load = prove(options, report, network)
     return report.close(load.cluster)
 
 

@@ -12,7 +12,7 @@ class Silence(threading.Thread):
     def __init__(self, logs, partitions):
         super().__init__(daemon=True)
         self.logs, self.partitions = {name: [log.path, 0] for name, log in logs.items()}, partitions
-        self.lock, self.last, self.longest = threading.Lock(), {}, {}
+        self.lock, self.last, self.longest, self.stopping = threading.Lock(), {}, {}, threading.Event()
         self.begin()
         self.start()
 
@@ -35,15 +35,18 @@ class Silence(threading.Thread):
         with self.lock:
             return [key for key, last in self.last.items() if last < since]
 
+    def stop(self):
+        self.stopping.set()
+        self.join()
+
     def run(self):
-        while True:
+        while not self.stopping.wait(PERIOD_SECONDS):
             heard = self._heard()
             with self.lock:
                 now = time.monotonic()
                 for key in heard:
                     self.longest[key] = max(self.longest[key], now - self.last[key])
                     self.last[key] = now
-            time.sleep(PERIOD_SECONDS)
 
     def _heard(self):
         heard = set()
