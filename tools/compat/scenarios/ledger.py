@@ -17,13 +17,18 @@ def consumer(bootstrap):
                      "topic.metadata.refresh.interval.ms": 1000})
 
 
+# A leader has moved, or is about to: whoever asks again hears of the next one.
+MOVED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+
+
 def end_of(client, partition, deadline):
     """Where the partition ends, from whoever leads it, as soon as somebody does."""
     while True:
         try:
             return client.get_watermark_offsets(partition, timeout=10)[1]
         except KafkaException as error:
-            if time.monotonic() > deadline or not (error.args[0].retriable() or error.args[0].code() < 0):
+            passes = error.args[0].retriable() or error.args[0].code() < 0 or error.args[0].code() in MOVED
+            if time.monotonic() > deadline or not passes:
                 raise
             time.sleep(0.1)
 
@@ -72,7 +77,7 @@ class Reader:
             for message in client.consume(5000, timeout=0.5):
                 if message.error() is None:
                     self._take(message)
-                elif message.error().code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+                elif message.error().code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, *MOVED):
                     raise KafkaException(message.error())
         client.close()
 

@@ -196,7 +196,7 @@ def main():
         network = load.cluster.network
         try:
             torment(load, options, report)
-        except (RuntimeError, subprocess.TimeoutExpired) as failure:
+        except (RuntimeError, KafkaException, subprocess.TimeoutExpired) as failure:
             report.check(False, failure)
         for broker in load.cluster.brokers.values():
             broker.end()
