@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use coord::config::broker::DYNAMIC_CONFIGS;
+use coord::config::throttle::LEADER_RATE;
 use coord::config::{ConfigResourceType, TopicDefaults};
 use coord::metadata::MetadataImage;
 
@@ -23,6 +24,8 @@ pub struct LiveConfig {
     pub config: Config,
     /// The operator's defaults for topics.
     pub topic_defaults: TopicDefaults,
+    /// Bytes per second that this broker may send to throttled replicas, if somebody has said.
+    pub leader_throttle: Option<u64>,
 }
 
 impl LiveConfig {
@@ -31,10 +34,11 @@ impl LiveConfig {
     pub fn resolve(file: &Config, image: &MetadataImage) -> LiveConfig {
         let cluster = image.resource_configs(ConfigResourceType::Broker, ALL_BROKERS);
         let broker = image.resource_configs(ConfigResourceType::Broker, &file.node_id.to_string());
+        let set = |name: &str| broker.get(name).or_else(|| cluster.get(name));
         let mut config = file.clone();
         for definition in DYNAMIC_CONFIGS {
-            let set = broker.get(definition.name).or_else(|| cluster.get(definition.name));
-            if let (Some(value), Some(setting)) = (set, kafka_names::setting(definition.name))
+            if let (Some(value), Some(setting)) =
+                (set(definition.name), kafka_names::setting(definition.name))
                 && let Err(allowed) = (setting.set)(&mut config, value)
             {
                 tracing::warn!(setting = definition.name, value, allowed, "a dynamic setting cannot be used");
@@ -45,7 +49,8 @@ impl LiveConfig {
             tracing::warn!(problem, "dynamic defaults of topics cannot be used");
             TopicDefaults::from_properties(&file.topic_defaults).unwrap_or_default()
         });
-        LiveConfig { config, topic_defaults }
+        let leader_throttle = set(LEADER_RATE).and_then(|rate| rate.parse().ok());
+        LiveConfig { config, topic_defaults, leader_throttle }
     }
 }
 
@@ -53,6 +58,8 @@ impl LiveConfig {
 pub fn refresh(shard: &Shard) {
     let live = Rc::new(LiveConfig::resolve(shard.config(), &shard.image()));
     shard.live.replace(Rc::clone(&live));
+    let share = live.leader_throttle.map_or(0, |rate| (rate / shard.count() as u64).max(1));
+    shard.replication.replicas.set_throttle(share);
     shard.background.set_threads(live.config.log_cleaner_threads as usize);
     if let Some(store) = shard.store.get() {
         store.set_producer_expiration(logs::producer_expiration_ms(&live.config));

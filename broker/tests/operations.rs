@@ -47,6 +47,11 @@ fn total(cluster: &RunningCluster, name: &str) -> f64 {
     nodes.map(|id| sum_of(&cluster.node(id).http_get("/metrics").1, name)).sum()
 }
 
+/// The same over some nodes.
+fn total_of(cluster: &RunningCluster, nodes: &[usize], name: &str) -> f64 {
+    nodes.iter().map(|id| sum_of(&cluster.node(*id).http_get("/metrics").1, name)).sum()
+}
+
 fn replicas_of(cluster: &Value, broker: i32) -> u64 {
     let brokers = cluster["brokers"].as_array().expect("a list");
     let found = brokers.iter().find(|known| known["id"] == broker).expect("it is registered");
@@ -169,4 +174,89 @@ fn partitions_move_to_a_broker_that_joins_and_one_that_is_decommissioned_holds_n
     assert_eq!(fourth.terminate(), Some(0));
     wait_until(|| try_brokerctl(through, "broker unregister 4", "").is_ok());
     wait_until(|| json(through, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+}
+
+/// Node ids of the quorum's members: voters and observers.
+fn quorum(broker: &RunningBroker) -> (Vec<i64>, Vec<i64>) {
+    let shown = json(broker, "cluster");
+    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
+    let (voters, observers): (Vec<Value>, Vec<Value>) =
+        members.into_iter().partition(|member| member["voter"] == true);
+    let ids = |members: Vec<Value>| members.iter().filter_map(|member| member["id"].as_i64()).collect();
+    (ids(voters), ids(observers))
+}
+
+fn directory(broker: &RunningBroker, node: i64) -> String {
+    let shown = json(broker, "cluster");
+    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
+    let found = members.iter().find(|member| member["id"] == node).expect("it is a member");
+    found["directory"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_voter_that_has_lost_its_disk_does_not_vote_before_it_is_removed_and_added_again() {
+    let mut cluster = RunningCluster::start(3, &SETTINGS);
+    cluster.wait_everywhere(|broker| json(broker, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+    wait_until(|| quorum(cluster.node(1)) == (vec![1, 2, 3], vec![]));
+    let leader = json(cluster.node(1), "cluster")["quorum"]["leader"].as_i64().expect("there is one");
+    let lost = usize::try_from(leader % 3 + 1).expect("small");
+    let other = (1..=3).find(|id| *id != lost && *id as i64 != leader).expect("there are three");
+    let before = directory(cluster.node(other), lost as i64);
+    cluster.kill(lost);
+    cluster.wipe(lost);
+    cluster.launch(lost);
+    // It is told why it may not come back, and tells so; it serves nobody.
+    wait_until(|| cluster.log(lost).contains("with another data directory"));
+    // Its vote does not count: without the second of the two others there is no majority.
+    cluster.kill(other);
+    let survivor = cluster.node(usize::try_from(leader).expect("small"));
+    wait_until(|| {
+        sum_of(&survivor.http_get("/metrics").1, "kafka_controller_active_controller_count") == 0.0
+    });
+    assert!(!cluster.is_ready(lost));
+    cluster.restart(other);
+    wait_until(|| {
+        total_of(&cluster, &[other, leader as usize], "kafka_controller_active_controller_count") == 1.0
+    });
+
+    let through = cluster.node(other);
+    wait_until(|| try_brokerctl(through, &format!("quorum remove {lost}"), "").is_ok());
+    cluster.wait_until_ready(lost);
+    let through = cluster.node(other);
+    wait_until(|| quorum(through).1 == [lost as i64]);
+    let after = directory(through, lost as i64);
+    assert_ne!(after, before);
+    wait_until(|| try_brokerctl(through, &format!("quorum add {lost}"), "").is_ok());
+    assert_eq!(quorum(through), (vec![1, 2, 3], vec![]));
+    let (code, message) = try_brokerctl(through, &format!("quorum add {lost}"), "").expect_err("it votes");
+    assert!(code == 1 && message.contains("DUPLICATE_VOTER"), "{message}");
+    // Now its vote counts again.
+    cluster.kill(other);
+    let survivor = cluster.node(lost);
+    wait_until(|| json(survivor, "cluster")["quorum"]["leader"].as_i64().is_some_and(|id| id > 0));
+    brokerctl(survivor, "topic create made-by-two", "");
+}
+
+#[test]
+fn a_fourth_node_takes_the_vote_of_one_that_leaves_be_it_the_active_controller() {
+    let cluster = RunningCluster::start(3, &SETTINGS);
+    cluster.wait_everywhere(|broker| json(broker, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+    let fourth = cluster.join(4, &[]);
+    wait_until(|| quorum(&fourth) == (vec![1, 2, 3], vec![4]));
+    assert_eq!(try_brokerctl(&fourth, "quorum add 9", "").expect_err("nobody").0, 4);
+    assert_eq!(brokerctl(&fourth, "quorum add 4", ""), "node 4 votes in the metadata quorum\n");
+    assert_eq!(quorum(&fourth), (vec![1, 2, 3, 4], vec![]));
+    let leader = json(&fourth, "cluster")["quorum"]["leader"].as_i64().expect("there is one");
+    brokerctl(&fourth, &format!("quorum remove {leader}"), "");
+    let (voters, observers) = quorum(&fourth);
+    assert!(
+        voters.len() == 3 && !voters.contains(&leader) && observers == [leader],
+        "{voters:?} {observers:?}"
+    );
+    let (code, message) = try_brokerctl(&fourth, &format!("quorum remove {leader}"), "").expect_err("gone");
+    assert!(code == 1 && message.contains("VOTER_NOT_FOUND"), "{message}");
+    // It follows on, and serves.
+    brokerctl(&fourth, "topic create after --partitions 4", "");
+    let former = cluster.node(usize::try_from(leader).expect("small"));
+    wait_until(|| try_brokerctl(former, "topic describe after", "").is_ok());
 }

@@ -87,12 +87,24 @@ pub enum CoordError {
     /// All producer ids have been handed out (UNKNOWN_SERVER_ERROR).
     #[error("Exhausted all producerIds as the next block's end producerId has exceeded the int64 type limit")]
     ProducerIdsExhausted,
+    /// A voter of the metadata quorum with another data directory than it had (INVALID_VOTER_KEY).
+    #[error("{0}")]
+    InvalidVoterKey(String),
+    /// The voter is in the quorum already (DUPLICATE_VOTER).
+    #[error("{0}")]
+    DuplicateVoter(String),
+    /// The voter is not in the quorum (VOTER_NOT_FOUND).
+    #[error("{0}")]
+    VoterNotFound(String),
 }
 
 impl CoordError {
     /// The error code that a client gets.
     pub fn code(&self) -> ErrorCode {
         match self {
+            CoordError::InvalidVoterKey(_) => ErrorCode::INVALID_VOTER_KEY,
+            CoordError::DuplicateVoter(_) => ErrorCode::DUPLICATE_VOTER,
+            CoordError::VoterNotFound(_) => ErrorCode::VOTER_NOT_FOUND,
             CoordError::InvalidTopic(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
             CoordError::TopicAlreadyExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
             CoordError::UnknownTopicOrPartition | CoordError::NoSuchTopicOrPartition(_) => {

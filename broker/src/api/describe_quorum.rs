@@ -13,6 +13,8 @@ use protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionData, ReplicaState, TopicData,
 };
 
+use uuid::Uuid;
+
 use super::{Answer, Call};
 use crate::controller::CONTROLLER_SHARD;
 use crate::controller::quorum::QuorumStatus;
@@ -31,6 +33,10 @@ pub async fn handle(call: Call) -> Answer {
     let mut response = response(&image, &status, now_ms(), &request);
     if call.version < FIRST_VERSION_WITH_NODES {
         response.nodes.clear();
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for row in partitions.flat_map(|row| row.current_voters.iter_mut().chain(&mut row.observers)) {
+            row.replica_directory_id = Uuid::nil();
+        }
     }
     call.respond(&response)
 }
@@ -55,7 +61,7 @@ fn response<'a>(
             .partitions
             .iter()
             .map(|partition| match is_for_the_quorum {
-                true => quorum(status, now_ms),
+                true => quorum(image, status, now_ms),
                 false => unknown(partition.partition_index),
             })
             .collect(),
@@ -70,7 +76,7 @@ fn response<'a>(
     }
 }
 
-fn quorum(status: &QuorumStatus, now_ms: i64) -> PartitionData<'static> {
+fn quorum(image: &MetadataImage, status: &QuorumStatus, now_ms: i64) -> PartitionData<'static> {
     if status.members.is_empty() {
         let error = ErrorCode::NOT_LEADER_OR_FOLLOWER;
         return PartitionData {
@@ -85,6 +91,7 @@ fn quorum(status: &QuorumStatus, now_ms: i64) -> PartitionData<'static> {
         let heard_ms = if member.is_active || member.id == status.leader { now_ms } else { -1 };
         ReplicaState {
             replica_id: member.id.0,
+            replica_directory_id: image.node(member.id).map_or(Uuid::nil(), |node| node.directory),
             log_end_offset: offset(member.matched),
             last_fetch_timestamp: heard_ms,
             last_caught_up_timestamp: if member.matched >= status.committed { heard_ms } else { -1 },

@@ -22,6 +22,8 @@ pub fn is_for_controller(call: &Call) -> bool {
         | ApiKey::ListPartitionReassignments
         | ApiKey::UpdateFeatures
         | ApiKey::UnregisterBroker
+        | ApiKey::AddRaftVoter
+        | ApiKey::RemoveRaftVoter
         | ApiKey::DescribeQuorum => true,
         // The levels of a broker's loggers are its own affair.
         ApiKey::IncrementalAlterConfigs => !is_about_loggers(call),

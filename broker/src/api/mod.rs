@@ -6,6 +6,7 @@
 //! - [`forward`]: requests that the active controller answers, wherever a client sends them;
 //! - everything else: the handler of the request that gives the file its name.
 
+pub mod add_raft_voter;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod api_versions;
@@ -47,6 +48,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod remove_raft_voter;
 pub mod sync_group;
 pub mod table;
 pub mod unregister_broker;

@@ -110,6 +110,10 @@ served! {
     ListConfigResources 0..=1 by list_config_resources;
     /// Admin clients fall back to Metadata without it.
     DescribeTopicPartitions 0..=0 by describe_topic_partitions;
+    /// A node that follows the metadata log votes from now on.
+    AddRaftVoter 0..=0 by add_raft_voter;
+    /// And votes no more.
+    RemoveRaftVoter 0..=0 by remove_raft_voter;
 }
 
 /// A refused request costs the client its connection.

@@ -47,14 +47,16 @@ impl Backoff {
     }
 }
 
-/// Where a node's internal listener is: in the list of voters, else in its registration.
+/// Where a node's internal listener is: in the list of voters, else in its registration, else where it has said that it keeps its data.
 pub fn address_of(shard: &Shard, node: BrokerId) -> Option<HostPort> {
     if let Some(address) = shard.config().controller_quorum_voters.address(node.0) {
         return Some(address.clone());
     }
     let image = shard.image();
-    let endpoint = image.broker(node)?.endpoint(CLUSTER_LISTENER)?;
-    Some(HostPort { host: endpoint.host.clone(), port: endpoint.port })
+    let of_broker = image.broker(node).and_then(|broker| broker.endpoint(CLUSTER_LISTENER));
+    let of_broker = of_broker.map(|endpoint| (&endpoint.host, endpoint.port));
+    let (host, port) = of_broker.or_else(|| image.node(node).map(|node| (&node.host, node.port)))?;
+    Some(HostPort { host: host.clone(), port })
 }
 
 /// Opens a link to a node, once.

@@ -12,6 +12,7 @@ use futures::future::select;
 use protocol::ErrorCode;
 use protocol::messages::broker_heartbeat::BrokerHeartbeatRequest;
 use protocol::messages::broker_registration::{BrokerRegistrationRequest, Feature, Listener};
+use protocol::messages::update_raft_voter::{self, UpdateRaftVoterRequest};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -24,6 +25,7 @@ use crate::shard::Shard;
 
 const REGISTRATION_VERSION: i16 = 4;
 const HEARTBEAT_VERSION: i16 = 1;
+const UPDATE_VOTER_VERSION: i16 = 0;
 /// Between two attempts to register, and between heartbeats while the broker is about to take part.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long one attempt looks for the active controller.
@@ -54,6 +56,13 @@ pub(super) async fn register(shard: &Rc<Shard>, is_new: bool) -> u64 {
                 membership.broker_epoch.set(broker_epoch);
                 tracing::info!(broker_epoch, "registered with the active controller");
                 return index;
+            }
+            Ok((Err(ErrorCode::INVALID_VOTER_KEY), _)) => {
+                tracing::error!(
+                    "this node votes in the metadata quorum with another data directory: it has lost that, and with it what it has promised. Remove it from \
+                     the quorum ('brokerctl quorum remove'), then it joins anew, and can be added again"
+                );
+                runtime::sleep(ATTEMPT).await;
             }
             Ok((Err(error), _)) => tracing::warn!(
                 error = error.name(),
@@ -103,6 +112,7 @@ async fn try_to_register(
         ],
         features: features.collect(),
         rack: shard.config().broker_rack.as_deref().map(Cow::Borrowed),
+        log_dirs: vec![shard.metadata.directory_id.get()],
         previous_broker_epoch: if is_new { -1 } else { known },
         ..Default::default()
     };
@@ -111,6 +121,49 @@ async fn try_to_register(
         error => Err(error),
     })
     .await
+}
+
+/// Tells the active controller where this node, which is no broker, keeps its data, until that is known.
+pub(super) async fn tell_directory(shard: Rc<Shard>) {
+    let Some(cluster) = shard.broker.cluster.as_ref() else { return };
+    let directory = shard.metadata.directory_id.get();
+    while !shard.is_closing.get() {
+        let is_known =
+            shard.image().node(shard.broker_id()).is_some_and(|known| known.directory == directory);
+        if is_known {
+            return;
+        }
+        let request = UpdateRaftVoterRequest {
+            cluster_id: None,
+            current_leader_epoch: -1,
+            voter_id: shard.broker_id().0,
+            voter_directory_id: directory,
+            listeners: vec![update_raft_voter::Listener {
+                name: Cow::Borrowed(CLUSTER_LISTENER),
+                host: Cow::Owned(cluster.advertised.host.clone()),
+                port: cluster.advertised.port,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let asked = ask_own(&shard, &request, UPDATE_VOTER_VERSION, ATTEMPT, |response| {
+            ErrorCode(response.error_code)
+        });
+        match asked.await {
+            Ok((ErrorCode::NONE, index)) => shard.metadata.applied.reach(index).await,
+            Ok((error, _)) => {
+                tracing::error!(
+                    error = error.name(),
+                    "the active controller refuses this voter's data directory"
+                );
+                runtime::sleep(ATTEMPT).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no active controller to tell where this node keeps its data")
+            }
+        }
+        runtime::sleep(ATTEMPT).await;
+    }
 }
 
 /// Says at regular intervals that this broker is alive, until it stops.

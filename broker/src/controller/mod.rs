@@ -10,6 +10,7 @@
 //! - [`commands`]: what handlers on any shard ask of the controller;
 //! - [`start`]: loading at start, before clients are let in; [`identity`]: whose data directory it is;
 //! - [`producer_ids`]: a shard's block of producer ids;
+//! - [`voters`]: who votes in the quorum, and with which data directory;
 //! - [`metrics`]: what operators watch.
 //!
 //! A node by itself is a quorum of one: it elects itself at its start, has no links, no ticks and no heartbeats, and an entry is committed when it is in its
@@ -30,6 +31,7 @@ pub mod publish;
 pub mod quorum;
 pub mod registration;
 pub mod start;
+pub mod voters;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -39,6 +41,7 @@ use coord::metadata::{MetadataImage, MetadataRecord, ReplayError};
 use coord::quorum::{LeaderChange, QuorumError};
 use protocol::ErrorCode;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 pub use active::Controller;
 pub use commands::{
@@ -123,6 +126,8 @@ pub struct ShardMetadata {
     pub applied: apply::Applied,
     control: control::ControlLinks,
     membership: membership::Membership,
+    /// The id of this node's data directory.
+    directory_id: Cell<Uuid>,
     /// Whether the image has been loaded.
     is_loaded: watch::Sender<bool>,
     /// Shards that follow what is published.

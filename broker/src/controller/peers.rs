@@ -12,12 +12,16 @@ use coord::quorum::QuorumMessage;
 use coord::types::BrokerId;
 use futures::future::{Either, select};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::quorum::Quorum;
 use crate::cluster::{Backoff, Link, LinkError, Purpose, dial};
 use crate::runtime::{self, monotonic_ms};
 use crate::shard::Shard;
 
+/// What a link begins with: version u8 (= 1) | id of the sender's data directory, 16 bytes.
+const OPENING_VERSION: u8 = 1;
+const OPENING_BYTES: usize = 17;
 /// Messages that wait for one member; older ones are dropped.
 const QUEUE_MAX: usize = 512;
 
@@ -67,6 +71,19 @@ impl Peers {
     }
 }
 
+fn encode_opening(directory: Uuid) -> Bytes {
+    let mut opening = Vec::with_capacity(OPENING_BYTES);
+    opening.push(OPENING_VERSION);
+    opening.extend(directory.as_bytes());
+    opening.into()
+}
+
+/// The data directory of the node at the other end; none if these bytes begin no link.
+pub(super) fn decode_opening(bytes: &[u8]) -> Option<Uuid> {
+    let (version, directory) = bytes.split_first()?;
+    (*version == OPENING_VERSION).then(|| Uuid::from_slice(directory).ok()).flatten()
+}
+
 /// Sends to one member for ever: dials when there is something to send, and when a link has ended, to find out whether the member has.
 async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Queue>) {
     let mut backoff = Backoff::default();
@@ -83,7 +100,10 @@ async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Q
                 backoff.reset();
                 queue.is_linked.set(true);
                 tracing::info!(node = to.0, "linked to a member of the metadata quorum");
-                if let Some(quorum) = quorum.upgrade() {
+                let opening = encode_opening(shard.metadata.directory_id.get());
+                if let Some(quorum) = quorum.upgrade()
+                    && link.send(vec![opening]).await.is_ok()
+                {
                     send_all(&quorum, &link, &queue).await;
                 }
                 queue.is_linked.set(false);
@@ -135,5 +155,20 @@ async fn send_all(quorum: &Quorum, link: &Link, queue: &Queue) {
         if sent.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_begins_with_the_senders_directory_or_is_none() {
+        let directory = Uuid::from_u128(77);
+        let opening = encode_opening(directory);
+        assert_eq!(decode_opening(&opening), Some(directory));
+        assert_eq!(decode_opening(&opening[..16]), None);
+        assert_eq!(decode_opening(&[]), None);
+        assert_eq!(decode_opening(&[&[2], &opening[1..]].concat()), None);
     }
 }

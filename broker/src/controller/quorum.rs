@@ -6,18 +6,19 @@
 //! A node without other members has no ticks and no messages: it stands for election once, and an entry is committed when the journal has it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coord::metadata::{MetadataImage, MetadataRecord, decode_entry};
 use coord::quorum::{
-    LeaderChange, LogPosition, MemberChange, MemberStatus, Members, Persist, QuorumConfig, QuorumError,
-    QuorumMessage, QuorumNode, Recovered,
+    LeaderChange, LogPosition, MemberChange, MemberStatus, Members, MessageError, Persist, QuorumConfig,
+    QuorumError, QuorumMessage, QuorumNode, Recovered,
 };
 use coord::types::BrokerId;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::ControllerError;
 use super::journal::{JournalSize, decode_image};
@@ -72,6 +73,15 @@ impl Default for QuorumStatus {
     }
 }
 
+/// Where a message of the quorum comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Which node.
+    pub node: BrokerId,
+    /// The id of its data directory.
+    pub directory: Uuid,
+}
+
 /// Somebody who waits until an entry is committed, or known to be lost.
 struct Waiting {
     position: LogPosition,
@@ -94,6 +104,10 @@ pub struct Quorum {
     leadership: watch::Sender<LeaderChange>,
     /// Messages of others are taken from now on.
     is_open: Cell<bool>,
+    /// Directories whose nodes' messages were refused, to be told of once.
+    strangers: RefCell<BTreeSet<Uuid>>,
+    /// The leader counts on entries that are not here, which was told.
+    has_lost_entries: Cell<bool>,
 }
 
 impl Quorum {
@@ -126,6 +140,8 @@ impl Quorum {
             waiting: RefCell::default(),
             leadership: watch::Sender::new(LeaderChange::default()),
             is_open: Cell::new(false),
+            strangers: RefCell::default(),
+            has_lost_entries: Cell::new(false),
         };
         Ok((Rc::new(quorum), persists))
     }
@@ -151,11 +167,13 @@ impl Quorum {
         self.is_open.set(true);
     }
 
-    /// A message has come from `from`; false if it was none.
-    pub fn receive(self: &Rc<Self>, from: BrokerId, frame: &[u8]) -> bool {
+    /// A message has come; false if it was none. Votes and acknowledgements of a node whose data directory is not the one that it is known by do not count: it has forgotten
+    /// what it has voted for and acknowledged before (KIP-853). Whatever else it says is judged by its log and its term, as always.
+    pub fn receive(self: &Rc<Self>, sender: Sender, frame: &[u8]) -> bool {
         if !self.is_open.get() {
             return true;
         }
+        let from = sender.node;
         let message = match QuorumMessage::decode(frame) {
             Ok(message) => message,
             Err(error) => {
@@ -163,11 +181,32 @@ impl Quorum {
                 return false;
             }
         };
+        if message.is_answer() && !self.is_known(sender) {
+            return true;
+        }
         let taken = self.input(|node| node.receive(from, message));
+        if let Err(error @ MessageError::LostEntries { .. }) = &taken {
+            if !self.has_lost_entries.replace(true) {
+                tracing::error!(node = from.0, %error, "the metadata quorum counts on what this node does not have");
+            }
+            return true;
+        }
         if let Err(error) = &taken {
             tracing::warn!(node = from.0, %error, "a message of the metadata quorum was refused");
         }
         taken.is_ok()
+    }
+
+    fn is_known(&self, sender: Sender) -> bool {
+        let image = self.shard.image();
+        let is_other = image.node(sender.node).is_some_and(|known| known.directory != sender.directory);
+        if is_other && self.strangers.borrow_mut().insert(sender.directory) {
+            tracing::warn!(
+                node = sender.node.0,
+                "a node has another data directory than the one that it is known by: its vote in the metadata quorum does not count"
+            );
+        }
+        !is_other
     }
 
     /// The journal has everything up to this number.

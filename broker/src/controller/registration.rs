@@ -1,4 +1,4 @@
-//! What the active controller answers to brokers about themselves: BrokerRegistration, BrokerHeartbeat, AllocateProducerIds, AlterPartition.
+//! What the active controller answers to nodes about themselves: BrokerRegistration, BrokerHeartbeat, AllocateProducerIds, AlterPartition, UpdateRaftVoter.
 //!
 //! A broker that is no voter of the quorum becomes a learner before it is registered, so that it receives the log. Answers are given when what was decided is
 //! committed; they do not wait for this node's own shards, which may still be opening their logs.
@@ -8,9 +8,9 @@ use std::rc::Rc;
 use coord::CoordError;
 use coord::metadata::decide::{
     BrokerHeartbeat, RegisterBroker, allocate_producer_ids, alter_partitions, broker_heartbeat,
-    register_replica_broker,
+    note_directory, register_replica_broker,
 };
-use coord::metadata::{Endpoint, InSyncProposal, PartitionImage};
+use coord::metadata::{Endpoint, InSyncProposal, NodeDirectory, PartitionImage};
 use coord::quorum::MemberChange;
 use coord::replica::AlterPartition;
 use coord::types::{BrokerId, LeaderEpoch, PartitionId};
@@ -21,11 +21,13 @@ use protocol::messages::alter_partition::{
 };
 use protocol::messages::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use protocol::messages::broker_registration::{BrokerRegistrationRequest, BrokerRegistrationResponse};
+use protocol::messages::update_raft_voter::{UpdateRaftVoterRequest, UpdateRaftVoterResponse};
 use protocol::{ApiKey, Decoder, ErrorCode, Message};
 use storage::TopicIdPartition;
 
 use super::control::Answered;
 use super::{Controller, ControllerError};
+use crate::cluster::CLUSTER_LISTENER;
 use crate::shard::Shard;
 
 /// Answers a request that only brokers send; none if it is another one.
@@ -43,6 +45,7 @@ pub(super) async fn answer(
         ApiKey::BrokerHeartbeat => Some(call.heartbeat().await),
         ApiKey::AllocateProducerIds => Some(call.producer_ids().await),
         ApiKey::AlterPartition => Some(call.alter_partitions().await),
+        ApiKey::UpdateRaftVoter => Some(call.update_voter().await),
         _ => None,
     }
 }
@@ -98,7 +101,9 @@ impl<'a> BrokerCall<'a> {
         let request: BrokerRegistrationRequest<'_> = self.decode()?;
         self.check_sender(request.broker_id)?;
         let cluster_id = self.controller.look(|image, _| image.cluster_id()).unwrap_or_default();
-        let is_new = request.previous_broker_epoch < 0;
+        let directory = node_directory(&request);
+        let is_other = directory.as_ref().is_some_and(|node| self.is_other_directory(node));
+        let is_new = request.previous_broker_epoch < 0 || is_other;
         let is_of_another = !request.cluster_id.is_empty()
             && protocol::parse_uuid_text(&request.cluster_id).is_some_and(|theirs| theirs != cluster_id);
         let outcome = match is_of_another {
@@ -107,9 +112,15 @@ impl<'a> BrokerCall<'a> {
                 self.make_member(is_new).await?;
                 let command = registration(&request);
                 // A process that has the directory with the broker's data holds its lock: the one before it is gone.
-                let registered = self
-                    .controller
-                    .commit_view(move |view| register_replica_broker(view, command, !is_new, !is_new));
+                let is_voter = self.is_voter()?;
+                let registered = self.controller.commit_view(move |view| {
+                    let mut decision = register_replica_broker(view, command, !is_new, !is_new)?;
+                    // Its epoch is the offset of the first of these records.
+                    if let Some(node) = directory {
+                        decision.records.extend(note_directory(view.image, node, is_voter)?.records);
+                    }
+                    Ok(decision)
+                });
                 told(registered.await)?
             }
         };
@@ -128,6 +139,39 @@ impl<'a> BrokerCall<'a> {
             &BrokerRegistrationResponse { error_code, broker_epoch, ..Default::default() },
             outcome.1,
         )
+    }
+
+    /// Whether the node is known to keep its data elsewhere: then what it had is gone.
+    fn is_other_directory(&self, node: &NodeDirectory) -> bool {
+        let known = self.controller.look(|image, _| image.node(node.id).map(|known| known.directory));
+        known.flatten().is_some_and(|known| known != node.directory)
+    }
+
+    fn is_voter(&self) -> Result<bool, ControllerError> {
+        let quorum = self.shard.metadata.quorum().ok_or(ControllerError::NotActive)?;
+        Ok(quorum.members().voters.contains(&self.asker))
+    }
+
+    /// A controller that is no broker says where it keeps its data, and learns if it does not vote.
+    async fn update_voter(&self) -> Result<Answered, ControllerError> {
+        let request: UpdateRaftVoterRequest<'_> = self.decode()?;
+        self.check_sender(request.voter_id)?;
+        let listener = request.listeners.first();
+        let listener = listener.ok_or_else(|| {
+            ControllerError::Refused(CoordError::InvalidRequest("a voter without a listener".to_owned()))
+        })?;
+        let node = NodeDirectory {
+            id: self.asker,
+            directory: request.voter_directory_id,
+            host: listener.host.to_string(),
+            port: listener.port,
+        };
+        let (is_other, is_voter) = (self.is_other_directory(&node), self.is_voter()?);
+        self.make_member(is_other).await?;
+        let noted = self.controller.commit(move |image, _| note_directory(image, node, is_voter));
+        let (outcome, index) = told(noted.await)?;
+        let error_code = outcome.err().map_or(0, |error| error.code());
+        self.answered(&UpdateRaftVoterResponse { error_code, ..Default::default() }, index)
     }
 
     /// Who does not vote learns. A learner whose disk is new begins from the beginning: what it has acknowledged is gone.
@@ -209,6 +253,14 @@ impl<'a> BrokerCall<'a> {
         };
         self.answered(&response, index)
     }
+}
+
+/// Where the broker keeps its data, and its internal listener; none from a node that does not tell.
+fn node_directory(request: &BrokerRegistrationRequest<'_>) -> Option<NodeDirectory> {
+    let directory = *request.log_dirs.first()?;
+    let listener = request.listeners.iter().find(|listener| listener.name == CLUSTER_LISTENER)?;
+    let (host, port) = (listener.host.to_string(), listener.port);
+    (!directory.is_nil()).then(|| NodeDirectory { id: BrokerId(request.broker_id), directory, host, port })
 }
 
 fn registration(request: &BrokerRegistrationRequest<'_>) -> RegisterBroker {

@@ -9,12 +9,15 @@ use coord::metadata::decide::{RegisterBroker, create_cluster, register_broker};
 use coord::metadata::{DecideContext, Endpoint, MetadataImage};
 use coord::types::BrokerId;
 use storage::disk::DirectDisk;
+use uuid::Uuid;
 
 use super::apply::{self, Stage};
 use super::identity::{self, Identity};
 use super::journal::{self, Found, Journal, decode_image};
-use super::quorum::Quorum;
-use super::{CLIENT_LISTENER, CONTROLLER_SHARD, Controller, ControllerError, PLAINTEXT, control, membership};
+use super::quorum::{Quorum, Sender};
+use super::{
+    CLIENT_LISTENER, CONTROLLER_SHARD, Controller, ControllerError, PLAINTEXT, control, membership, peers,
+};
 use crate::cluster::Purpose;
 use crate::shard::Shard;
 use crate::{Error, runtime};
@@ -22,7 +25,7 @@ use crate::{Error, runtime};
 /// Fills the shard's image; on shard 0 joins the quorum first. If something fails there later on, it stops the broker.
 pub async fn load(shard: &Rc<Shard>, disk: DirectDisk) -> Result<(), Error> {
     let known = read_identity(shard)?;
-    if let Some(cluster_id) = known.as_ref().and_then(|known| protocol::parse_uuid_text(&known.cluster_id)) {
+    if let Some(cluster_id) = known.as_ref().and_then(Identity::cluster_uuid) {
         shard.cluster.know(cluster_id);
     }
     if shard.broker.cluster.is_some() {
@@ -82,7 +85,9 @@ fn take_messages(shard: &Rc<Shard>) {
     shard.cluster.serve(Purpose::Quorum, move |link| {
         let Some(shard) = shard_of_links.upgrade() else { return };
         runtime::spawn(async move {
-            let from = link.peer();
+            let Ok(opening) = link.recv().await else { return };
+            let Some(directory) = peers::decode_opening(&opening) else { return link.close() };
+            let from = Sender { node: link.peer(), directory };
             while let Ok(frame) = link.recv().await {
                 let taken = shard.mesh.call(CONTROLLER_SHARD, move |controller: &Rc<Shard>| {
                     let quorum = controller.metadata.quorum();
@@ -102,16 +107,19 @@ async fn join(shard: &Rc<Shard>, disk: DirectDisk, known: Option<Identity>) -> R
     let first_voters = first_voters(shard);
     let data_dir = shard.broker.data_dir();
     let mut found = Journal::open(disk, data_dir, shard.broker_id()).await.map_err(broken)?;
-    if let Some(known) = known.as_ref().filter(|_| found.is_new) {
+    let of_cluster = known.as_ref().filter(|known| known.cluster_id.is_some());
+    if let Some(known) = of_cluster.filter(|_| found.is_new) {
         return Err(Error::Unsuitable(format!(
             "the data directory {} belongs to cluster {} (meta.properties), but its metadata log ({}) is missing or empty: without it \
              the topics' data would be taken for garbage, and this node would forget what it has voted for. Restore the file, or start \
              with an empty data directory",
             data_dir.display(),
-            known.cluster_id,
+            known.cluster_id.as_deref().unwrap_or_default(),
             journal::FILE
         )));
     }
+    let known = with_directory(shard, known)?;
+    shard.metadata.directory_id.set(known.directory_id);
     found.begin(&first_voters).await.map_err(broken)?;
     let Found { journal, recovered, is_new } = found;
     if let Some(snapshot) = &recovered.snapshot {
@@ -201,6 +209,7 @@ async fn introduce(shard: &Rc<Shard>, quorum: &Rc<Quorum>, is_new: bool) -> Resu
         shard.metadata.applied.reach(index).await;
         return Ok(());
     }
+    runtime::spawn(membership::tell_directory(Rc::clone(shard)));
     // Without partitions there is nothing that an old image could do harm to; but it has to be that of a cluster.
     while shard.image().cluster_id().is_nil() {
         let next = shard.metadata.applied.index() + 1;
@@ -251,27 +260,45 @@ fn read_identity(shard: &Shard) -> Result<Option<Identity>, Error> {
     }
 }
 
+/// The identity with an id for the directory, drawn now if it has none: it is on the disk before this node promises anything to others.
+fn with_directory(shard: &Shard, known: Option<Identity>) -> Result<Identity, Error> {
+    let node_id = shard.config().node_id;
+    let known = known.unwrap_or(Identity { cluster_id: None, node_id, directory_id: Uuid::nil() });
+    if !known.directory_id.is_nil() {
+        return Ok(known);
+    }
+    let directory_id = DecideContext { random: &mut super::active::random_bits }.new_id();
+    let known = Identity { directory_id, ..known };
+    write_identity(shard, &known)?;
+    Ok(known)
+}
+
+fn write_identity(shard: &Shard, identity: &Identity) -> Result<(), Error> {
+    let data_dir = shard.broker.data_dir();
+    identity::write(data_dir, identity).map_err(|source| Error::DataDir { path: data_dir.clone(), source })
+}
+
 /// From now on the data directory belongs to the image's cluster, if it did not yet.
-fn settle_identity(shard: &Shard, known: Option<Identity>) -> Result<(), Error> {
-    let (config, data_dir, image) = (shard.config(), shard.broker.data_dir(), shard.image());
-    let identity = Identity { cluster_id: protocol::uuid_text(image.cluster_id()), node_id: config.node_id };
-    match known {
-        Some(known) if known == identity => {}
+fn settle_identity(shard: &Shard, known: Identity) -> Result<(), Error> {
+    let (data_dir, image) = (shard.broker.data_dir(), shard.image());
+    let cluster_id = protocol::uuid_text(image.cluster_id());
+    match &known.cluster_id {
+        Some(known) if *known == cluster_id => {}
         Some(known) => {
             return Err(Error::Unsuitable(format!(
-                "the data directory {} belongs to cluster {} (meta.properties), but its metadata log to {}: one of them was put \
+                "the data directory {} belongs to cluster {known} (meta.properties), but its metadata log to {cluster_id}: one of them was put \
                  there from elsewhere",
                 data_dir.display(),
-                known.cluster_id,
-                identity.cluster_id
             )));
         }
-        None => identity::write(data_dir, &identity)
-            .map_err(|source| Error::DataDir { path: data_dir.clone(), source })?,
+        None => {
+            let cluster_id = Some(cluster_id.clone());
+            write_identity(shard, &Identity { cluster_id, ..known })?;
+        }
     }
     shard.cluster.know(image.cluster_id());
     tracing::info!(
-        cluster_id = identity.cluster_id,
+        cluster_id,
         topics = image.topic_count(),
         partitions = image.partition_count(),
         "metadata loaded"

@@ -43,6 +43,9 @@ pub trait Host: Sized + 'static {
     /// Runs a task; it is begun at once.
     fn spawn(&self, task: LocalBoxFuture<'static, ()>);
 
+    /// Whether an operator has throttled what this broker, as the partition's leader, sends to replicas that are not in sync.
+    fn is_throttled(&self, id: &TopicIdPartition) -> bool;
+
     /// Waits.
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;
 

@@ -197,6 +197,15 @@ impl Outbox {
         (Some(builder.finish()), paced_ms)
     }
 
+    /// Whether what the follower gets of a partition is held to the rate for throttled replicas: not once it is in sync.
+    fn is_throttled<H: Host>(&self, host: &Rc<H>, hosted: &Hosted<H::Disk>) -> bool {
+        let is_in_sync = || {
+            let replica = hosted.replica.borrow();
+            replica.followers(host.now_ms()).any(|status| status.id == self.follower && status.is_in_sync)
+        };
+        host.replicas().throttle.borrow().is_limited() && host.is_throttled(&hosted.id) && !is_in_sync()
+    }
+
     async fn next<H: Host>(
         &self,
         host: &Rc<H>,
@@ -211,6 +220,8 @@ impl Outbox {
         let Some(next) = next else { return Next::Nothing };
         let can_read = next.from < readable_end;
         let is_cold = can_read && !hosted.log.is_in_memory(next.from);
+        let is_throttled = can_read && self.is_throttled(host, hosted);
+        let replicas = host.replicas();
         if !next.is_probe {
             if next.has_batches && !can_read {
                 return Next::Unreadable;
@@ -218,11 +229,11 @@ impl Outbox {
             if !next.has_batches && !lone_too {
                 return Next::LoneWatermark;
             }
-            if is_cold {
-                match host.replicas().pace.borrow_mut().wait_ms(host.now_ms()) {
-                    0 => {}
-                    ms => return Next::Paced(ms),
-                }
+            let paces = [(is_cold, &replicas.pace), (is_throttled, &replicas.throttle)];
+            let held = paces.iter().filter(|(applies, _)| *applies);
+            match held.map(|(_, pace)| pace.borrow_mut().wait_ms(host.now_ms())).max() {
+                None | Some(0) => {}
+                Some(ms) => return Next::Paced(ms),
             }
         }
         let append = hosted.replica.borrow_mut().next_append(self.follower);
@@ -235,6 +246,10 @@ impl Outbox {
         }
         // The first partition of a frame gets on in any case. One that asks where the logs agree sends little: most of the time they do not, there.
         let max_bytes = if next.is_probe { room.min(64 << 10) } else { room };
+        let max_bytes = match is_throttled {
+            true => max_bytes.min(replicas.throttle.borrow().read_bytes_max()),
+            false => max_bytes,
+        };
         let read = match hosted.log.read(from, readable_end, max_bytes, is_first || next.is_probe).await {
             Ok(read) => read,
             Err(error) => {
@@ -243,7 +258,10 @@ impl Outbox {
             }
         };
         if is_cold {
-            host.replicas().pace.borrow_mut().took(read.bytes);
+            replicas.pace.borrow_mut().took(read.bytes);
+        }
+        if is_throttled {
+            replicas.throttle.borrow_mut().took(read.bytes);
         }
         let mut replica = hosted.replica.borrow_mut();
         let leads_still =

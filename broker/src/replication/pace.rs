@@ -1,5 +1,8 @@
 //! How fast followers that are behind are served from segments, so that live traffic keeps its latency. Pure.
 
+/// A read takes as much at least: it should hold a batch or two.
+const READ_BYTES_MIN: usize = 4 << 10;
+
 /// Lets so many bytes a second through, in bursts of at most a tenth of a second's worth or one read.
 #[derive(Debug, Clone)]
 pub struct Pace {
@@ -13,6 +16,21 @@ impl Pace {
     /// `bytes_per_second` of 0 is no limit.
     pub fn new(bytes_per_second: u64, now_ms: i64) -> Self {
         Pace { bytes_per_second, credit: 0, earned_to_ms: now_ms }
+    }
+
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        self.bytes_per_second > 0
+    }
+
+    /// Lets another number of bytes through from now on.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.bytes_per_second = bytes_per_second;
+    }
+
+    /// The most that one read should take, so that it is not followed by a long silence.
+    pub fn read_bytes_max(&self) -> usize {
+        usize::try_from(self.bytes_per_second).unwrap_or(usize::MAX).max(READ_BYTES_MIN)
     }
 
     /// How long to wait before the next read; 0: it may begin. Milliseconds.

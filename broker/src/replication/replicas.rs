@@ -38,6 +38,8 @@ pub struct Replicas<D: Disk> {
     /// How leaders have sent for partitions that are not known here yet.
     early: RefCell<AHashMap<TopicIdPartition, Route>>,
     pub(super) pace: RefCell<Pace>,
+    /// What goes to throttled replicas that are not in sync.
+    pub(super) throttle: RefCell<Pace>,
     pub(super) counters: ReplicationCounters,
 }
 
@@ -53,8 +55,14 @@ impl<D: Disk> Replicas<D> {
             replies: RefCell::default(),
             early: RefCell::default(),
             pace: RefCell::new(Pace::new(catch_up_bytes_per_second, 0)),
+            throttle: RefCell::new(Pace::new(0, 0)),
             counters: ReplicationCounters::default(),
         }
+    }
+
+    /// Holds what goes to throttled replicas to so many bytes per second; 0 does not.
+    pub fn set_throttle(&self, bytes_per_second: u64) {
+        self.throttle.borrow_mut().set_rate(bytes_per_second);
     }
 
     /// The broker is registered: from now on [`state_changed`] is listened to.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use coord::config::throttle::is_leader_throttled;
 use coord::metadata::names::GROUP_METADATA_TOPIC;
 use coord::replica::{AlterPartition, AlterRefusal, Role};
 use coord::types::BrokerId;
@@ -77,6 +78,12 @@ impl Host for Shard {
 
     fn spawn(&self, task: LocalBoxFuture<'static, ()>) {
         runtime::spawn(task);
+    }
+
+    fn is_throttled(&self, id: &TopicIdPartition) -> bool {
+        let image = self.image();
+        let topic = image.topic_by_id(id.topic_id);
+        topic.is_some_and(|topic| is_leader_throttled(&topic.configs, id.partition, self.broker_id()))
     }
 
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()> {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use super::{RunningBroker, wait_until};
 
+/// Where a node's log goes, beside its data.
+const LOG: &str = "log";
+
 /// A secret that all nodes of a test's cluster have.
 pub const SECRET: &str = "the secret of a cluster in a test";
 
@@ -92,7 +95,8 @@ impl RunningCluster {
         self.dir.path().join(id.to_string())
     }
 
-    fn launch(&mut self, id: usize) {
+    /// Starts a node that does not run, and does not wait for it.
+    pub fn launch(&mut self, id: usize) {
         let home = self.home(id);
         std::fs::create_dir_all(&home).expect("made");
         let mut flags = vec![
@@ -102,13 +106,33 @@ impl RunningCluster {
         ];
         flags.extend(self.extra.iter().chain(&self.own[id - 1]).cloned());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        self.nodes[id - 1] = Some(RunningBroker::launch_at(&home, &flags));
+        self.nodes[id - 1] = Some(RunningBroker::launch_logging(&home, &flags, &home.join(LOG)));
     }
 
     /// Starts a node that does not run, and waits until it is ready.
     pub fn restart(&mut self, id: usize) {
         self.launch(id);
         self.node_mut(id).wait_until_ready();
+    }
+
+    /// Waits until a node is ready that was launched.
+    pub fn wait_until_ready(&mut self, id: usize) {
+        self.node_mut(id).wait_until_ready();
+    }
+
+    /// Whether a node that runs serves clients.
+    pub fn is_ready(&self, id: usize) -> bool {
+        self.node(id).ready_file.exists()
+    }
+
+    /// A node that does not run loses everything that it has on its disk.
+    pub fn wipe(&self, id: usize) {
+        std::fs::remove_dir_all(self.home(id).join("data")).expect("it was there");
+    }
+
+    /// What a node that runs has logged.
+    pub fn log(&self, id: usize) -> String {
+        std::fs::read_to_string(self.home(id).join(LOG)).unwrap_or_default()
     }
 
     /// Kills a node without warning.

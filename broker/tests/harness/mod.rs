@@ -71,6 +71,16 @@ impl RunningBroker {
         RunningBroker { child, kafka: unknown, admin: unknown, ready_file, dir: None }
     }
 
+    /// The same, with its log in a file.
+    pub fn launch_logging(dir: &Path, flags: &[&str], log: &Path) -> RunningBroker {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a file for the log");
+        let ready_file = dir.join("ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let child = broker_command(dir).args(flags).stderr(log).spawn().expect("it starts");
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        RunningBroker { child, kafka: unknown, admin: unknown, ready_file, dir: None }
+    }
+
     /// Waits until it accepts clients, and learns its addresses.
     pub fn wait_until_ready(&mut self) {
         wait_until(|| {

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::definition::{ConfigDefinition, ConfigType, Importance, ServerSynonym, Support, Valid};
+use super::throttle::LEADER_RATE;
 use super::topic::TOPIC_CONFIGS;
 use crate::error::CoordError;
 
-const HELD_TO_A_RATE: &str =
-    "every replica that is behind is held to replica_catch_up_bytes_per_second, and no other is";
+const HELD_BY_LEADERS: &str = "leaders hold throttled replicas to leader.replication.throttled.rate";
+const ONE_FOLDER: &str = "there is one folder for data, so nothing is moved between folders";
 const LONG_MAX: &str = "9223372036854775807";
 
 /// Dynamic configs of brokers that are not defaults of topics, sorted by name.
@@ -19,10 +20,12 @@ pub static DYNAMIC_CONFIGS: &[ConfigDefinition] = &[
     throttle(
         "follower.replication.throttled.rate",
         "Bytes per second that followers of throttled replicas may fetch.",
+        Support::Satisfied(HELD_BY_LEADERS),
     ),
     throttle(
-        "leader.replication.throttled.rate",
-        "Bytes per second that leaders of throttled replicas may send.",
+        LEADER_RATE,
+        "Bytes per second that a broker may send to throttled replicas that are not in sync.",
+        Support::Works,
     ),
     ConfigDefinition {
         name: "log.cleaner.backoff.ms",
@@ -97,10 +100,11 @@ pub static DYNAMIC_CONFIGS: &[ConfigDefinition] = &[
     throttle(
         "replica.alter.log.dirs.io.max.bytes.per.second",
         "Bytes per second that may be copied between the folders of a broker.",
+        Support::Satisfied(ONE_FOLDER),
     ),
 ];
 
-const fn throttle(name: &'static str, documentation: &'static str) -> ConfigDefinition {
+const fn throttle(name: &'static str, documentation: &'static str, support: Support) -> ConfigDefinition {
     ConfigDefinition {
         name,
         kind: ConfigType::Long,
@@ -108,7 +112,7 @@ const fn throttle(name: &'static str, documentation: &'static str) -> ConfigDefi
         valid: Valid::AtLeast(0),
         importance: Importance::Medium,
         synonyms: &[],
-        support: Support::Satisfied(HELD_TO_A_RATE),
+        support,
         documentation,
     }
 }

@@ -6,6 +6,7 @@
 //! - [`broker`]: the configs of brokers that can be changed at run time;
 //! - [`group`]: the configs of groups;
 //! - [`resource`]: what configs belong to;
+//! - [`throttle`]: which replicas are throttled;
 //! - [`resolve`]: the values in force for one topic, with their sources;
 //! - [`log_config`]: the same as storage's typed `LogConfig`.
 //!
@@ -18,6 +19,7 @@ pub mod group;
 pub mod log_config;
 pub mod resolve;
 pub mod resource;
+pub mod throttle;
 pub mod topic;
 
 pub use defaults::TopicDefaults;

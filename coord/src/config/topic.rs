@@ -12,8 +12,8 @@ const LONG_MAX: &str = "9223372036854775807";
 const HOUR_IN_MS: i64 = 3_600_000;
 
 const NO_TIERED_STORAGE: &str = "tiered storage is not available in this broker";
-const HELD_TO_A_RATE: &str =
-    "every replica that is behind is held to replica_catch_up_bytes_per_second, and no other is";
+const HELD_BY_LEADERS: &str =
+    "leaders hold throttled replicas to their rate: see leader.replication.throttled.replicas";
 const NO_LEVELS: &str =
     "compression levels cannot be chosen in this version of the broker, leave the default";
 
@@ -128,7 +128,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::ThrottledReplicas,
         importance: Medium,
         synonyms: &[],
-        support: Support::Satisfied(HELD_TO_A_RATE),
+        support: Support::Satisfied(HELD_BY_LEADERS),
         documentation: "Replicas whose replication is throttled on the follower's side: partition:broker pairs, or * for all.",
     },
     ConfigDefinition {
@@ -149,7 +149,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         valid: Valid::ThrottledReplicas,
         importance: Medium,
         synonyms: &[],
-        support: Support::Satisfied(HELD_TO_A_RATE),
+        support: Support::Works,
         documentation: "Replicas whose replication is throttled on the leader's side: partition:broker pairs, or * for all.",
     },
     ConfigDefinition {

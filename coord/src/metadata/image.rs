@@ -54,6 +54,19 @@ impl BrokerRegistration {
     }
 }
 
+/// The directory of a node's data (KIP-853): who votes with another one has lost what it has promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeDirectory {
+    /// `node.id`
+    pub id: BrokerId,
+    /// Drawn when the directory was set up.
+    pub directory: Uuid,
+    /// Where the node's internal listener is.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicImage {
@@ -101,6 +114,7 @@ pub struct ReplayError {
 pub struct MetadataImage {
     cluster_id: Uuid,
     brokers: BTreeMap<BrokerId, BrokerRegistration>,
+    nodes: BTreeMap<BrokerId, NodeDirectory>,
     topics: AHashMap<Uuid, Arc<TopicImage>>,
     topic_ids: AHashMap<Arc<str>, Uuid>,
     topic_names: BTreeSet<Arc<str>>,
@@ -145,6 +159,16 @@ impl MetadataImage {
     /// One broker's registration.
     pub fn broker(&self, id: BrokerId) -> Option<&BrokerRegistration> {
         self.brokers.get(&id)
+    }
+
+    /// The nodes whose data directories are known, brokers or not.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeDirectory> {
+        self.nodes.values()
+    }
+
+    /// Where a node keeps its data, if it has said so.
+    pub fn node(&self, id: BrokerId) -> Option<&NodeDirectory> {
+        self.nodes.get(&id)
     }
 
     /// Whether the broker is registered and not fenced.
@@ -319,6 +343,11 @@ impl MetadataImage {
             }
             MetadataRecord::ResourceConfig { resource_type, resource_name, config, value } => {
                 self.set_resource_config(*resource_type, resource_name, config, value.as_deref())
+            }
+            MetadataRecord::NodeDirectory(node) => {
+                ensure(!node.directory.is_nil(), || format!("node {} has no directory", node.id))?;
+                self.nodes.insert(node.id, node.clone());
+                Ok(())
             }
             MetadataRecord::SnapshotEnd { next_offset } => {
                 ensure(*next_offset >= self.next_offset, || {

@@ -24,6 +24,6 @@ pub mod snapshot;
 pub use codec::RecordError;
 pub use decide::{DecideContext, Decision};
 pub use heartbeats::BrokerSessions;
-pub use image::{BrokerRegistration, Endpoint, MetadataImage, ReplayError, TopicImage};
+pub use image::{BrokerRegistration, Endpoint, MetadataImage, NodeDirectory, ReplayError, TopicImage};
 pub use partition::{InSyncProposal, PartitionImage, PartitionRules};
 pub use record::{MetadataRecord, decode_entry, encode_entry};

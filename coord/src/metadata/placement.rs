@@ -156,6 +156,26 @@ mod tests {
     }
 
     #[test]
+    fn every_broker_holds_as_many_replicas_as_every_other_with_racks_and_without() {
+        let on_racks = |racks: [&'static str; 6]| {
+            let brokers: Vec<_> = (0..6).map(|id| (id, Some(racks[id as usize]), false)).collect();
+            cluster(&brokers)
+        };
+        let without = cluster(&[0, 1, 2, 3, 4, 5].map(|id| (id, None, false)));
+        for (image, factor) in [
+            (on_racks(["a", "a", "a", "b", "b", "b"]), 2),
+            (on_racks(["a", "a", "b", "b", "c", "c"]), 3),
+            (without, 3),
+        ] {
+            let mut held = BTreeMap::new();
+            for replicas in place(&image, 600, factor, &mut counter()).unwrap() {
+                replicas.iter().for_each(|broker| *held.entry(*broker).or_insert(0) += 1);
+            }
+            assert_eq!(held.into_values().collect::<Vec<_>>(), [100 * i32::from(factor); 6]);
+        }
+    }
+
+    #[test]
     fn fenced_brokers_come_last_and_never_lead() {
         let image = cluster(&[(0, None, true), (1, None, false), (2, None, false)]);
         for replicas in place(&image, 20, 2, &mut counter()).unwrap() {

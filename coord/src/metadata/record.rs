@@ -23,6 +23,7 @@
 //! kind 12 SnapshotEnd     := next_offset i64
 //! kind 13 ResourceConfig  := resource_type u8 (Kafka's number, never 2) | resource_name string | config string
 //!                            | value optional string (absent = back to the default)
+//! kind 14 NodeDirectory   := node_id i32 | directory_id uuid | host string | port u16
 //! partition      := leader i32 (-1 = none) | leader_epoch i32 | partition_epoch i32 | list of replica i32 | list of in-sync replica i32
 //!
 //! Version 1 of the kinds 5, 7 and 8 is written when a partition has something that version 0 has no room for:
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::codec::{Reader, RecordError, Writer};
-use super::image::{BrokerRegistration, Endpoint};
+use super::image::{BrokerRegistration, Endpoint, NodeDirectory};
 use super::partition::PartitionImage;
 use crate::config::ConfigResourceType;
 use crate::types::{BrokerId, LeaderEpoch, PartitionId};
@@ -155,6 +156,8 @@ pub enum MetadataRecord {
         /// The new value; `None` goes back to the default.
         value: Option<String>,
     },
+    /// A node keeps its data in this directory from now on, and is reached there.
+    NodeDirectory(NodeDirectory),
 }
 
 impl MetadataRecord {
@@ -175,6 +178,7 @@ impl MetadataRecord {
             MetadataRecord::FeatureLevel { .. } => 11,
             MetadataRecord::SnapshotEnd { .. } => 12,
             MetadataRecord::ResourceConfig { .. } => 13,
+            MetadataRecord::NodeDirectory(_) => 14,
         };
         (kind, KIND_NAMES[usize::from(kind)])
     }
@@ -256,6 +260,12 @@ impl MetadataRecord {
                 w.string(config);
                 w.optional_string(value.as_deref());
             }
+            MetadataRecord::NodeDirectory(node) => {
+                w.i32(node.id.0);
+                w.uuid(node.directory);
+                w.string(&node.host);
+                w.u16(node.port);
+            }
         }
         w.close_length(body);
     }
@@ -280,7 +290,7 @@ impl MetadataRecord {
 }
 
 /// Names of the kinds, at the index of their number.
-const KIND_NAMES: [&str; 14] = [
+const KIND_NAMES: [&str; 15] = [
     "NoOp",
     "Cluster",
     "RegisterBroker",
@@ -295,6 +305,7 @@ const KIND_NAMES: [&str; 14] = [
     "FeatureLevel",
     "SnapshotEnd",
     "ResourceConfig",
+    "NodeDirectory",
 ];
 
 /// Encodes the records of one decision as one entry of the log.
@@ -382,6 +393,12 @@ fn decode_body(kind: u8, version: u8, r: &mut Reader<'_>) -> Result<MetadataReco
             config: r.string("config name")?.to_owned(),
             value: r.optional_string("config value")?.map(str::to_owned),
         },
+        14 => MetadataRecord::NodeDirectory(NodeDirectory {
+            id: decode_broker_id(r)?,
+            directory: r.uuid("directory id")?,
+            host: r.string("host")?.to_owned(),
+            port: r.u16("port")?,
+        }),
         _ => return Err(RecordError::UnknownKind(kind)),
     })
 }
@@ -576,6 +593,12 @@ mod tests {
                 config: "c".to_owned(),
                 value: Some("d".to_owned()),
             },
+            MetadataRecord::NodeDirectory(NodeDirectory {
+                id: BrokerId(4),
+                directory: Uuid::from_u128(8),
+                host: "h".to_owned(),
+                port: 9093,
+            }),
         ]
     }
 

@@ -16,6 +16,7 @@ impl MetadataImage {
             records.push(MetadataRecord::FeatureLevel { feature: feature.clone(), level: *level });
         }
         records.extend(self.brokers().cloned().map(MetadataRecord::RegisterBroker));
+        records.extend(self.nodes().cloned().map(MetadataRecord::NodeDirectory));
         if self.next_producer_id() > 0 {
             records.push(MetadataRecord::ProducerIds {
                 broker_id: BrokerId(0),

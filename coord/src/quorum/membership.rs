@@ -18,6 +18,8 @@ pub enum MemberChange {
     AddLearner(BrokerId),
     /// A learner that has caught up votes from now on.
     Promote(BrokerId),
+    /// A voter votes no more, and goes on receiving the log. The leader does not demote itself: it hands over first.
+    Demote(BrokerId),
     /// A controller leaves. The leader does not remove itself: it hands over first.
     Remove(BrokerId),
 }

@@ -87,6 +87,17 @@ impl QuorumMessage {
         self.raft.get_msg_type() == MessageType::MsgSnapshot
     }
 
+    /// Whether it gives a vote or acknowledges something: what a node that has lost its disk must not do.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self.raft.get_msg_type(),
+            MessageType::MsgAppendResponse
+                | MessageType::MsgRequestVoteResponse
+                | MessageType::MsgHeartbeatResponse
+                | MessageType::MsgRequestPreVoteResponse
+        )
+    }
+
     /// Whether the crate means it to leave the node.
     pub(super) fn travels(raft: &Message) -> bool {
         KINDS.contains(&raft.get_msg_type())

@@ -222,7 +222,8 @@ impl QuorumNode {
             }
             MemberChange::Promote(id) if !is_learner(id) => invalid(id, "is not a learner"),
             MemberChange::Promote(id) if !self.has_caught_up(id) => Err(QuorumError::NotCaughtUp(id)),
-            MemberChange::Remove(id) if id == self.config.me => {
+            MemberChange::Demote(id) if !is_voter(id) => invalid(id, "is not a voter"),
+            MemberChange::Remove(id) | MemberChange::Demote(id) if id == self.config.me => {
                 invalid(id, "leads, and has to hand over first")
             }
             MemberChange::Remove(id) if !is_voter(id) && !is_learner(id) => invalid(id, "is not a member"),
@@ -474,7 +475,7 @@ pub(super) fn mix(bits: u64) -> u64 {
 
 fn raft_change(change: MemberChange) -> ConfChangeV2 {
     let (kind, id) = match change {
-        MemberChange::AddLearner(id) => (ConfChangeType::AddLearnerNode, id),
+        MemberChange::AddLearner(id) | MemberChange::Demote(id) => (ConfChangeType::AddLearnerNode, id),
         MemberChange::Promote(id) => (ConfChangeType::AddNode, id),
         MemberChange::Remove(id) => (ConfChangeType::RemoveNode, id),
     };
@@ -486,12 +487,13 @@ fn raft_change(change: MemberChange) -> ConfChangeV2 {
     raft_change
 }
 
-/// kind u8 (0 = add learner, 1 = promote, 2 = remove) | node id i32
+/// kind u8 (0 = add learner, 1 = promote, 2 = remove, 3 = demote) | node id i32
 fn encode_change(w: &mut Writer, change: MemberChange) {
     let (kind, id) = match change {
         MemberChange::AddLearner(id) => (0, id),
         MemberChange::Promote(id) => (1, id),
         MemberChange::Remove(id) => (2, id),
+        MemberChange::Demote(id) => (3, id),
     };
     w.u8(kind);
     w.i32(id.0);
@@ -505,6 +507,7 @@ fn decode_change(bytes: &[u8]) -> Result<MemberChange, RecordError> {
         0 => Ok(MemberChange::AddLearner(id)),
         1 => Ok(MemberChange::Promote(id)),
         2 => Ok(MemberChange::Remove(id)),
+        3 => Ok(MemberChange::Demote(id)),
         _ => Err(RecordError::Invalid("kind of change")),
     }
 }

@@ -4,20 +4,24 @@ use std::collections::BTreeMap;
 
 use protocol::client::{LATEST_TIMESTAMP, TopicPartition, list_offsets};
 use protocol::error::ErrorCode;
+use protocol::messages::add_raft_voter;
 use protocol::messages::alter_partition_reassignments::{ReassignablePartition, ReassignableTopic};
 use protocol::messages::describe_cluster::DescribeClusterBroker;
 use protocol::messages::describe_quorum::{PartitionQuery, ReplicaState, TopicQuery};
 use protocol::messages::elect_leaders::TopicPartitions;
 use protocol::messages::metadata::MetadataResponseBroker;
 use protocol::messages::{
-    AlterPartitionReassignmentsRequest, DescribeClusterRequest, DescribeQuorumRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, UnregisterBrokerRequest,
+    AddRaftVoterRequest, AlterPartitionReassignmentsRequest, DescribeClusterRequest, DescribeQuorumRequest,
+    ElectLeadersRequest, ListPartitionReassignmentsRequest, MetadataRequest, RemoveRaftVoterRequest,
+    UnregisterBrokerRequest,
 };
 use uuid::Uuid;
 
 use super::Client;
 use super::error::{ClientError, check};
 
+/// The listener that controllers have in most clusters.
+const CONTROLLER_LISTENER: &str = "CONTROLLER";
 /// The topic that stands for the metadata log.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Stands in ListOffsets for somebody who wants to know how far a replica is, whoever leads (Kafka's `DEBUGGING_REPLICA_ID`).
@@ -306,6 +310,39 @@ impl Client {
         let request = UnregisterBrokerRequest { broker_id: id, ..Default::default() };
         let response = self.any()?.call(&request)?;
         check(|| format!("unregistering broker {id}"), response.error_code, response.error_message.as_deref())
+    }
+
+    /// Lets a node vote in the metadata quorum that follows its log and keeps its data in `directory`; it is reached at `address` (`host:port`).
+    pub fn add_voter(&mut self, id: i32, directory: Uuid, address: &str) -> Result<(), ClientError> {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let listener = add_raft_voter::Listener {
+            name: CONTROLLER_LISTENER.into(),
+            host: host.to_owned().into(),
+            port: port.parse().unwrap_or_default(),
+            ..Default::default()
+        };
+        let request = AddRaftVoterRequest {
+            cluster_id: None,
+            timeout_ms: self.timeout_ms(),
+            voter_id: id,
+            voter_directory_id: directory,
+            listeners: vec![listener],
+            ..Default::default()
+        };
+        let response = self.any()?.call(&request)?;
+        check(|| format!("adding voter {id}"), response.error_code, response.error_message.as_deref())
+    }
+
+    /// Takes the vote of a voter that keeps its data in `directory`.
+    pub fn remove_voter(&mut self, id: i32, directory: Uuid) -> Result<(), ClientError> {
+        let request = RemoveRaftVoterRequest {
+            cluster_id: None,
+            voter_id: id,
+            voter_directory_id: directory,
+            ..Default::default()
+        };
+        let response = self.any()?.call(&request)?;
+        check(|| format!("removing voter {id}"), response.error_code, response.error_message.as_deref())
     }
 
     /// Where the logs of these partitions end on a broker that has replicas of them, leader or not. A partition that it does not answer for is left out.

@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `topic/`, `group/`, `partition/`, `broker/`, `cluster/`, `config`, `records` | the subcommands of these names |
+//! | `topic/`, `group/`, `partition/`, `broker/`, `cluster/`, `quorum`, `config`, `records` | the subcommands of these names |
 //! | `produce/` | lines to records |
 //! | `consume/` | records to lines, alone or in a group |
 //! | `format`, `encoding` | the verbs of `consume --format`; bytes as text |
@@ -25,6 +25,7 @@ mod man;
 mod partition;
 mod produce;
 mod progress;
+mod quorum;
 mod records;
 mod table;
 mod time;
@@ -114,6 +115,9 @@ enum Command {
     /// Take brokers out of the cluster
     #[command(subcommand)]
     Broker(broker::BrokerCommand),
+    /// Add and remove voters of the metadata quorum
+    #[command(subcommand)]
+    Quorum(quorum::QuorumCommand),
     /// Write lines as records
     Produce(produce::ProduceArgs),
     /// Read records, by default from the oldest to what is there now
@@ -171,6 +175,7 @@ pub fn run(cli: &Cli, input: &mut dyn io::BufRead, out: &mut dyn Write) -> Resul
         Command::Cluster(args) => cluster::run(args, &cli.global, out),
         Command::Partition(command) => partition::run(command, &cli.global, out),
         Command::Broker(command) => broker::run(command, &cli.global, out),
+        Command::Quorum(command) => quorum::run(command, &cli.global, out),
         Command::Man(args) => man::run(args, Cli::command(), out),
         Command::Log(LogCommand::Dump(args)) => {
             // The dump writes to standard output itself.

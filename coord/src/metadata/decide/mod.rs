@@ -7,6 +7,7 @@ mod brokers;
 mod configs;
 mod elections;
 mod features;
+mod nodes;
 mod partitions;
 mod producer_ids;
 mod reassignments;
@@ -17,6 +18,7 @@ pub use brokers::{RegisterBroker, create_cluster, register_broker, set_fencing, 
 pub use configs::{AlterConfigs, ConfigChange, ConfigEdit, ConfigOp, ConfigRules, alter_configs};
 pub use elections::{ElectionType, elect_leaders};
 pub use features::{FEATURES, FeatureUpdate, SupportedFeature, UpgradeType, update_features};
+pub use nodes::note_directory;
 pub use partitions::{CreatePartitions, CreatePartitionsReply, create_partitions};
 pub use producer_ids::{PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, allocate_producer_ids};
 pub use reassignments::{Reassignment, check_reassignment, reassign_partitions};

@@ -158,6 +158,30 @@ fn a_controller_joins_by_snapshot_learns_votes_and_leaves() {
 }
 
 #[test]
+fn a_voter_that_is_demoted_learns_on_and_the_others_do_without_its_vote() {
+    let mut cluster = Cluster::new(3, 9);
+    let leader = cluster.elect();
+    let others: Vec<BrokerId> = [A, B, C].into_iter().filter(|id| *id != leader).collect();
+    assert!(matches!(
+        cluster.change(leader, MemberChange::Demote(leader)),
+        Err(QuorumError::InvalidChange(..))
+    ));
+    cluster.change(leader, MemberChange::Demote(others[0])).unwrap();
+    cluster.settle(20);
+    assert_eq!(cluster.node(leader).members().learners, [others[0]]);
+    assert_eq!(cluster.node(others[0]).members().learners, [others[0]]);
+    let entry = cluster.propose(leader, 7).unwrap();
+    cluster.settle(20);
+    assert!(cluster.applied(leader) >= entry.index);
+    assert_eq!(cluster.image(others[0]), cluster.image(leader), "it learns on");
+    // Two voters are left, and both are needed.
+    cluster.cut_off = Some(others[1]);
+    let waits = cluster.propose(leader, 8).unwrap();
+    cluster.settle(2);
+    assert!(cluster.applied(leader) < waits.index);
+}
+
+#[test]
 fn a_controller_that_has_yet_to_write_a_snapshot_does_not_stand_for_election() {
     let mut cluster = Cluster::new(3, 3);
     let leader = cluster.elect();

@@ -20,7 +20,7 @@ replicas are not on, where there is one. Producers and consumers go on meanwhile
 its partitions are copied from their other replicas.
 
 At the end the broker holds nothing. Stop it, then have it forgotten with 'brokerctl broker unregister'. A node that votes in the
-metadata quorum goes on voting as long as it runs; the command says so.";
+metadata quorum goes on voting as long as it runs, unless its vote is taken with 'brokerctl quorum remove'; the command says so.";
 
 /// Options of `broker decommission`.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ fn tell_end(
     }
     let next = match (votes, leaving.is_fenced) {
         (true, _) => {
-            "It votes in the metadata quorum: keep it running for that, or remove it from there before it is stopped for good."
+            "It votes in the metadata quorum: keep it running for that, or take its vote before it is stopped for good ('brokerctl quorum remove')."
         }
         (false, true) => "It is down, and has been forgotten.",
         (false, false) => "Stop it, then have it forgotten:",
