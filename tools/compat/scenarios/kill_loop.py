@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Report
 from cluster import REPLICATION_FACTOR, one_or_several
-from ledger import Reader, start_producers, verify, wait_for_load
+from ledger import Reader, conclude, end_load, start_producers, verify, wait_for_load
 
 TOPIC, PARTITIONS = "kill-loop", 4
 
@@ -53,13 +53,8 @@ def main():
             if (kill + 1) % 10 == 0 or kill + 1 == options.kills:
                 report.say(f"after kill {kill + 1}: {acknowledged} acknowledged, {sum(reader.positions)} read, all in place")
     finally:
-        for process in producers.values():
-            process.stdin.close()
-    for name, process in producers.items():
-        report.check(process.wait(180) == 0, f"{name} delivered everything it sent")
-    acknowledged += verify(reader, logs)
-    report.check(not reader.problems, f"{acknowledged} acknowledged records are there once and in order" + "".join(f"; {p}" for p in reader.problems[:10]))
-    report.check(acknowledged == sum(reader.positions), f"{sum(reader.positions)} records in the log, {acknowledged} were acknowledged")
+        end_load(producers)
+    conclude(report, producers, reader, logs, acknowledged)
     again = Reader(broker.bootstrap, TOPIC, PARTITIONS)
     broker.kill()
     broker.start()

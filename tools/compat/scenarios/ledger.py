@@ -151,3 +151,18 @@ def start_producers(folder, topic, partitions, rate, errors=None):
     producers = {name: subprocess.Popen([*command, name, topic, str(partitions), str(rate), logs[name].path], stdin=subprocess.PIPE, stderr=errors)
                  for name, command in commands.items()}
     return logs, producers
+
+
+def end_load(producers):
+    """Tells the producers that this was all."""
+    for process in producers.values():
+        process.stdin.close()
+
+
+def conclude(report, producers, reader, logs, acknowledged=0):
+    """After the load: everybody delivered everything, and what was acknowledged, `acknowledged` before and the rest, is all that is there, once and in order."""
+    for name, process in producers.items():
+        report.check(process.wait(180) == 0, f"{name} delivered everything it sent")
+    acknowledged += verify(reader, logs)
+    report.check(not reader.problems, f"{acknowledged} acknowledged records are there once and in order" + "".join(f"; {p}" for p in reader.problems[:10]))
+    report.check(acknowledged == sum(reader.positions), f"{sum(reader.positions)} records in the log, {acknowledged} were acknowledged")

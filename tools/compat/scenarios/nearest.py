@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Report, quiet
 from cluster import Cluster
-from ledger import Reader, start_producers, verify, wait_for_load
+from ledger import Reader, conclude, end_load, start_producers, wait_for_load
 
 TOPIC, PARTITIONS, REPLICAS = "nearest", 3, 3
 RACKS = {1: "a", 2: "b", 3: "c"}
@@ -157,13 +157,9 @@ def main():
         wait_until("a Java producer is told of it", lambda: cast.told_of_leaders() > told)
         cast.go_on("under the preferred leaders")
     finally:
-        for process in cast.producers.values():
-            process.stdin.close()
-    for name, process in cast.producers.items():
-        report.check(process.wait(180) == 0, f"{name} delivered everything it sent")
+        end_load(cast.producers)
     reader = Reader(cast.cluster.bootstrap, TOPIC, PARTITIONS)
-    acknowledged = verify(reader, cast.logs)
-    report.check(not reader.problems, f"{acknowledged} acknowledged records are there once and in order" + "".join(f"; {p}" for p in reader.problems[:10]))
+    conclude(report, cast.producers, reader, cast.logs)
     for follower in cast.followers:
         wait_until(f"{follower.name} has read everything", lambda: follower.count() >= sum(reader.positions))
         found = follower.read()

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Report, quiet
 from cluster import Cluster
-from ledger import Reader, start_producers, verify, wait_for_load
+from ledger import Reader, conclude, end_load, start_producers, verify, wait_for_load
 
 TOPIC, REPLICAS, GROUP, MEMBERS = "scale-out", 3, "scale-out", 3
 PATIENCE_SECONDS = 180
@@ -184,12 +184,8 @@ def main():
             if not look(after):
                 break
     finally:
-        for process in producers.values():
-            process.stdin.close()
-    for name, process in producers.items():
-        report.check(process.wait(180) == 0, f"{name} delivered everything it sent")
-    look("everything")
-    report.check(acknowledged == sum(reader.positions), f"{sum(reader.positions)} records in the log, {acknowledged} were acknowledged")
+        end_load(producers)
+    conclude(report, producers, reader, logs, acknowledged)
 
     def committed():
         offsets = quiet(Consumer, {"bootstrap.servers": cluster.bootstrap, "group.id": GROUP})
