@@ -59,7 +59,7 @@ impl Controller {
     /// Becomes the active controller of a term; `image` is after everything that is committed.
     pub(super) fn take_office(&self, term: u64, image: MetadataImage) {
         let last = self.quorum.applied();
-        let sessions = BrokerSessions::new(&image, monotonic_ms());
+        let sessions = BrokerSessions::new(monotonic_ms());
         self.office.replace(Some(Office { term, image, last, sessions }));
         tracing::info!(term, "this node is the active controller");
         self.is_active.send_replace(true);

@@ -84,17 +84,18 @@ pub(super) fn decode_opening(bytes: &[u8]) -> Option<Uuid> {
     (*version == OPENING_VERSION).then(|| Uuid::from_slice(directory).ok()).flatten()
 }
 
-/// Sends to one member for ever: dials when there is something to send, and when a link has ended, to find out whether the member has.
+/// Sends to one member for ever: dials when there is something to send, and when a link has ended until there is one again, so that it is known whether the
+/// member is gone: a process that is about to end may reset connections before it refuses them, and one that has come back is gone no longer.
 async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Queue>) {
     let mut backoff = Backoff::default();
-    let mut has_ended = false;
+    let mut was_linked = false;
     loop {
-        while queue.messages.borrow().is_empty() && !has_ended {
+        while queue.messages.borrow().is_empty() && !was_linked {
             queue.arrived.notified().await;
         }
         let dialed = dial(&shard, to, Purpose::Quorum).await;
         note_presence(&queue, dialed.as_ref().err());
-        has_ended = dialed.is_ok();
+        was_linked |= dialed.is_ok();
         match dialed {
             Ok(link) => {
                 backoff.reset();

@@ -11,14 +11,19 @@ const GONE_MS: i64 = 200;
 /// When each broker was last heard of. A new active controller gives everybody a whole session, because it does not know what its predecessor heard.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerSessions {
+    began_ms: i64,
     heard_ms: BTreeMap<BrokerId, i64>,
 }
 
 impl BrokerSessions {
-    /// Begins with all brokers that take part.
-    pub fn new(image: &MetadataImage, now_ms: i64) -> Self {
-        let active = image.brokers().filter(|broker| !broker.fenced);
-        BrokerSessions { heard_ms: active.map(|broker| (broker.id, now_ms)).collect() }
+    /// Nobody has been heard of yet; all sessions begin now.
+    pub fn new(now_ms: i64) -> Self {
+        BrokerSessions { began_ms: now_ms, heard_ms: BTreeMap::new() }
+    }
+
+    /// Since when a broker is silent.
+    fn silent_since_ms(&self, broker: BrokerId) -> i64 {
+        self.heard_ms.get(&broker).copied().unwrap_or(self.began_ms)
     }
 
     /// A broker has registered or sent a heartbeat.
@@ -37,13 +42,13 @@ impl BrokerSessions {
     /// Brokers that take part and have not been heard of for `session_ms` (`broker.session.timeout.ms`): to be fenced, the most silent one first, each by a decision of its
     /// own.
     pub fn expired(&self, image: &MetadataImage, session_ms: i64, now_ms: i64) -> Vec<(BrokerId, i64)> {
-        let silent = |broker: BrokerId| self.heard_ms.get(&broker).copied().unwrap_or(i64::MIN);
+        let is_over = |broker| self.silent_since_ms(broker).saturating_add(session_ms) < now_ms;
         let mut expired: Vec<(BrokerId, i64)> = image
             .brokers()
-            .filter(|broker| !broker.fenced && silent(broker.id).saturating_add(session_ms) < now_ms)
+            .filter(|broker| !broker.fenced && is_over(broker.id))
             .map(|broker| (broker.id, broker.broker_epoch))
             .collect();
-        expired.sort_by_key(|(broker, _)| silent(*broker));
+        expired.sort_by_key(|(broker, _)| self.silent_since_ms(*broker));
         expired
     }
 
@@ -67,8 +72,6 @@ impl BrokerSessions {
     /// When the next broker expires if nobody is heard of before.
     pub fn next_expiry_ms(&self, image: &MetadataImage, session_ms: i64) -> Option<i64> {
         let active = image.brokers().filter(|broker| !broker.fenced);
-        active
-            .map(|broker| self.heard_ms.get(&broker.id).map_or(i64::MIN, |heard| heard + session_ms + 1))
-            .min()
+        active.map(|broker| self.silent_since_ms(broker.id) + session_ms + 1).min()
     }
 }

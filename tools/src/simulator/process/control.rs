@@ -79,7 +79,7 @@ impl Process {
         }
         if self.controller.sessions.is_none() {
             let now_ms = self.now_ms(env);
-            self.controller.sessions = Some(BrokerSessions::new(&self.image, now_ms));
+            self.controller.sessions = Some(BrokerSessions::new(now_ms));
             self.controller.queue.push_front((Asker::Nobody, Command::ElectMissing));
             env.oracle.count("active controllers", 1);
             env.trace.note(|| format!("broker {} is the active controller", self.id));
