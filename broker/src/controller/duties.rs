@@ -13,6 +13,8 @@ use crate::shard::Shard;
 
 /// How often brokers that have gone or fallen silent are looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A controller whose rest between two looks has lasted for this part of a session stood still (its process was stopped, its machine overloaded).
+const STANDSTILL_SHARE: i64 = 3;
 /// Leaders that move at once when they are balanced.
 const MOVES_MAX: usize = 1000;
 
@@ -50,12 +52,16 @@ fn is_in_office(shard: &Shard, term: u64) -> bool {
 async fn watch_sessions(shard: Rc<Shard>, term: u64) {
     let session_ms = i64::from(shard.config().broker_session_timeout_ms);
     while is_in_office(&shard, term) {
+        let rests_from_ms = monotonic_ms();
         runtime::sleep(LOOK_INTERVAL).await;
         let Some(controller) = shard.metadata.controller.get() else { return };
         let gone = shard.metadata.quorum().map(|quorum| quorum.gone_members()).unwrap_or_default();
         let (left, silent) = controller
             .look(|image, sessions| {
                 let now_ms = monotonic_ms();
+                if now_ms - rests_from_ms > session_ms / STANDSTILL_SHARE {
+                    sessions.begin_anew(now_ms);
+                }
                 let left = sessions.left(image, &gone, now_ms);
                 let mut silent = sessions.expired(image, session_ms, now_ms);
                 silent.retain(|broker| !left.contains(broker));

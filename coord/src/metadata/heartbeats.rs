@@ -26,6 +26,11 @@ impl BrokerSessions {
         self.heard_ms.get(&broker).copied().unwrap_or(self.began_ms)
     }
 
+    /// The controller itself stood still, and so did not hear: all sessions begin anew.
+    pub fn begin_anew(&mut self, now_ms: i64) {
+        *self = BrokerSessions::new(now_ms);
+    }
+
     /// A broker has registered or sent a heartbeat.
     pub fn heard(&mut self, broker: BrokerId, now_ms: i64) {
         self.heard_ms.insert(broker, now_ms);

@@ -326,6 +326,12 @@ fn brokers_that_are_not_heard_of_for_a_session_expire_and_a_new_controller_waits
         sessions.heard(*broker, 5_000);
     }
     assert_eq!(sessions.expired(&cluster.image, 9_000, 10_001), [(BROKERS[0], cluster.epoch(BROKERS[0]))]);
+    sessions.begin_anew(30_000);
+    assert!(
+        sessions.expired(&cluster.image, 9_000, 39_000).is_empty(),
+        "who did not listen cannot say who was silent"
+    );
+    assert_eq!(sessions.expired(&cluster.image, 9_000, 39_001).len(), BROKERS.len());
 }
 
 #[test]
