@@ -22,6 +22,8 @@ use crate::shard::Shard;
 /// What a link begins with: version u8 (= 1) | id of the sender's data directory, 16 bytes.
 const OPENING_VERSION: u8 = 1;
 const OPENING_BYTES: usize = 17;
+/// A link that ends sooner is opened again after a pause.
+const LASTING_MS: i64 = 1000;
 /// Messages that wait for one member; older ones are dropped.
 const QUEUE_MAX: usize = 512;
 
@@ -98,7 +100,7 @@ async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Q
         was_linked |= dialed.is_ok();
         match dialed {
             Ok(link) => {
-                backoff.reset();
+                let opened_ms = monotonic_ms();
                 queue.is_linked.set(true);
                 tracing::info!(node = to.0, "linked to a member of the metadata quorum");
                 let opening = encode_opening(shard.metadata.directory_id.get());
@@ -109,6 +111,12 @@ async fn serve(shard: Rc<Shard>, quorum: Weak<Quorum>, to: BrokerId, queue: Rc<Q
                 }
                 queue.is_linked.set(false);
                 tracing::info!(node = to.0, "the link to a member of the metadata quorum has ended");
+                if monotonic_ms() - opened_ms >= LASTING_MS {
+                    backoff.reset();
+                } else {
+                    // Taken, and not wanted.
+                    runtime::sleep(backoff.failed()).await;
+                }
             }
             Err(error) => {
                 let pause = backoff.failed();
