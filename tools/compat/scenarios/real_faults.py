@@ -155,7 +155,7 @@ def finish(load, report):
                  + "".join(f"; {p}" for p in problems[:10]))
     report.check(load.acknowledged == sum(ends), f"{sum(ends)} records in the log, {load.acknowledged} were acknowledged")
     for group in load.groups:
-        wait_until(f"{group.name} has read and committed everything", lambda group=group: group.has_everything(ends))
+        wait_until(f"{group.name} has read and committed everything", lambda group=group: group.has_everything(load.cluster.bootstrap, ends))
         group.check(load.cluster.bootstrap, load.reader.at)
         status, missing = group.leave(), group.missing(ends)
         report.check(status == 0 and not group.problems and missing == 0,
