@@ -41,6 +41,7 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
     let image = shard.image();
     let config = store_config(shard);
     let wanted = wanted_partitions(shard, &image);
+    let held = held_names(shard, &image);
     let began = std::time::Instant::now();
     let (store, report) = Store::open(disk, config, wanted, now_ms()).await.map_err(unusable)?;
     for (partition, why) in &report.offline {
@@ -65,7 +66,18 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
             }
         });
     }
+    let is_of_this_shard = |id: &TopicIdPartition| shard.owner_of(id.topic_id, id.partition.0) == shard.id;
+    store.remove_moved(|name| held.contains(name), is_of_this_shard).await.map_err(unusable)?;
     Ok(store)
+}
+
+/// The names of the directories of all partitions that this broker holds, of whatever shard.
+fn held_names(shard: &Shard, image: &MetadataImage) -> HashSet<String> {
+    let of_topic = |topic: &TopicImage| {
+        let held = topic.indexed_partitions().filter(|(_, partition)| is_held(shard, partition));
+        held.map(|(index, _)| format!("{}-{index}", topic.name)).collect::<Vec<_>>()
+    };
+    image.topics().flat_map(of_topic).collect()
 }
 
 /// Removes what deletions have left behind that a crash interrupted. To be called before any shard opens its logs.

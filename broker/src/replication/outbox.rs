@@ -10,6 +10,7 @@ use bytes::Bytes;
 use coord::replica::{Append, Role};
 use coord::types::BrokerId;
 use protocol::records;
+use storage::log::error::ReadError;
 use storage::{Offset, TopicIdPartition, WakeSignal};
 
 use super::host::Host;
@@ -23,6 +24,8 @@ const FRAME_BYTES: usize = 1 << 20;
 const PARTITION_BYTES: usize = 512 << 10;
 /// So much may be under way to a follower before it says that it has taken some of it.
 const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+/// What retention has just taken is looked for again so much later. Milliseconds.
+const RETENTION_PAUSE_MS: u64 = 5;
 /// A new high watermark waits so long for batches that it could go along with. Milliseconds.
 const LONE_WATERMARK_DELAY_MS: i64 = 5;
 
@@ -250,9 +253,15 @@ impl Outbox {
             true => max_bytes.min(replicas.throttle.borrow().read_bytes_max()),
             false => max_bytes,
         };
-        let read = match hosted.log.read(from, readable_end, max_bytes, is_first || next.is_probe).await {
+        let at_least_one = is_first || next.is_probe;
+        let read = match hosted.log.read_for_replica(from, readable_end, max_bytes, at_least_one).await {
             Ok(read) => read,
             Err(error) => {
+                hosted.replica.borrow_mut().not_sent(self.follower);
+                if let ReadError::OffsetOutOfRange { .. } = error {
+                    // Retention was faster; next time the log begins later.
+                    return Next::Paced(RETENTION_PAUSE_MS);
+                }
                 tracing::warn!(partition = %hosted.id, offset = from.0, %error, "what a follower lacks cannot be read");
                 return Next::Unreadable;
             }

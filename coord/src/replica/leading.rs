@@ -82,6 +82,17 @@ impl Replica {
         })
     }
 
+    /// The message that [`Replica::next_append`] gave could not be sent, because its batches cannot be read at present. It, or what has taken its place, is still to be
+    /// said.
+    pub fn not_sent(&mut self, to: BrokerId) {
+        if let State::Leader(leader) = &mut self.state
+            && let Some(progress) = leader.follower_mut(to)
+        {
+            progress.is_asked = false;
+            progress.high_watermark_sent = Offset::ZERO;
+        }
+    }
+
     /// The message that [`Replica::next_append`] gave has been sent with batches up to `end`.
     pub fn sent(&mut self, to: BrokerId, end: Offset) {
         if let State::Leader(leader) = &mut self.state

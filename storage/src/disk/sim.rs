@@ -4,13 +4,14 @@
 //!   512-byte sectors survives, of the names that were not synced any prefix of the changes (file systems journal metadata in order);
 //! - [`SimDisk::crash_at`] stops the disk at the n-th mutating operation, so that a test can try every one of them;
 //! - operations can be made to fail, syncs to lie, stored bits to flip, space to run out;
-//! - every operation takes a seeded number of polls, so that tasks interleave differently with every seed.
+//! - every operation takes a seeded number of polls, so that tasks interleave differently with every seed, or as long as [`SimDisk::set_pace`] says.
 //!
 //! It needs no executor: `futures::executor::LocalPool` will do.
 
 use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed};
 use crate::error::DiskError;
 use bytes::Bytes;
+use futures::future::LocalBoxFuture;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +74,11 @@ struct State {
     lying_sync: bool,
     is_full: bool,
     free_space: u64,
+    pace: Option<Pace>,
 }
+
+/// How long an operation takes: it goes on when the future is done.
+type Pace = Rc<dyn Fn(SimOp) -> LocalBoxFuture<'static, ()>>;
 
 /// Directories are durable at once; only names of files are put at risk.
 enum NameChange {
@@ -233,6 +238,7 @@ impl SimDisk {
             lying_sync: false,
             is_full: false,
             free_space: 1 << 40,
+            pace: None,
         })
     }
 
@@ -315,6 +321,16 @@ impl SimDisk {
         self.state.borrow_mut().is_full = true;
     }
 
+    /// Files can grow again.
+    pub fn make_room(&self) {
+        self.state.borrow_mut().is_full = false;
+    }
+
+    /// From now on every operation waits for the future that `pace` gives for its kind: for who has a clock. A crash forgets it.
+    pub fn set_pace(&self, pace: impl Fn(SimOp) -> LocalBoxFuture<'static, ()> + 'static) {
+        self.state.borrow_mut().pace = Some(Rc::new(pace));
+    }
+
     /// Sets what [`Disk::free_space`] reports.
     pub fn set_free_space(&self, bytes: u64) {
         self.state.borrow_mut().free_space = bytes;
@@ -344,8 +360,12 @@ impl SimDisk {
         self.state.borrow().names.keys().cloned().collect()
     }
 
-    /// Lets other tasks run, a seeded number of times.
-    async fn delay(&self) {
+    /// Lets other tasks run, a seeded number of times, or for as long as the pace says.
+    async fn delay(&self, op: SimOp) {
+        let pace = self.state.borrow().pace.clone();
+        if let Some(pace) = pace {
+            return pace(op).await;
+        }
         let mut polls = self.state.borrow_mut().random() % 3;
         poll_fn(|cx| {
             if polls == 0 {
@@ -365,7 +385,7 @@ impl SimDisk {
         path: &Path,
         work: impl FnOnce(&mut State) -> io::Result<R>,
     ) -> DiskResult<R> {
-        self.delay().await;
+        self.delay(SimOp::Meta).await;
         let state = &mut *self.state.borrow_mut();
         let counted =
             state.mutating().and_then(|()| state.injected(SimOp::Meta)).and_then(|()| state.alive());
@@ -391,7 +411,7 @@ impl Disk for SimDisk {
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> DiskResult<SimFile> {
-        self.delay().await;
+        self.delay(SimOp::Meta).await;
         let state = &mut *self.state.borrow_mut();
         let id = (|| {
             state.alive()?;
@@ -419,7 +439,7 @@ impl Disk for SimDisk {
     }
 
     async fn list(&self, dir: &Path) -> DiskResult<Vec<DirEntry>> {
-        self.delay().await;
+        self.delay(SimOp::Meta).await;
         let state = self.state.borrow();
         let known = if state.dirs.contains(dir) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) };
         state.alive().and(known).map_err(|source| DiskError::new("list", dir, source))?;
@@ -520,7 +540,7 @@ impl Disk for SimDisk {
     }
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {
-        self.delay().await;
+        self.delay(SimOp::Meta).await;
         let state = self.state.borrow();
         state.alive().map_err(|source| DiskError::new("stat the file system of", path, source))?;
         Ok(state.free_space)
@@ -580,7 +600,7 @@ impl DiskFile for SimFile {
             // The data may reach the disk from here on, also if the machine stops in this operation.
             state.change(self.id, change, false)
         };
-        self.disk.delay().await;
+        self.disk.delay(SimOp::Write).await;
         let state = &mut *self.disk.state.borrow_mut();
         state.alive().map_err(self.fail("write"))?;
         let written_through = self.mode.dsync && !state.lying_sync;
@@ -595,7 +615,7 @@ impl DiskFile for SimFile {
     }
 
     async fn read_at(&self, pos: u64, len: usize) -> DiskResult<Bytes> {
-        self.disk.delay().await;
+        self.disk.delay(SimOp::Read).await;
         let state = &mut *self.disk.state.borrow_mut();
         state.alive().and_then(|()| state.injected(SimOp::Read)).map_err(self.fail("read"))?;
         let content = &state.inode(self.id).current;
@@ -618,7 +638,7 @@ impl DiskFile for SimFile {
                 .map(|pending| pending.id)
                 .collect::<BTreeSet<_>>()
         };
-        self.disk.delay().await;
+        self.disk.delay(SimOp::Sync).await;
         let state = &mut *self.disk.state.borrow_mut();
         state.alive().map_err(self.fail("sync"))?;
         if !state.lying_sync {
@@ -645,14 +665,14 @@ impl DiskFile for SimFile {
     }
 
     async fn len(&self) -> DiskResult<u64> {
-        self.disk.delay().await;
+        self.disk.delay(SimOp::Meta).await;
         let state = &mut *self.disk.state.borrow_mut();
         state.alive().map_err(self.fail("stat"))?;
         Ok(state.inode(self.id).current.len() as u64)
     }
 
     async fn close(self) -> DiskResult<()> {
-        self.disk.delay().await;
+        self.disk.delay(SimOp::Meta).await;
         Ok(())
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Wanted {
     pub upper: Offset,
     pub max_bytes: usize,
     pub at_least_one: bool,
+    /// Also what lies before the log start offset and is still there.
+    pub is_for_replica: bool,
 }
 
 impl LogState {
@@ -64,6 +66,26 @@ impl LogState {
             });
         }
         Ok(())
+    }
+
+    /// Whether reads of replicas are served, and `offset` is within what the log still has.
+    pub(crate) fn check_held(&self, offset: Offset) -> Result<(), ReadError> {
+        self.check_available()?;
+        let first = self.first_batch_offset();
+        if offset < first || offset > self.log_end {
+            return Err(ReadError::OffsetOutOfRange {
+                offset,
+                log_start_offset: first,
+                log_end_offset: self.log_end,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where the first batch begins that the log still has, or would begin.
+    pub(crate) fn first_batch_offset(&self) -> Offset {
+        let first = self.segments.first().map(|segment| segment.base_offset);
+        first.or(self.tail.first_offset()).unwrap_or(self.log_end).min(self.log_start)
     }
 
     pub(crate) fn check_available(&self) -> Result<(), ReadError> {
@@ -96,7 +118,26 @@ impl<D: Disk> PartitionLog<D> {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<ReadOutcome, ReadError> {
-        let mut wanted = Wanted { from, upper, max_bytes, at_least_one };
+        self.read_wanted(Wanted { from, upper, max_bytes, at_least_one, is_for_replica: false }).await
+    }
+
+    /// As [`read`](Self::read), for another replica: from [`first_batch_offset`](Self::first_batch_offset) on. A replica has to have what lies in one batch, or one
+    /// segment, with the log start offset.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_for_replica(
+        &self,
+        from: Offset,
+        upper: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadOutcome, ReadError> {
+        self.read_wanted(Wanted { from, upper, max_bytes, at_least_one, is_for_replica: true }).await
+    }
+
+    async fn read_wanted(&self, mut wanted: Wanted) -> Result<ReadOutcome, ReadError> {
+        let from = wanted.from;
         let mut vanished = None;
         loop {
             let (segment, end, is_active) = match self.inner.plan_read(wanted)? {
@@ -173,7 +214,10 @@ fn cold_bytes(state: &LogState, from: Offset, to: Offset) -> usize {
 impl<D: Disk> LogInner<D> {
     fn plan_read(&self, wanted: Wanted) -> Result<Step, ReadError> {
         let state = self.state.borrow();
-        state.check_read(wanted.from)?;
+        match wanted.is_for_replica {
+            true => state.check_held(wanted.from)?,
+            false => state.check_read(wanted.from)?,
+        }
         if wanted.from >= wanted.upper {
             return Ok(Step::Done(ReadOutcome { next_offset: wanted.from, ..ReadOutcome::default() }));
         }

@@ -120,9 +120,7 @@ impl<D: Disk> PartitionLog<D> {
 
     /// Where the first batch begins that the log still has, or would begin: at or before the log start offset, which may lie amid a batch.
     pub fn first_batch_offset(&self) -> Offset {
-        let state = self.inner.state.borrow();
-        let first = state.segments.first().map(|segment| segment.base_offset);
-        first.or(state.tail.first_offset()).unwrap_or(state.log_end).min(state.log_start)
+        self.inner.state.borrow().first_batch_offset()
     }
 
     /// Where each leader epoch of the log began.

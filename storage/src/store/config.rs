@@ -134,7 +134,7 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// Partitions that are damaged and therefore offline, and why.
     pub offline: Vec<(TopicIdPartition, String)>,
-    /// Journal entries of topics that the metadata says are gone.
+    /// Journal entries of topics that the metadata says are gone, and of partitions that it has given to other brokers.
     pub dropped_entries: u64,
 }
 

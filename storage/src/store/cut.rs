@@ -93,7 +93,7 @@ impl<D: Disk> ShardStore<D> {
             let state = log.state.borrow();
             state.check_available()?;
             if let NewEnd::At(to) = new_end {
-                state.check_read(to)?;
+                state.check_held(to)?;
                 if to == state.log_end {
                     return Ok(());
                 }

@@ -13,6 +13,7 @@
 //! | `direct` | large batches, written straight to segments |
 //! | `layout` | generations of shards |
 //! | `partition_dir` | directories: whose they are, and how they go |
+//! | `moved` | what is left of partitions that other brokers hold now |
 //! | `cut` | a follower's log gives up its end, or all of it |
 //! | `trim` | delete-records and retention |
 
@@ -24,6 +25,7 @@ mod direct;
 pub(crate) mod flush_policy;
 pub(crate) mod flusher;
 mod layout;
+mod moved;
 mod pacing;
 pub(crate) mod partition_dir;
 pub(crate) mod recover_log;

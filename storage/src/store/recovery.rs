@@ -343,7 +343,12 @@ impl<'a, D: Disk> Replay<'a, D> {
             TopicStatus::Gone => self.report.dropped_entries += 1,
             // After a change of the number of shards every shard reads all journals.
             TopicStatus::Live | TopicStatus::Unknown if self.report.is_migrating => {}
-            TopicStatus::Live | TopicStatus::Unknown => {
+            // The metadata has given it to others while this broker was down.
+            TopicStatus::Live => {
+                self.report.dropped_entries += 1;
+                self.shared.moved.borrow_mut().insert(*id);
+            }
+            TopicStatus::Unknown => {
                 return Err(StorageError::UnknownPartition { id: *id });
             }
         }

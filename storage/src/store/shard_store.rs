@@ -64,8 +64,7 @@ impl<D: Disk> ShardStore<D> {
     /// `data_dir` exists and is locked ([`crate::data_dir::DataDir::open`]).
     ///
     /// # Errors
-    /// A failing disk, damage that cannot be assigned to partitions, a newer format, or journal data of a partition that is not wanted and whose
-    /// topic the metadata does not call gone.
+    /// A failing disk, damage that cannot be assigned to partitions, a newer format, or journal data of a topic that the metadata does not know.
     pub async fn open(
         disk: D,
         config: StoreConfig,

@@ -21,6 +21,7 @@ use crate::{
 use ahash::AHashMap;
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     path::PathBuf,
     rc::Rc,
 };
@@ -123,6 +124,8 @@ pub(crate) struct Shared<D: Disk> {
     pub frozen: Notify,
     /// Wakes those who wait until nobody writes to a log's segments.
     pub written: Notify,
+    /// Partitions that recovery has found in the journal, and that other brokers hold now.
+    pub moved: RefCell<BTreeSet<TopicIdPartition>>,
 }
 
 impl<D: Disk> Shared<D> {
@@ -162,6 +165,7 @@ impl<D: Disk> Shared<D> {
             direct: DirectQueue::default(),
             frozen: Notify::default(),
             written: Notify::default(),
+            moved: RefCell::default(),
         })
     }
 

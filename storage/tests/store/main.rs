@@ -12,6 +12,7 @@ mod direct;
 mod harness;
 mod keyed;
 mod large;
+mod moved;
 mod replica;
 mod shards;
 mod slowing;

@@ -174,6 +174,39 @@ fn a_truncation_amid_a_batch_or_below_the_start_is_refused_and_harmless() {
 }
 
 #[test]
+fn a_truncation_below_the_log_start_takes_the_start_along() {
+    let disk = SimDisk::new(1);
+    let (mut run, log, spec) = open(&disk);
+    let batches = [plain(0, 0, 5), plain(5, 0, 5)];
+    batches.iter().for_each(|batch| store_durably(&mut run, &log, batch));
+    // The leader's consumers begin at 8, where this log has something that will have to go.
+    log.advance_log_start(Offset(8)).unwrap();
+    run.pool.run_until(run.store.truncate_to(&spec.id(), Offset(5))).unwrap();
+    let offsets = log.offsets();
+    assert_eq!((offsets.log_start_offset, offsets.log_end_offset), (Offset(5), Offset(5)));
+}
+
+#[test]
+fn another_replica_is_given_what_consumers_may_not_read_any_more() {
+    for is_flushed in [false, true] {
+        let disk = SimDisk::new(1);
+        let (mut run, log, _) = open(&disk);
+        let batches = [plain(0, 0, 5), plain(5, 0, 5)];
+        batches.iter().for_each(|batch| store_durably(&mut run, &log, batch));
+        if is_flushed {
+            run.pool.run_until(run.store.flush()).unwrap();
+        }
+        log.advance_high_watermark(Offset(10));
+        run.pool.run_until(log.delete_records(Offset(7))).unwrap();
+        assert!(run.pool.run_until(log.read(Offset(0), Offset(10), 10_000, true)).is_err());
+        assert_eq!(log.first_batch_offset(), Offset(0));
+        let read = run.pool.run_until(log.read_for_replica(Offset(0), Offset(10), 10_000, true)).unwrap();
+        assert_eq!(read.slices.concat(), batches.concat());
+        assert!(run.pool.run_until(log.read_for_replica(Offset(11), Offset(12), 10, true)).is_err());
+    }
+}
+
+#[test]
 fn producers_are_what_they_were_before_the_batches_that_went() {
     for is_flushed in [false, true] {
         let disk = SimDisk::new(1);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use super::{Report, Settings, run};
+use super::{Report, Settings, Storage, run};
 
 /// Lines of a failing run that are shown without --trace.
 const SHOWN_LINES: usize = 80;
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Events before the faults end.
     #[arg(long, default_value_t = Settings::default().steps)]
     steps: u64,
+    /// What the brokers' logs are: a model, which is fast, or storage's own code on simulated disks. Without this option one seed of four has real ones.
+    #[arg(long)]
+    storage: Option<Storage>,
     /// Brokers; the first three are controllers. Without this option three, four or five, by the seed.
     #[arg(long, value_parser = clap::value_parser!(i32).range(3..=5))]
     brokers: Option<i32>,
@@ -60,7 +63,8 @@ fn parse_bug(text: &str) -> Result<coord::planted::PlantedBug, String> {
 impl Arguments {
     fn settings(&self, seed: u64, traces: bool) -> Settings {
         let brokers = self.brokers.unwrap_or([3, 3, 4, 5][(seed % 4) as usize]);
-        let settings = Settings { brokers, steps: self.steps, traces, ..Settings::default() };
+        let storage = self.storage.unwrap_or(if seed % 16 >= 12 { Storage::Real } else { Storage::Model });
+        let settings = Settings { brokers, steps: self.steps, storage, traces, ..Settings::default() };
         #[cfg(feature = "planted-bugs")]
         let settings = match self.plant {
             Some(bug) => settings.with_planted(bug),

@@ -1,6 +1,7 @@
 //! What goes wrong, and when: how rough a run is differs from seed to seed, because with constant faults little is ever committed.
 
 use coord::types::BrokerId;
+use storage::disk::sim::SimOp;
 
 use super::random::Random;
 use super::world::{Event, World};
@@ -20,6 +21,8 @@ pub struct Profile {
     pub(super) admin_pace_us: Option<u64>,
     /// Whether min.insync.replicas may become 1. Then a single replica commits, and no disk may get lost.
     pub(super) lowers_min_insync: bool,
+    /// Whether records are deleted.
+    pub(super) deletes_records: bool,
     /// Which kinds of fault there are, by [`Profile::allows`].
     kinds: u64,
 }
@@ -34,6 +37,7 @@ impl Profile {
             produce_pace_us: [15_000, 40_000, 120_000][random.below(3) as usize],
             admin_pace_us: (!random.one_in(4)).then(|| 250_000 << random.below(4)),
             lowers_min_insync: random.one_in(3),
+            deletes_records: random.one_in(2),
             // Each kind is absent from a quarter of the runs.
             kinds: random.bits() | random.bits(),
         }
@@ -61,6 +65,8 @@ pub enum Fault {
     SlowDisk(usize, u64),
     /// The logs' disk has no room until then. µs.
     FullDisk(usize, u64),
+    /// After so many more of these operations the logs' disk fails, until the process has ended.
+    FailDisk(usize, SimOp, u64),
     /// A connection breaks.
     Break(BrokerId, BrokerId),
     /// Nothing gets through in one direction.
@@ -78,7 +84,7 @@ impl World {
         let pace_us = self.profile.fault_pace_us;
         let next_us = self.now_us + self.random.between(pace_us / 8, pace_us * 2);
         self.at(next_us, Event::NextFault);
-        let kind = self.random.below(16);
+        let kind = self.random.below(17);
         if !self.profile.allows(kind) {
             return;
         }
@@ -104,6 +110,12 @@ impl World {
                 self.fault(Fault::FullDisk(node, until_us));
             }
             8..=11 => self.fault(Fault::Break(a, b)),
+            16 => {
+                let ops = [SimOp::Write, SimOp::Sync, SimOp::Meta];
+                let op = ops[self.random.below(3) as usize];
+                let after = self.random.below(30);
+                self.fault(Fault::FailDisk(node, op, after));
+            }
             12..=14 => {
                 // One direction, both, or everything to or from one broker.
                 let until_us = for_a_while(&mut self.random);
@@ -178,7 +190,8 @@ impl World {
             Fault::Wipe(node) => {
                 if self.may_wipe(node) {
                     self.fault(Fault::Crash(node));
-                    self.nodes[node].store.wipe();
+                    let seed = self.random.bits();
+                    self.nodes[node].store.wipe(seed);
                     self.nodes[node].is_wiped = true;
                     self.oracle.count("wipes", 1);
                 }
@@ -192,6 +205,11 @@ impl World {
             }
             Fault::SlowDisk(node, until_us) => self.nodes[node].slow_until_us = until_us,
             Fault::FullDisk(node, until_us) => self.nodes[node].full_until_us = until_us,
+            Fault::FailDisk(node, op, after) => {
+                if self.nodes[node].process.is_some() {
+                    self.nodes[node].store.fail_disk(op, after);
+                }
+            }
             Fault::Break(a, b) => self.break_connection(a, b, None),
             Fault::Block(from, to) => self.network.block(from, to),
             Fault::Unblock(from, to) => self.network.unblock(from, to),

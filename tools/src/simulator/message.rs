@@ -8,7 +8,7 @@ use coord::types::{BrokerId, LeaderEpoch};
 use protocol::ErrorCode;
 use storage::{Offset, TopicIdPartition};
 
-use super::log::StoredBatch;
+use super::store::StoredBatch;
 
 /// Who sends and receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ pub enum Message {
         partition: TopicIdPartition,
         /// What it says.
         append: Append,
+        /// Where consumers may begin to read.
+        consumers_from: Offset,
         /// The batches in it.
         batches: Vec<StoredBatch>,
     },
@@ -135,6 +137,8 @@ pub enum Request {
     Produce(TopicIdPartition, Bytes),
     /// Records of a partition.
     Fetch(TopicIdPartition, Offset),
+    /// Everything below the offset may go.
+    DeleteRecords(TopicIdPartition, Offset),
     /// A group commits an offset.
     CommitOffset(OffsetOf, i64),
     /// The offset that a group has committed.
@@ -163,8 +167,10 @@ pub enum Response {
     Metadata(ClusterMetadata),
     /// Where the batch lies, once it is committed.
     Produced(Result<Offset, ErrorCode>),
-    /// Committed batches, and the log's start.
-    Fetched(Result<(Vec<StoredBatch>, Offset), ErrorCode>),
+    /// Committed batches.
+    Fetched(Result<Vec<StoredBatch>, ErrorCode>),
+    /// The position is not in the log, which begins here.
+    OutOfRange(Offset),
     /// An offset was committed, or not.
     OffsetCommitted(ErrorCode),
     /// The committed offset, -1 for none, and the leader epoch of the coordinator that says so.

@@ -7,7 +7,7 @@
 //! | [`settings`] | what a run is made of; time-outs |
 //! | [`world`] | events in the order of virtual time; brokers, clients and network put together |
 //! | [`process`] | one life of a broker: the real cores and the shell around them |
-//! | [`journal`], [`log`] | its disks: the quorum's journal, and the partitions' logs |
+//! | [`journal`], [`store`] | its disks: the quorum's journal, and the partitions' logs, modelled or real |
 //! | [`network`], [`message`] | connections between brokers, and what goes over them |
 //! | [`client`] | producers, consumers, members of groups, an administrator |
 //! | [`faults`] | what goes wrong, and when |
@@ -21,7 +21,6 @@ pub mod cli;
 mod client;
 mod faults;
 mod journal;
-mod log;
 mod message;
 mod network;
 mod oracle;
@@ -29,6 +28,7 @@ mod process;
 mod random;
 mod run;
 mod settings;
+mod store;
 mod trace;
 mod world;
 
@@ -37,5 +37,5 @@ mod tests;
 
 pub use oracle::Violation;
 pub use run::{Report, run};
-pub use settings::Settings;
+pub use settings::{Settings, Storage};
 pub use trace::Trace;

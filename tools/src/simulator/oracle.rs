@@ -10,7 +10,7 @@ use coord::quorum::{CommittedEntry, LogPosition};
 use coord::types::{BrokerId, LeaderEpoch};
 use storage::{Offset, TopicIdPartition};
 
-use super::log::{Content, StoredBatch};
+use super::store::{Content, StoredBatch};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub struct History {
     acknowledged: Vec<Acknowledged>,
     /// The last sequence number of each producer.
     sequences: BTreeMap<i64, i32>,
+    /// Somebody has asked for everything below to be deleted.
+    deleted_below: Offset,
+    /// Of each producer, where the last batch lies of which it knows that it is committed.
+    last_acknowledged: BTreeMap<i64, Offset>,
 }
 
 impl History {
@@ -263,6 +267,42 @@ impl Oracle {
         }
     }
 
+    /// Up to where records may be deleted: of every producer the last batch that it knows of stays, by which its next ones are recognised.
+    pub fn deletable(&self, id: TopicIdPartition) -> Offset {
+        let lasts = self.histories.get(&id).and_then(|history| history.last_acknowledged.values().min());
+        lasts.copied().unwrap_or(Offset::ZERO)
+    }
+
+    /// Somebody asks for everything below an offset to be deleted.
+    pub fn deleting(&mut self, id: TopicIdPartition, before: Offset) {
+        let deleted_below = &mut self.histories.entry(id).or_default().deleted_below;
+        *deleted_below = before.max(*deleted_below);
+        self.count("deletions of records", 1);
+    }
+
+    /// A broker's log begins here.
+    pub fn log_begins(&mut self, id: TopicIdPartition, node: BrokerId, start: Offset) {
+        let deleted_below = self.histories.get(&id).map_or(Offset::ZERO, |history| history.deleted_below);
+        if start > deleted_below {
+            let text = format!(
+                "broker {node}: the log begins at {start}, and only what is below {deleted_below} may go"
+            );
+            self.fail(Some(id), text);
+        }
+    }
+
+    /// A consumer is told that its position lies before the log's start.
+    pub fn out_of_range(&mut self, id: TopicIdPartition, position: Offset, start: Offset) {
+        let deleted_below = self.histories.get(&id).map_or(Offset::ZERO, |history| history.deleted_below);
+        self.count("positions out of range", 1);
+        if position >= start || start > deleted_below {
+            let text = format!(
+                "a consumer at {position} is told that the log begins at {start}; everything below {deleted_below} may go"
+            );
+            self.fail(Some(id), text);
+        }
+    }
+
     /// A producer has heard that its batch is committed.
     pub fn acknowledged(
         &mut self,
@@ -278,6 +318,8 @@ impl Oracle {
             batch.span.base_offset == base_offset && (view.producer_id(), view.base_sequence()) == sequence
         });
         let (invoked_us, returned_us) = times_us;
+        let last = history.last_acknowledged.entry(sequence.0).or_default();
+        *last = base_offset.max(*last);
         history.acknowledged.push(Acknowledged { invoked_us, returned_us, base_offset });
         self.count("batches acknowledged", 1);
         if !is_there {

@@ -2,6 +2,16 @@
 
 use coord::planted::Planted;
 
+/// What the brokers' logs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Storage {
+    /// A model: much faster.
+    #[default]
+    Model,
+    /// Storage's own store on a simulated disk.
+    Real,
+}
+
 /// What a run is made of, besides its seed.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -9,6 +19,8 @@ pub struct Settings {
     pub brokers: i32,
     /// Events before the faults end.
     pub steps: u64,
+    /// What the brokers' logs are.
+    pub storage: Storage,
     /// The rule that is left out, for tests of the test.
     pub planted: Planted,
     /// Whether every topic allows unclean elections: data must get lost, and the checks must say so.
@@ -22,6 +34,7 @@ impl Default for Settings {
         Settings {
             brokers: 3,
             steps: 20_000,
+            storage: Storage::Model,
             planted: Planted::default(),
             allows_unclean_election: false,
             traces: false,
@@ -60,6 +73,8 @@ pub const SLOW_REPLICA_MS: i64 = 200;
 pub const REJOIN_AFTER_MS: i64 = 300;
 /// See [`coord::replica::ReplicaConfig`].
 pub const ALTER_RETRY_MS: i64 = 150;
+/// Between two looks of a broker after its logs.
+pub const MAINTENANCE_MS: i64 = 500;
 /// Entries of the quorum's log after which a controller takes a snapshot.
 pub const SNAPSHOT_ENTRIES: u64 = 60;
 /// After so much virtual time without faults everything must be well.

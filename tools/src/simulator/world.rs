@@ -9,13 +9,13 @@ use coord::types::BrokerId;
 use super::client::{Admin, Client, ClientEnv, Consumer, Member, Producer};
 use super::faults::{Fault, Profile};
 use super::journal::QuorumJournal;
-use super::log::LogStore;
 use super::message::{Address, Message};
 use super::network::{Network, Place, Sent};
 use super::oracle::Oracle;
 use super::process::{Clock, Env, Input, Out, Process};
 use super::random::Random;
-use super::settings::{self, Settings};
+use super::settings::{self, Settings, Storage};
+use super::store::{Conditions, Logs, RealLogs};
 use super::trace::Trace;
 
 /// Something that happens at a moment.
@@ -33,6 +33,8 @@ pub(super) enum Event {
     JournalSynced { node: usize, life: u64 },
     /// The logs' sync returns.
     LogSynced { node: usize, life: u64 },
+    /// Something happens in the logs by itself.
+    LogsDue { node: usize, life: u64 },
     /// A connection on which nothing gets through is given up.
     GiveUp { a: BrokerId, b: BrokerId, connection: u64 },
     /// Two brokers try to connect.
@@ -53,7 +55,9 @@ pub(super) struct Node {
     pub(super) life: u64,
     clock: Clock,
     pub(super) journal: QuorumJournal,
-    pub(super) store: LogStore,
+    pub(super) store: Logs,
+    /// When something happens there by itself, as far as an event says so. µs.
+    logs_due_us: Option<u64>,
     /// The logs' disk has lost everything, and the controller has not been told.
     pub(super) is_wiped: bool,
     pub(super) paused_until_us: u64,
@@ -95,7 +99,11 @@ impl World {
                 life: 0,
                 clock: Clock::new(random),
                 journal: QuorumJournal::new(random.bits(), &first),
-                store: LogStore::default(),
+                store: match settings.storage {
+                    Storage::Model => Logs::Model(Box::default()),
+                    Storage::Real => Logs::Real(Box::new(RealLogs::new(profile.sync_us, random))),
+                },
+                logs_due_us: None,
                 is_wiped: false,
                 paused_until_us: 0,
                 slow_until_us: 0,
@@ -135,6 +143,7 @@ impl World {
             unclean,
             profile.admin_pace_us,
             profile.lowers_min_insync,
+            profile.deletes_records,
         )));
         for number in 0..4 {
             self.clients.push(Client::Producer(Producer::new(
@@ -177,9 +186,10 @@ impl World {
     fn paused(&self, event: &Event) -> Option<u64> {
         let node = match event {
             Event::Between { to, .. } | Event::ToLife { to, .. } => to.0 as usize,
-            Event::Tick { node, .. } | Event::JournalSynced { node, .. } | Event::LogSynced { node, .. } => {
-                *node
-            }
+            Event::Tick { node, .. }
+            | Event::JournalSynced { node, .. }
+            | Event::LogSynced { node, .. }
+            | Event::LogsDue { node, .. } => *node,
             _ => return None,
         };
         let until_us = self.nodes[node].paused_until_us;
@@ -215,7 +225,11 @@ impl World {
             Event::LogSynced { node, life } if self.nodes[node].life == life => {
                 self.input(node, Input::LogSynced);
             }
-            Event::JournalSynced { .. } | Event::LogSynced { .. } => {}
+            Event::LogsDue { node, life } if self.nodes[node].life == life => {
+                self.nodes[node].logs_due_us = None;
+                self.input(node, Input::LogsDue);
+            }
+            Event::JournalSynced { .. } | Event::LogSynced { .. } | Event::LogsDue { .. } => {}
             Event::GiveUp { a, b, connection } => {
                 if self.network.connection(a, b) == Some(connection) {
                     self.break_connection(a, b, None);
@@ -235,22 +249,51 @@ impl World {
 
     /// Gives an input to a node's process, and does what it wants done.
     fn input(&mut self, at: usize, input: Input) {
+        self.with_process(at, |process, env| {
+            if let Some(process) = process {
+                process.handle(input, env);
+            }
+        });
+    }
+
+    /// Does something with a node's process, and then what that wants done.
+    fn with_process(&mut self, at: usize, act: impl FnOnce(&mut Option<Process>, &mut Env<'_>)) {
         let mut out = Vec::new();
-        let now_us = self.now_us;
+        let conditions = self.conditions(at);
         let node = &mut self.nodes[at];
-        let Some(process) = &mut node.process else { return };
+        node.store.update(conditions);
         let mut env = Env {
-            now_us,
+            now_us: self.now_us,
             random: &mut self.random,
             journal: &mut node.journal,
             store: &mut node.store,
-            is_disk_full: node.full_until_us > now_us,
             oracle: &mut self.oracle,
             trace: &mut self.trace,
             out: &mut out,
         };
-        process.handle(input, &mut env);
+        act(&mut node.process, &mut env);
         self.carry_out(at, out);
+        self.watch_logs(at);
+    }
+
+    fn conditions(&self, at: usize) -> Conditions {
+        let Node { slow_until_us, full_until_us, .. } = self.nodes[at];
+        Conditions {
+            now_us: self.now_us,
+            is_slow: slow_until_us > self.now_us,
+            is_full: full_until_us > self.now_us,
+        }
+    }
+
+    /// Something will happen in a node's logs by itself.
+    fn watch_logs(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(due_us) = node.store.next_due_us() else { return };
+        if node.logs_due_us.is_none_or(|known_us| due_us < known_us || known_us < self.now_us) {
+            node.logs_due_us = Some(due_us);
+            let life = node.life;
+            self.at(due_us, Event::LogsDue { node: at, life });
+        }
     }
 
     fn carry_out(&mut self, at: usize, out: Vec<Out>) {
@@ -296,29 +339,20 @@ impl World {
 
     /// A new process on a node, from what is on its disks.
     pub(super) fn start(&mut self, at: usize) {
-        let mut out = Vec::new();
-        let now_us = self.now_us;
-        let seed = self.random.bits();
-        let node = &mut self.nodes[at];
-        if node.process.is_some() {
+        if self.nodes[at].process.is_some() {
             return;
         }
+        let (seed, seed_of_logs) = (self.random.bits(), self.random.bits());
+        let (conditions, settings) = (self.conditions(at), self.settings);
+        let node = &mut self.nodes[at];
         node.life += 1;
-        let mut env = Env {
-            now_us,
-            random: &mut self.random,
-            journal: &mut node.journal,
-            store: &mut node.store,
-            is_disk_full: node.full_until_us > now_us,
-            oracle: &mut self.oracle,
-            trace: &mut self.trace,
-            out: &mut out,
-        };
-        let process = Process::start(node.id, self.settings, node.clock, !node.is_wiped, seed, &mut env);
-        node.process = Some(process);
-        let (id, life) = (node.id, node.life);
+        node.logs_due_us = None;
+        node.store.begin_life(seed_of_logs, conditions);
+        let (id, life, clock, is_intact) = (node.id, node.life, node.clock, !node.is_wiped);
+        self.with_process(at, |process, env| {
+            *process = Some(Process::start(id, settings, clock, is_intact, seed, env));
+        });
         self.trace.note(|| format!("broker {id} starts, life {life}"));
-        self.carry_out(at, out);
         let first_us = self.random.below(settings::TICK_US);
         self.at(self.now_us + first_us, Event::Tick { node: at, life });
         for peer in (0..self.nodes.len()).filter(|peer| *peer != at) {
@@ -431,6 +465,7 @@ impl Event {
             Event::ClientTurn { client } => 9 | (*client as u64) << 4,
             Event::Fault(_) => 10,
             Event::NextFault => 11,
+            Event::LogsDue { node, .. } => 12 | (*node as u64) << 4,
         }
     }
 }

@@ -1,7 +1,9 @@
-//! An administrator: makes the topics at the beginning, and moves partitions, changes min.insync.replicas and elects preferred leaders from then on.
+//! An administrator: makes the topics at the beginning, and moves partitions, changes min.insync.replicas, elects preferred leaders and deletes records from
+//! then on.
 
 use coord::metadata::decide::NewTopic;
 use coord::types::BrokerId;
+use storage::Offset;
 
 use super::{Base, ClientEnv};
 use crate::simulator::message::{AdminCommand, OFFSETS_TOPIC, Request, Response};
@@ -16,17 +18,24 @@ pub struct Admin {
     pace_us: Option<u64>,
     /// Whether it may let single replicas commit.
     lowers_min_insync: bool,
+    deletes_records: bool,
 }
 
 impl Admin {
     /// See the fields.
-    pub fn new(allows_unclean_election: bool, pace_us: Option<u64>, lowers_min_insync: bool) -> Self {
+    pub fn new(
+        allows_unclean_election: bool,
+        pace_us: Option<u64>,
+        lowers_min_insync: bool,
+        deletes_records: bool,
+    ) -> Self {
         Admin {
             base: Base::default(),
             has_created: false,
             allows_unclean_election,
             pace_us,
             lowers_min_insync,
+            deletes_records,
         }
     }
 
@@ -44,7 +53,9 @@ impl Admin {
         }
         let Some(pace_us) = self.pace_us.filter(|_| !env.is_ending) else { return env.now_us + 500_000 };
         self.base.wants_metadata = true;
-        if let Some(command) = self.choose(env) {
+        if self.deletes_records && env.random.one_in(2) {
+            self.delete_records(env);
+        } else if let Some(command) = self.choose(env) {
             self.ask(command, env);
         }
         env.now_us + env.random.between(pace_us / 4, pace_us * 2)
@@ -69,6 +80,19 @@ impl Admin {
         let to = if known.is_some() && !self.base.wants_metadata { known } else { env.any_broker() };
         let to = if known.is_some() && env.random.one_in(2) { known } else { to };
         self.base.ask(to, (), Request::Admin(command), env);
+    }
+
+    /// Deletes records of a partition, not those by which its producers are known.
+    fn delete_records(&mut self, env: &mut ClientEnv<'_>) {
+        let partitions: Vec<_> = self.base.metadata.data_partitions().cloned().collect();
+        let Some(partition) = env.random.pick(&partitions).filter(|partition| partition.leader.is_some())
+        else {
+            return;
+        };
+        let most = env.oracle.deletable(partition.id);
+        let before = Offset(env.random.below(most.0 as u64 + 1) as i64);
+        env.oracle.deleting(partition.id, before);
+        self.base.ask(partition.leader, (), Request::DeleteRecords(partition.id, before), env);
     }
 
     fn choose(&self, env: &mut ClientEnv<'_>) -> Option<AdminCommand> {

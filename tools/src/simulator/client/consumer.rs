@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use protocol::ErrorCode;
 use storage::{Offset, TopicIdPartition};
 
 use super::{Base, ClientEnv};
@@ -50,15 +49,15 @@ impl Consumer {
         let Some(id) = self.base.answered(number, response) else { return };
         let position = self.positions.entry(id).or_default();
         match response {
-            Response::Fetched(Ok((batches, _))) => {
+            Response::Fetched(Ok(batches)) => {
                 env.oracle.read(id, *position, batches);
                 if let Some(last) = batches.last() {
                     *position = last.span.end_offset;
                 }
             }
-            Response::Fetched(Err(code)) if *code == ErrorCode::OFFSET_OUT_OF_RANGE => {
-                let text = format!("a consumer at {position} is told that nothing is there any more");
-                env.oracle.fail(Some(id), text);
+            Response::OutOfRange(log_start) => {
+                env.oracle.out_of_range(id, *position, *log_start);
+                *position = (*log_start).max(*position);
             }
             _ => self.base.wants_metadata = true,
         }

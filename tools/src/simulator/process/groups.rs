@@ -7,6 +7,7 @@ use std::rc::Rc;
 use coord::group::{
     GroupConfig, GroupCoordinator, GroupRecord, GroupReply, Output, ReplyToken, RequestContext,
 };
+use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
 use protocol::messages::OffsetCommitRequest;
 use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -14,10 +15,10 @@ use protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchReque
 use protocol::records::{BatchBuilder, BatchOptions, RecordIter};
 use storage::{Offset, TopicIdPartition};
 
-use super::serve::refusal_code;
+use super::storing::Awaited;
 use super::{Env, Message, Out, Process};
-use crate::simulator::log::Content;
 use crate::simulator::message::{Address, OffsetOf, Response};
+use crate::simulator::store::StoredBatch;
 
 /// Version of OffsetCommit that these clients send.
 const COMMIT_VERSION: i16 = 9;
@@ -35,9 +36,9 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     /// Replays the whole log.
-    fn load(content: &Content, seed: u64) -> Self {
+    fn load(batches: &[StoredBatch], end: Offset, seed: u64) -> Self {
         let mut core = GroupCoordinator::new(Rc::new(GroupConfig::default()), seed);
-        for batch in content.from(content.start()) {
+        for batch in batches {
             let view = batch.view();
             for record in RecordIter::new(&view, view.payload()) {
                 let record = record.expect("records are built here");
@@ -45,7 +46,7 @@ impl Coordinator {
                 core.replay(&decoded.expect("records are encoded here"));
             }
         }
-        Coordinator { core, end: content.end(), asked: Vec::new(), answers: VecDeque::new() }
+        Coordinator { core, end, asked: Vec::new(), answers: VecDeque::new() }
     }
 
     /// Sends the answers that wait for nothing more.
@@ -71,10 +72,22 @@ impl Coordinator {
 
 impl Process {
     /// This broker leads a partition of groups from now on.
-    pub(super) fn load_coordinator(&mut self, id: TopicIdPartition, env: &mut Env<'_>) {
+    pub(super) fn read_groups(&mut self, id: TopicIdPartition, epoch: LeaderEpoch, env: &mut Env<'_>) {
+        let ticket = env.store.read_all(id);
+        self.awaited.insert(ticket, Awaited::Groups { id, epoch });
+    }
+
+    /// What the log of such a partition holds.
+    pub(super) fn load_coordinator(
+        &mut self,
+        id: TopicIdPartition,
+        batches: &[StoredBatch],
+        env: &mut Env<'_>,
+    ) {
         let now_ms = self.now_ms(env);
-        let content = env.store.content(id).expect("a replica has a log");
-        let mut coordinator = Coordinator::load(content, env.random.bits());
+        let Some(partition) = self.partitions.get(&id) else { return };
+        let end = partition.replica.log().end();
+        let mut coordinator = Coordinator::load(batches, end, env.random.bits());
         let output = coordinator.core.loaded(now_ms);
         if let Some(partition) = self.partitions.get_mut(&id) {
             if let Some(mut former) = partition.coordinator.replace(Box::new(coordinator)) {
@@ -181,27 +194,22 @@ impl Process {
     fn carry_out_groups(&mut self, id: TopicIdPartition, mut output: Output, env: &mut Env<'_>) {
         let now_ms = self.now_ms(env);
         if !output.records.is_empty() {
-            let refusal = match self.partitions[&id].replica.may_append(true) {
-                Err(refusal) => Some(refusal_code(refusal)),
-                Ok(()) => env.is_disk_full.then_some(ErrorCode::KAFKA_STORAGE_ERROR),
-            };
-            match refusal {
-                Some(code) => {
-                    let Some(coordinator) = self.coordinator_mut(id) else { return };
+            let mut builder = BatchBuilder::new(BatchOptions::default());
+            for record in &output.records {
+                let (key, value) = record.encode().expect("short strings");
+                builder.append(now_ms, Some(&key), value.as_deref(), &[]);
+            }
+            let batch = builder.build().expect("no codec is involved");
+            let appended = self.append_as_leader(id, &batch, env);
+            let Some(coordinator) = self.coordinator_mut(id) else { return };
+            match appended {
+                Ok(appended) => {
+                    output.records.iter().for_each(|record| coordinator.core.replay(record));
+                    coordinator.end = appended.end_offset;
+                }
+                Err(code) => {
                     output = coordinator.core.append_refused(output, code, now_ms);
                     output.records.clear();
-                }
-                None => {
-                    let mut builder = BatchBuilder::new(BatchOptions::default());
-                    for record in &output.records {
-                        let (key, value) = record.encode().expect("short strings");
-                        builder.append(now_ms, Some(&key), value.as_deref(), &[]);
-                    }
-                    let batch = builder.build().expect("no codec is involved");
-                    let (_, end) = self.append_as_leader(id, &batch, env);
-                    let Some(coordinator) = self.coordinator_mut(id) else { return };
-                    output.records.iter().for_each(|record| coordinator.core.replay(record));
-                    coordinator.end = end;
                 }
             }
         }

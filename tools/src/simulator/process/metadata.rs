@@ -9,6 +9,7 @@ use coord::types::BrokerId;
 use storage::TopicIdPartition;
 
 use super::{Env, Message, Out, Process, Registration};
+use crate::simulator::store::Wanted;
 
 /// An image as the data of a snapshot.
 pub fn encode_image(image: &MetadataImage) -> Bytes {
@@ -99,6 +100,8 @@ impl Process {
             (Some(epoch), Registration::Unknown) => {
                 env.trace.note(|| format!("broker {} is registered with epoch {epoch}", self.id));
                 self.registration = Registration::Registered(epoch);
+                let wanted: Vec<Wanted> = self.mine().into_iter().map(|(wanted, ..)| wanted).collect();
+                env.store.open(&wanted);
             }
             (Some(epoch), Registration::Registered(known)) if epoch == known => {}
             _ => {
@@ -106,34 +109,56 @@ impl Process {
                 return;
             }
         }
-        let mine: Vec<(TopicIdPartition, PartitionState, bool)> =
-            self.image.topics().flat_map(|topic| self.states(topic)).collect();
-        let is_mine = |id: &TopicIdPartition| mine.iter().any(|(other, ..)| other == id);
+        if self.has_logs {
+            self.follow_image(env);
+        }
+    }
+
+    /// Replicas come, go and hear of their state. There are logs.
+    pub(super) fn follow_image(&mut self, env: &mut Env<'_>) {
+        let mine = self.mine();
+        let is_mine = |id: &TopicIdPartition| mine.iter().any(|(wanted, ..)| wanted.id == *id);
         let gone: Vec<TopicIdPartition> = self.partitions.keys().copied().filter(|id| !is_mine(id)).collect();
         for id in gone {
             self.remove_partition(id, env);
         }
-        for (id, state, is_group_home) in mine {
-            self.partition_changed(id, &state, is_group_home, env);
-        }
-        // Logs from before this process began, of partitions that have moved away meanwhile.
-        for id in env.store.ids() {
-            if !self.partitions.contains_key(&id) {
-                env.store.delete(id);
+        for (wanted, state, is_group_home) in mine {
+            if env.store.has(wanted.id) {
+                self.partition_changed(wanted.id, &state, is_group_home, env);
+            } else if self.creating.insert(wanted.id) {
+                env.store.create(&wanted);
             }
         }
     }
 
+    /// A log is there. What has happened to its partition meanwhile may have taken it away again.
+    pub(super) fn log_created(&mut self, id: TopicIdPartition, env: &mut Env<'_>) {
+        self.creating.remove(&id);
+        match self.mine().into_iter().find(|(wanted, ..)| wanted.id == id) {
+            Some((_, state, is_group_home)) => self.partition_changed(id, &state, is_group_home, env),
+            None => env.store.delete(id),
+        }
+    }
+
+    /// The partitions that this broker has a replica of.
+    fn mine(&self) -> Vec<(Wanted, PartitionState, bool)> {
+        self.image.topics().flat_map(|topic| self.states(topic)).collect()
+    }
+
     /// What this topic's partitions that this broker has look like.
-    fn states(&self, topic: &TopicImage) -> Vec<(TopicIdPartition, PartitionState, bool)> {
+    fn states(&self, topic: &TopicImage) -> Vec<(Wanted, PartitionState, bool)> {
         let min_insync_replicas = replication_config(&topic.configs, &self.defaults).min_insync_replicas;
         let broker = |id| self.image.broker(id).map(|broker| (broker.broker_epoch, !broker.fenced));
         topic
             .indexed_partitions()
             .filter(|(_, partition)| partition.replicas.contains(&self.id))
             .map(|(index, partition)| {
-                let id = TopicIdPartition::new(topic.id, index);
-                (id, PartitionState::new(partition, min_insync_replicas, broker), topic.is_internal())
+                let wanted = Wanted {
+                    id: TopicIdPartition::new(topic.id, index),
+                    topic: topic.name.to_string(),
+                    leader_epoch: partition.leader_epoch,
+                };
+                (wanted, PartitionState::new(partition, min_insync_replicas, broker), topic.is_internal())
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 //! - [`metadata`]: the quorum's node, its journal, and the image that follows from its log;
 //! - [`control`]: the active controller: commands one by one, broker sessions;
 //! - [`replication`]: the partitions' replicas and what they want done;
+//! - [`storing`]: what their logs do and tell;
 //! - [`serve`]: requests of producers, consumers and administrators;
 //! - [`groups`]: group coordinators on the partitions of `__consumer_offsets`.
 //!
@@ -13,6 +14,7 @@ mod groups;
 mod metadata;
 mod replication;
 mod serve;
+mod storing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +28,15 @@ use storage::TopicIdPartition;
 use uuid::Uuid;
 
 use super::journal::QuorumJournal;
-use super::log::LogStore;
 use super::message::{Address, Command, Message, Outcome};
 use super::oracle::Oracle;
 use super::random::Random;
 use super::settings::{self, Settings};
+use super::store::Logs;
 use super::trace::Trace;
 use control::{Asker, Controller};
 use replication::Partition;
+use storing::{Arrived, Awaited, Work};
 
 /// A clock that is wrong: it began at another time, and goes too fast or too slow.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +85,8 @@ pub enum Input {
     JournalSynced,
     /// The logs' sync has returned.
     LogSynced,
+    /// Time has passed for the logs.
+    LogsDue,
 }
 
 /// What a process works with while it handles an input.
@@ -93,9 +98,7 @@ pub struct Env<'a> {
     /// The journal of the quorum.
     pub journal: &'a mut QuorumJournal,
     /// The partitions' logs.
-    pub store: &'a mut LogStore,
-    /// Whether the logs' disk has no room.
-    pub is_disk_full: bool,
+    pub store: &'a mut Logs,
     /// Who knows what is right.
     pub oracle: &'a mut Oracle,
     /// What is told of the run.
@@ -133,6 +136,13 @@ pub struct Process {
     /// To whom a snapshot of the quorum is under way.
     snapshots_sent: BTreeSet<BrokerId>,
     partitions: BTreeMap<TopicIdPartition, Partition>,
+    /// The logs that there were at the start can be worked with.
+    has_logs: bool,
+    /// Logs that are being made.
+    creating: BTreeSet<TopicIdPartition>,
+    /// What has to be waited for, by the ticket that the logs gave.
+    awaited: BTreeMap<u64, Awaited>,
+    next_maintenance_ms: i64,
     group_token: u64,
 }
 
@@ -172,6 +182,10 @@ impl Process {
             connected: BTreeMap::new(),
             snapshots_sent: BTreeSet::new(),
             partitions: BTreeMap::new(),
+            has_logs: false,
+            creating: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            next_maintenance_ms: 0,
             group_token: 0,
         };
         process.after_input(env);
@@ -187,17 +201,26 @@ impl Process {
                     self.quorum.persisted(number);
                 }
             }
-            Input::LogSynced => self.logs_synced(env),
+            Input::LogSynced => env.store.end_sync(),
+            // What follows is told when the logs are run.
+            Input::LogsDue => {}
             Input::Message(from, message) => self.receive(from, message, env),
         }
         self.after_input(env);
     }
 
     fn after_input(&mut self, env: &mut Env<'_>) {
-        self.carry_out_quorum(env);
-        self.control(env);
-        self.carry_out_quorum(env);
-        self.pump(env);
+        loop {
+            self.carry_out_quorum(env);
+            self.control(env);
+            self.carry_out_quorum(env);
+            self.pump(env);
+            let events = env.store.run();
+            if events.is_empty() {
+                break;
+            }
+            events.into_iter().for_each(|event| self.logs_tell(event, env));
+        }
         if env.journal.begin_sync() {
             env.out.push(Out::JournalSync);
         }
@@ -216,6 +239,10 @@ impl Process {
         if now_ms >= self.next_heartbeat_ms {
             self.next_heartbeat_ms = now_ms + settings::HEARTBEAT_MS;
             self.tell_controller(env);
+        }
+        if now_ms >= self.next_maintenance_ms && self.has_logs {
+            self.next_maintenance_ms = now_ms + settings::MAINTENANCE_MS;
+            env.store.maintain(now_ms);
         }
         self.expire_sessions(now_ms);
         self.admit_learners();
@@ -247,6 +274,8 @@ impl Process {
                 },
                 is_intact: self.is_intact,
             },
+            // Who has no logs yet takes part in nothing.
+            Registration::Registered(_) if !self.has_logs => return,
             Registration::Registered(broker_epoch) => Command::Heartbeat(BrokerHeartbeat {
                 broker: self.id,
                 broker_epoch,
@@ -293,8 +322,9 @@ impl Process {
                 self.snapshots_sent.remove(&peer);
                 self.quorum.snapshot_sent(peer, true);
             }
-            (Address::Broker(peer), Message::Append { partition, append, batches }) => {
-                self.append_received(partition, peer, &append, &batches, env);
+            (Address::Broker(peer), Message::Append { partition, append, consumers_from, batches }) => {
+                let arrived = Arrived { from: peer, append, consumers_from, batches };
+                self.enqueue(partition, Work::Append(arrived), env);
             }
             (Address::Broker(peer), Message::Reply { partition, reply }) => {
                 self.replied(partition, peer, &reply, env);

@@ -1,23 +1,18 @@
-//! The partitions' replicas: what happens goes into the real [`Replica`]s, and what they want is done.
+//! The partitions' replicas: what happens goes into the real [`Replica`]s, and what they want is done. Their logs are in [`super::storing`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use coord::replica::message::Addressed;
-use coord::replica::{
-    Append, AppendOutcome, BatchSpan, Effect, PartitionState, Replica, ReplicaConfig, Reply, Role,
-};
+use coord::replica::{Effect, PartitionState, Replica, ReplicaConfig, Reply, Role};
 use coord::types::{BrokerId, LeaderEpoch};
 use protocol::ErrorCode;
 use storage::{Offset, TopicIdPartition};
 
 use super::groups::Coordinator;
+use super::storing::{Storing, Work};
 use super::{Env, Message, Out, Process, Registration};
-use crate::simulator::log::StoredBatch;
 use crate::simulator::message::{Address, Command, Response};
 use crate::simulator::settings;
-
-/// Messages to one follower of one partition in one go; the rest goes with the next.
-const MESSAGES_AT_ONCE: usize = 4;
 
 /// A producer that waits for its batch to be committed.
 #[derive(Debug)]
@@ -32,13 +27,19 @@ pub(super) struct WaitingProducer {
 pub(super) struct Partition {
     pub(super) replica: Replica,
     /// Followers to whom there may be something to send.
-    ready: BTreeSet<BrokerId>,
+    pub(super) ready: BTreeSet<BrokerId>,
+    /// Those of them for whom something is being read.
+    pub(super) read_for: BTreeSet<BrokerId>,
+    /// What is to be done to the replica when its log has done what it is at.
+    pub(super) work: VecDeque<Work>,
+    /// What its log is at.
+    pub(super) storing: Option<Storing>,
     pub(super) producers: Vec<WaitingProducer>,
     /// On the leader of a partition of `__consumer_offsets`.
     pub(super) coordinator: Option<Box<Coordinator>>,
     is_group_home: bool,
     /// The disk had no room for something that the leader has sent.
-    has_refused: bool,
+    pub(super) has_refused: bool,
     /// What has been checked of what this replica shows.
     shown: Offset,
     /// The high watermark and the epoch in which it was heard of last.
@@ -56,7 +57,6 @@ impl Process {
     ) {
         let Registration::Registered(broker_epoch) = self.registration else { return };
         if !self.partitions.contains_key(&id) {
-            env.store.create(id);
             let config = ReplicaConfig {
                 me: self.id,
                 broker_epoch,
@@ -71,6 +71,9 @@ impl Process {
                 shown: replica.log().start(),
                 replica,
                 ready: BTreeSet::new(),
+                read_for: BTreeSet::new(),
+                work: VecDeque::new(),
+                storing: None,
                 producers: Vec::new(),
                 coordinator: None,
                 is_group_home,
@@ -79,7 +82,7 @@ impl Process {
             };
             self.partitions.insert(id, partition);
         }
-        self.input(id, env, |replica, now_ms, effects| replica.state_changed(state, now_ms, effects));
+        self.enqueue(id, Work::State(state.clone()), env);
     }
 
     /// This broker has the partition no more.
@@ -104,7 +107,7 @@ impl Process {
         self.carry_out(id, effects, env);
     }
 
-    fn carry_out(&mut self, id: TopicIdPartition, effects: Vec<Effect>, env: &mut Env<'_>) {
+    pub(super) fn carry_out(&mut self, id: TopicIdPartition, effects: Vec<Effect>, env: &mut Env<'_>) {
         for effect in effects {
             if !matches!(effect, Effect::Replicate { .. }) {
                 env.trace.note_partition(id, || format!("broker {} {id}: {effect:?}", self.id));
@@ -143,6 +146,7 @@ impl Process {
         }
         partition.last_shown = (epoch, high_watermark);
         env.trace.mix(high_watermark.0 as u64);
+        env.store.advance_high_watermark(id, high_watermark);
         let content = env.store.content(id).expect("a replica has a log");
         env.oracle.shown(id, (self.id, epoch), content, partition.shown, high_watermark);
         partition.shown = partition.shown.max(high_watermark);
@@ -168,7 +172,7 @@ impl Process {
                 let content = env.store.content(id).expect("a replica has a log");
                 env.oracle.leads(id, epoch, (self.id, broker_epoch), content);
                 if partition.is_group_home {
-                    self.load_coordinator(id, env);
+                    self.read_groups(id, epoch, env);
                 }
             }
             Role::Follower { .. } => {
@@ -177,7 +181,15 @@ impl Process {
                 if let Some(partition) = self.partitions.get_mut(&id)
                     && let Some(to) = partition.replica.truncate_to_high_watermark()
                 {
-                    env.store.truncate(id, to);
+                    let generation = partition.replica.log().generation();
+                    let job = Job {
+                        restart_at: None,
+                        truncate_to: Some(to),
+                        batches: Vec::new(),
+                        log_start: Offset::ZERO,
+                        generation,
+                    };
+                    self.begin_storing(id, job, Vec::new(), env);
                 }
             }
             Role::Leaderless => self.deposed(id, env),
@@ -188,6 +200,7 @@ impl Process {
     fn deposed(&mut self, id: TopicIdPartition, env: &mut Env<'_>) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.ready.clear();
+        partition.read_for.clear();
         for WaitingProducer { client, number, .. } in std::mem::take(&mut partition.producers) {
             let response = Response::Produced(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER));
             env.out.push(Out::Send(client, Message::Response(number, response)));
@@ -197,61 +210,9 @@ impl Process {
         }
     }
 
-    pub(super) fn append_received(
-        &mut self,
-        id: TopicIdPartition,
-        from: BrokerId,
-        append: &Append,
-        batches: &[StoredBatch],
-        env: &mut Env<'_>,
-    ) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
-        if env.is_disk_full && !batches.is_empty() {
-            partition.has_refused = true;
-            return;
-        }
-        let spans: Vec<BatchSpan> = batches.iter().map(|batch| batch.span).collect();
-        let mut effects = Vec::new();
-        let outcome = partition.replica.append_received(from, append, &spans, &mut effects);
-        env.trace.note_partition(id, || {
-            format!("broker {} {id}: from {from} {append:?} {spans:?}: {outcome:?}", self.id)
-        });
-        match outcome {
-            AppendOutcome::Refused => {}
-            AppendOutcome::Corrupt(problem) => {
-                let text = format!("broker {}: {problem}: {append:?} {spans:?}", self.id);
-                env.oracle.fail(Some(id), text);
-                return;
-            }
-            AppendOutcome::Store { restart_at, truncate_to, skip, log_start_offset } => {
-                if let Some(at) = restart_at {
-                    env.oracle.count("restarts of a log", 1);
-                    env.store.restart_at(id, at);
-                }
-                if let Some(to) = truncate_to {
-                    env.oracle.count("truncations", 1);
-                    env.store.truncate(id, to);
-                }
-                batches[skip..].iter().for_each(|batch| env.store.append(id, batch.clone()));
-                if let Some(start) = log_start_offset {
-                    env.store.advance_start(id, start);
-                }
-                let end = env.store.content(id).expect("a replica has a log").end();
-                assert_eq!(end, partition.replica.log().end(), "the replica knows its log");
-            }
-        }
-        self.carry_out(id, effects, env);
-    }
-
     pub(super) fn replied(&mut self, id: TopicIdPartition, from: BrokerId, reply: &Reply, env: &mut Env<'_>) {
         env.trace.note_partition(id, || format!("broker {} {id}: from {from} {reply:?}", self.id));
         self.input(id, env, |replica, now_ms, effects| replica.replied(from, reply, now_ms, effects));
-    }
-
-    pub(super) fn logs_synced(&mut self, env: &mut Env<'_>) {
-        for (id, generation, end) in env.store.end_sync() {
-            self.input(id, env, |replica, _, effects| replica.synced(generation, end, effects));
-        }
     }
 
     pub(super) fn channels_opened(&mut self, peer: BrokerId, env: &mut Env<'_>) {
@@ -265,7 +226,7 @@ impl Process {
         let ids: Vec<TopicIdPartition> = self.partitions.keys().copied().collect();
         for id in ids {
             self.input(id, env, Replica::tick);
-            if !env.is_disk_full {
+            if !env.store.is_refusing() {
                 self.ask_again(id, env);
             }
         }
@@ -281,42 +242,8 @@ impl Process {
         }
     }
 
-    /// Sends what there is for followers whose channel is open.
-    pub(super) fn pump(&mut self, env: &mut Env<'_>) {
-        for (id, partition) in &mut self.partitions {
-            let Partition { replica, ready, .. } = partition;
-            let open: Vec<BrokerId> =
-                ready.iter().copied().filter(|to| self.connected.contains_key(to)).collect();
-            for to in open {
-                if !send_to_follower(*id, replica, to, env) {
-                    ready.remove(&to);
-                }
-            }
-        }
-    }
-
     /// The replica of a partition, for who looks on.
     pub fn replica(&self, id: TopicIdPartition) -> Option<&Replica> {
         self.partitions.get(&id).map(|partition| &partition.replica)
     }
-}
-
-/// Sends a follower what there is, in messages of various sizes. Answers whether something is left.
-fn send_to_follower(id: TopicIdPartition, replica: &mut Replica, to: BrokerId, env: &mut Env<'_>) -> bool {
-    for _ in 0..MESSAGES_AT_ONCE {
-        let Some(append) = replica.next_append(to) else { return false };
-        let content = env.store.content(id).expect("a replica has a log");
-        let at_least = u64::from(append.previous_epoch == LeaderEpoch::UNKNOWN);
-        let at_most = env.random.between(at_least, 5) as usize;
-        let batches: Vec<StoredBatch> =
-            content.from(append.previous_end).iter().take(at_most).cloned().collect();
-        let end = batches.last().map_or(append.previous_end, |batch| batch.span.end_offset);
-        replica.sent(to, end);
-        let message = Message::Append { partition: id, append, batches };
-        env.out.push(Out::Send(Address::Broker(to), message));
-        if end == replica.log().end() {
-            return false;
-        }
-    }
-    true
 }

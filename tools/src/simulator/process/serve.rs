@@ -2,20 +2,15 @@
 
 use bytes::Bytes;
 use coord::replica::{AppendRefusal, Role};
-use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
-use protocol::records::{BatchView, assign};
-use storage::log::producer_state::SequenceCheck;
-use storage::{Offset, ProducerId, TopicIdPartition};
+use storage::{Offset, TopicIdPartition};
 
 use super::control::Asker;
 use super::replication::WaitingProducer;
+use super::storing::Awaited;
 use super::{Env, Message, Out, Process};
-use crate::simulator::log::StoredBatch;
 use crate::simulator::message::{Address, ClusterMetadata, Command, PartitionMetadata, Request, Response};
-
-/// Batches of one answer.
-const FETCHED_AT_ONCE: usize = 20;
+use crate::simulator::store::{Appended, Reader, StoredBatch};
 
 impl Process {
     pub(super) fn serve(&mut self, from: Address, number: u64, request: Request, env: &mut Env<'_>) {
@@ -24,7 +19,8 @@ impl Process {
             Request::Produce(id, batch) => {
                 self.produce(from, number, id, &batch, env).err().map(|code| Response::Produced(Err(code)))
             }
-            Request::Fetch(id, position) => Some(Response::Fetched(self.fetch(id, position, env))),
+            Request::Fetch(id, position) => self.fetch(from, number, id, position, env),
+            Request::DeleteRecords(id, before) => self.delete_records(from, number, id, before, env),
             Request::CommitOffset(of, offset) => self.commit_offset(from, number, &of, offset, env),
             Request::FetchOffset(of) => self.fetch_offset(from, number, &of, env),
             Request::Admin(command) => {
@@ -64,28 +60,10 @@ impl Process {
         batch: &Bytes,
         env: &mut Env<'_>,
     ) -> Result<(), ErrorCode> {
-        let partition = self.partitions.get(&id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
-        partition.replica.may_append(true).map_err(refusal_code)?;
-        let view = BatchView::parse(batch).expect("batches are built here");
-        let producer = ProducerId(view.producer_id());
-        let check = env.store.producers(id).check(
-            producer,
-            view.producer_epoch(),
-            view.base_sequence(),
-            view.record_count(),
-        );
-        let (base_offset, end_offset) = match check {
-            SequenceCheck::Append if env.is_disk_full => return Err(ErrorCode::KAFKA_STORAGE_ERROR),
-            SequenceCheck::Append => self.append_as_leader(id, batch, env),
-            SequenceCheck::Duplicate(known) => {
-                env.oracle.count("repetitions recognised", 1);
-                (known.first_offset(), known.last_offset.next())
-            }
-            SequenceCheck::StaleEpoch { .. } => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
-            SequenceCheck::OutOfOrder { .. } => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
-        };
+        let Appended { base_offset, end_offset, is_repeated } = self.append_as_leader(id, batch, env)?;
+        env.oracle.count("repetitions recognised", u64::from(is_repeated));
         let partition = self.partitions.get_mut(&id).expect("it was there a moment ago");
-        if end_offset <= partition.replica.high_watermark() {
+        if end_offset <= env.store.high_watermark(id) {
             let response = Response::Produced(Ok(base_offset));
             env.out.push(Out::Send(client, Message::Response(number, response)));
         } else {
@@ -94,48 +72,88 @@ impl Process {
         Ok(())
     }
 
-    /// Appends a batch to a log that this broker leads: the offsets of its first record and after its last.
+    /// Appends a batch to a log that this broker leads, unless it does not lead it or there is no room.
     pub(super) fn append_as_leader(
         &mut self,
         id: TopicIdPartition,
         batch: &Bytes,
         env: &mut Env<'_>,
-    ) -> (Offset, Offset) {
-        let replica = &self.partitions[&id].replica;
-        let (base_offset, LeaderEpoch(epoch)) = (replica.log().end(), replica.leader_epoch());
-        let mut copy = batch.to_vec();
-        assign(&mut copy, base_offset.0, epoch, None);
-        let stored = StoredBatch::new(copy.into());
-        let end_offset = stored.span.end_offset;
-        env.store.append(id, stored);
-        env.trace.note_partition(id, || {
-            format!("broker {} {id}: appends [{base_offset}, {end_offset}) in epoch {epoch}", self.id)
-        });
-        self.input(id, env, |replica, now_ms, effects| {
-            replica.appended(base_offset, end_offset, now_ms, effects);
-        });
-        (base_offset, end_offset)
+    ) -> Result<Appended, ErrorCode> {
+        let now_ms = self.now_ms(env);
+        let partition = self.partitions.get(&id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+        if partition.storing.is_some() {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        partition.replica.may_append(true).map_err(refusal_code)?;
+        let epoch = partition.replica.leader_epoch();
+        let appended = env.store.append(id, epoch, batch, now_ms)?;
+        let Appended { base_offset, end_offset, is_repeated } = appended;
+        if !is_repeated {
+            env.trace.note_partition(id, || {
+                format!("broker {} {id}: appends [{base_offset}, {end_offset}) in epoch {epoch}", self.id)
+            });
+            self.input(id, env, |replica, now_ms, effects| {
+                replica.appended(base_offset, end_offset, now_ms, effects);
+            });
+        }
+        Ok(appended)
     }
 
     /// What is committed from `position` on, as far as this broker knows, leader or not (KIP-392).
     fn fetch(
-        &self,
+        &mut self,
+        client: Address,
+        number: u64,
         id: TopicIdPartition,
         position: Offset,
-        env: &Env<'_>,
-    ) -> Result<(Vec<StoredBatch>, Offset), ErrorCode> {
-        let partition = self.partitions.get(&id).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
-        if partition.replica.role() == Role::Leaderless {
-            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        env: &mut Env<'_>,
+    ) -> Option<Response> {
+        let partition = self.partitions.get(&id).filter(|p| p.replica.role() != Role::Leaderless);
+        if partition.is_none() {
+            return Some(Response::Fetched(Err(ErrorCode::NOT_LEADER_OR_FOLLOWER)));
         }
-        let content = env.store.content(id).expect("a replica has a log");
-        if position < content.start() {
-            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        let high_watermark = env.store.high_watermark(id);
+        if position > high_watermark {
+            // Somebody else has shown it.
+            return Some(Response::Fetched(Ok(Vec::new())));
         }
-        let high_watermark = partition.replica.high_watermark();
-        let committed =
-            content.from(position).iter().take_while(|batch| batch.span.end_offset <= high_watermark);
-        Ok((committed.take(FETCHED_AT_ONCE).cloned().collect(), content.start()))
+        match env.store.read(id, position, high_watermark, Reader::Consumer) {
+            Ok(result) => Some(fetched(id, result, env)),
+            Err(ticket) => {
+                self.awaited.insert(ticket, Awaited::Fetch { id, client, number });
+                None
+            }
+        }
+    }
+
+    /// Records below an offset go, if this broker leads.
+    fn delete_records(
+        &mut self,
+        client: Address,
+        number: u64,
+        id: TopicIdPartition,
+        before: Offset,
+        env: &mut Env<'_>,
+    ) -> Option<Response> {
+        let leads = self.partitions.get(&id).is_some_and(|p| matches!(p.replica.role(), Role::Leader { .. }));
+        if !leads || before > env.store.high_watermark(id) {
+            return Some(Response::Failed);
+        }
+        let ticket = env.store.delete_records(id, before);
+        self.awaited.insert(ticket, Awaited::Deletion { id, client, number });
+        None
+    }
+}
+
+/// What a reader is told.
+pub(super) fn fetched(
+    id: TopicIdPartition,
+    result: Result<Vec<StoredBatch>, ErrorCode>,
+    env: &mut Env<'_>,
+) -> Response {
+    match result {
+        Err(ErrorCode::OFFSET_OUT_OF_RANGE) => Response::OutOfRange(env.store.log_start(id)),
+        result => Response::Fetched(result),
     }
 }
 
