@@ -45,6 +45,7 @@ impl<D: Disk> ShardStore<D> {
                 moved.insert(id, Some(directory));
             }
         }
+        let mut last = None;
         for id in moved.keys() {
             let entry = EntryHeader {
                 kind: EntryKind::PartitionDeleted,
@@ -53,9 +54,12 @@ impl<D: Disk> ShardStore<D> {
                 last_offset: Offset::ZERO,
                 leader_epoch: LeaderEpoch::default(),
             };
-            self.shared.journal.append(&entry, self.shared.config.durability, &[], |_| {})?;
+            let appended = self.shared.journal.append(&entry, self.shared.config.durability, &[], |_| {})?;
+            last = Some(appended.commit);
         }
-        self.all_durable().await?;
+        if let Some(commit) = last {
+            self.durable(commit).await?;
+        }
         for (id, directory) in &moved {
             tracing::info!(partition = %id, "removed: the partition has moved to other brokers");
             if let Some(directory) = directory {

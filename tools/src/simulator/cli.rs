@@ -63,7 +63,7 @@ fn parse_bug(text: &str) -> Result<coord::planted::PlantedBug, String> {
 impl Arguments {
     fn settings(&self, seed: u64, traces: bool) -> Settings {
         let brokers = self.brokers.unwrap_or([3, 3, 4, 5][(seed % 4) as usize]);
-        let storage = self.storage.unwrap_or(if seed % 16 >= 12 { Storage::Real } else { Storage::Model });
+        let storage = self.storage.unwrap_or(Storage::of(seed));
         let settings = Settings { brokers, steps: self.steps, storage, traces, ..Settings::default() };
         #[cfg(feature = "planted-bugs")]
         let settings = match self.plant {

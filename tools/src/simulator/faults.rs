@@ -199,8 +199,7 @@ impl World {
             Fault::Pause(node, until_us) => {
                 if self.nodes[node].process.is_some() {
                     self.oracle.count("pauses", 1);
-                    let paused_until_us = &mut self.nodes[node].paused_until_us;
-                    *paused_until_us = until_us.max(*paused_until_us);
+                    self.pause(node, until_us);
                 }
             }
             Fault::SlowDisk(node, until_us) => self.nodes[node].slow_until_us = until_us,

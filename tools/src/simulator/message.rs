@@ -26,6 +26,8 @@ pub enum Message {
     Opened(u64),
     /// It is gone.
     Closed(u64),
+    /// Nobody listens where that broker was (`true`), or there is no telling.
+    Unreachable(bool),
     /// Between controllers.
     Quorum(Bytes),
     /// A controller has received a snapshot of the quorum.
@@ -139,8 +141,10 @@ pub enum Request {
     Fetch(TopicIdPartition, Offset),
     /// Everything below the offset may go.
     DeleteRecords(TopicIdPartition, Offset),
-    /// A group commits an offset.
-    CommitOffset(OffsetOf, i64),
+    /// A group commits an offset, if it has members in the name of one with its epoch.
+    CommitOffset(OffsetOf, i64, Option<(String, i32)>),
+    /// A member of a group is there.
+    GroupHeartbeat(GroupHeartbeat),
     /// The offset that a group has committed.
     FetchOffset(OffsetOf),
     /// An administrator's wish, for the active controller.
@@ -160,6 +164,23 @@ pub struct OffsetOf {
     pub partition: i32,
 }
 
+/// What a member says to its group's coordinator.
+#[derive(Debug, Clone)]
+pub struct GroupHeartbeat {
+    /// The partition of `__consumer_offsets` in which the group lives.
+    pub home: TopicIdPartition,
+    /// The group.
+    pub group: String,
+    /// The member.
+    pub member_id: String,
+    /// 0 to join, -1 to leave.
+    pub member_epoch: i32,
+    /// What it owns, if it says so.
+    pub owned: Option<Vec<TopicIdPartition>>,
+    /// Whether it says what it wants.
+    pub says_all: bool,
+}
+
 /// What a client hears.
 #[derive(Debug, Clone)]
 pub enum Response {
@@ -173,6 +194,8 @@ pub enum Response {
     OutOfRange(Offset),
     /// An offset was committed, or not.
     OffsetCommitted(ErrorCode),
+    /// The member's epoch and what it is to own, if that is news, and the leader epoch of the coordinator that says so.
+    GroupHeartbeat(Result<(i32, Option<Vec<TopicIdPartition>>), ErrorCode>, LeaderEpoch),
     /// The committed offset, -1 for none, and the leader epoch of the coordinator that says so.
     Offset(Result<(i64, LeaderEpoch), ErrorCode>),
     /// The controller has done it, or there was nothing to do.

@@ -104,6 +104,11 @@ impl Network {
         self.blocked.clear();
     }
 
+    /// Whether a connection could be set up.
+    pub fn gets_through(&self, a: BrokerId, b: BrokerId) -> bool {
+        !self.is_blocked(a, b) && !self.is_blocked(b, a)
+    }
+
     /// The number of the connection between two brokers, if there is one.
     pub fn connection(&self, a: BrokerId, b: BrokerId) -> Option<u64> {
         self.links.get(&pair(a, b)).filter(|link| link.is_up).map(|link| link.connection)
@@ -174,7 +179,7 @@ impl Network {
 
     /// Sets up a connection if nothing is in the way; answers with the number of the new one.
     pub fn connect(&mut self, a: BrokerId, b: BrokerId) -> Option<u64> {
-        if self.is_blocked(a, b) || self.is_blocked(b, a) {
+        if !self.gets_through(a, b) {
             return None;
         }
         let link = self.links.entry(pair(a, b)).or_default();

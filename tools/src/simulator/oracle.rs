@@ -74,6 +74,17 @@ impl History {
     }
 }
 
+/// The offset of one partition that the members of a group commit, each as its owner.
+#[derive(Debug, Default)]
+struct Committed {
+    /// The last number that somebody took to commit it.
+    last: i64,
+    /// The last one whose commit was acknowledged.
+    acknowledged: Option<i64>,
+    /// Those of whose commit nobody knows what became of it.
+    unknown: BTreeSet<i64>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Oracle {
@@ -83,6 +94,10 @@ pub struct Oracle {
     truth_index: u64,
     entries: BTreeMap<u64, (u64, Bytes)>,
     quorum_leaders: BTreeMap<u64, BrokerId>,
+    /// Who owns what in the group whose members share the partitions.
+    owners: BTreeMap<TopicIdPartition, usize>,
+    /// What that group has committed.
+    offsets: BTreeMap<TopicIdPartition, Committed>,
     /// Partitions whose candidates have to be looked at, and from which offset on.
     pub due: BTreeMap<TopicIdPartition, Offset>,
     /// The first thing that was wrong.
@@ -100,6 +115,8 @@ impl Oracle {
             truth_index: 1,
             entries: BTreeMap::new(),
             quorum_leaders: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            offsets: BTreeMap::new(),
             due: BTreeMap::new(),
             violation: None,
             counts: BTreeMap::new(),
@@ -328,6 +345,48 @@ impl Oracle {
                 Some(id),
                 format!("sequence {number} of producer {producer} is acknowledged at {base_offset}, and not committed there"),
             );
+        }
+    }
+
+    // ---- a group whose members share the partitions
+
+    /// A member owns these from now on, and nothing else.
+    pub fn owns(&mut self, member: usize, partitions: &BTreeSet<TopicIdPartition>) {
+        self.owners.retain(|_, owner| *owner != member);
+        for id in partitions {
+            if let Some(other) = self.owners.insert(*id, member) {
+                self.fail(Some(*id), format!("members {other} and {member} own it at the same time"));
+            }
+        }
+    }
+
+    /// How many partitions have an owner.
+    pub fn owned_partitions(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// A number that the owner of a partition commits.
+    pub fn offset_to_commit(&mut self, id: TopicIdPartition) -> i64 {
+        let committed = self.offsets.entry(id).or_default();
+        committed.last += 1;
+        committed.unknown.insert(committed.last);
+        committed.last
+    }
+
+    /// The owner has heard that it is committed.
+    pub fn offset_committed(&mut self, id: TopicIdPartition, offset: i64) {
+        let committed = self.offsets.entry(id).or_default();
+        committed.unknown.remove(&offset);
+        committed.acknowledged = Some(offset);
+        self.count("offsets committed by owners", 1);
+    }
+
+    /// The owner has looked for what is committed.
+    pub fn offset_found(&mut self, id: TopicIdPartition, found: i64) {
+        let committed = self.offsets.entry(id).or_default();
+        if found != committed.acknowledged.unwrap_or(-1) && !committed.unknown.contains(&found) {
+            let text = format!("its owner finds the committed offset {found}, and knows {committed:?}");
+            self.fail(Some(id), text);
         }
     }
 

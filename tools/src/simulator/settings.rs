@@ -12,6 +12,13 @@ pub enum Storage {
     Real,
 }
 
+impl Storage {
+    /// What a seed has that nobody has chosen for: one of four has real stores, whatever the number of its brokers.
+    pub fn of(seed: u64) -> Self {
+        if seed % 16 >= 12 { Storage::Real } else { Storage::Model }
+    }
+}
+
 /// What a run is made of, besides its seed.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -79,5 +86,7 @@ pub const MAINTENANCE_MS: i64 = 500;
 pub const SNAPSHOT_ENTRIES: u64 = 60;
 /// After so much virtual time without faults everything must be well.
 pub const HEALING_US: u64 = 60_000_000;
+/// `group.consumer.session.timeout.ms`
+pub const GROUP_SESSION_MS: i32 = 1_500;
 /// How long a client waits for an answer.
 pub const REQUEST_TIMEOUT_US: u64 = 600_000;

@@ -1,12 +1,17 @@
 //! The simulator's own promises. That it finds what is left out of the protocol is tested with the feature `planted-bugs`.
 
-use super::{Report, Settings, run};
+use super::{Report, Settings, Storage, run};
 
 /// Without optimisation a run takes its time.
 const SEEDS: u64 = if cfg!(feature = "planted-bugs") { 60 } else { 8 };
 
 fn settings(seed: u64) -> Settings {
-    Settings { brokers: [3, 3, 4, 5][(seed % 4) as usize], steps: 8_000, ..Settings::default() }
+    let brokers = [3, 3, 4, 5][(seed % 4) as usize];
+    Settings { brokers, steps: 8_000, storage: Storage::of(seed), ..Settings::default() }
+}
+
+fn with(storage: Storage, seed: u64) -> Settings {
+    Settings { storage, ..settings(seed) }
 }
 
 fn essence(report: &Report) -> (u64, u64, u64) {
@@ -15,26 +20,33 @@ fn essence(report: &Report) -> (u64, u64, u64) {
 
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_one_another() {
-    for seed in 0..3 {
-        let first = run(seed, settings(seed));
-        assert_eq!(essence(&first), essence(&run(seed, settings(seed))));
-        let traced = run(seed, Settings { traces: true, ..settings(seed) });
+    for (seed, storage) in [(0, Storage::Model), (1, Storage::Model), (2, Storage::Real), (3, Storage::Real)]
+    {
+        let settings = with(storage, seed);
+        let first = run(seed, settings);
+        assert_eq!(essence(&first), essence(&run(seed, settings)));
+        let traced = run(seed, Settings { traces: true, ..settings });
         assert_eq!(essence(&first), essence(&traced), "to look does not change anything");
         assert!(traced.trace.lines().len() > 1_000);
-        assert_ne!(first.hash, run(seed + 100, settings(seed)).hash);
+        assert_ne!(first.hash, run(seed + 100, settings).hash);
     }
 }
 
 #[test]
 fn no_run_breaks_an_invariant_and_enough_happens_for_that_to_mean_something() {
     let mut totals = std::collections::BTreeMap::new();
-    for seed in 0..SEEDS {
+    // Some with the model, and some with real stores.
+    for seed in 8..8 + SEEDS {
         let report = run(seed, settings(seed));
         assert_eq!(report.violation, None, "seed {seed}: `simulate --seed {seed} --steps 8000` tells more");
         report.counts.into_iter().for_each(|(what, count)| *totals.entry(what).or_insert(0) += count);
     }
     for what in ["leaderships", "crashes", "active controllers", "coordinators loaded", "offsets looked at"] {
         assert!(totals.get(what).copied().unwrap_or(0) >= SEEDS, "{what}: {totals:?}");
+    }
+    let some = ["deletions of records", "assignments", "offsets committed by owners", "reads from disk"];
+    for what in some {
+        assert!(totals.get(what).copied().unwrap_or(0) > 0, "{what}: {totals:?}");
     }
     for what in ["batches acknowledged", "batches read", "partition changes"] {
         assert!(totals.get(what).copied().unwrap_or(0) >= 10 * SEEDS, "{what}: {totals:?}");
@@ -58,7 +70,7 @@ mod planted {
         let mut found = Vec::new();
         for bug in PlantedBug::ALL.into_iter().filter(|bug| !LEFT_TO_THE_MODEL.contains(bug)) {
             let breaks = |seed: &u64| {
-                let settings = Settings { steps: 20_000, ..settings(*seed) };
+                let settings = Settings { steps: 20_000, ..with(Storage::Model, *seed) };
                 run(*seed, settings.with_planted(bug)).violation.is_some()
             };
             let first = (0..BUDGET).find(breaks);
@@ -69,4 +81,15 @@ mod planted {
     }
 
     const BUDGET: u64 = 400;
+
+    #[test]
+    fn real_stores_hide_nothing() {
+        for bug in [PlantedBug::AckBeforeSync, PlantedBug::LeaderCountsUnsynced] {
+            let breaks = |seed: &u64| {
+                let settings = Settings { steps: 20_000, ..with(Storage::Real, *seed) };
+                run(*seed, settings.with_planted(bug)).violation.is_some()
+            };
+            assert!((0..BUDGET).any(|seed| breaks(&seed)), "{bug:?} is not noticed by {BUDGET} seeds");
+        }
+    }
 }

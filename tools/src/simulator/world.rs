@@ -1,12 +1,12 @@
 //! Brokers with their disks, clients, the network between them, and the virtual time in which everything happens: one event after the other, in an order that
 //! follows from the seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use coord::quorum::bootstrap;
 use coord::types::BrokerId;
 
-use super::client::{Admin, Client, ClientEnv, Consumer, Member, Producer};
+use super::client::{Admin, Client, ClientEnv, Consumer, Member, Producer, Sharer};
 use super::faults::{Fault, Profile};
 use super::journal::QuorumJournal;
 use super::message::{Address, Message};
@@ -35,6 +35,8 @@ pub(super) enum Event {
     LogSynced { node: usize, life: u64 },
     /// Something happens in the logs by itself.
     LogsDue { node: usize, life: u64 },
+    /// A paused process goes on.
+    Resume { node: usize },
     /// A connection on which nothing gets through is given up.
     GiveUp { a: BrokerId, b: BrokerId, connection: u64 },
     /// Two brokers try to connect.
@@ -61,6 +63,8 @@ pub(super) struct Node {
     /// The logs' disk has lost everything, and the controller has not been told.
     pub(super) is_wiped: bool,
     pub(super) paused_until_us: u64,
+    /// What has come for a paused process, in order.
+    postponed: VecDeque<Event>,
     pub(super) slow_until_us: u64,
     pub(super) full_until_us: u64,
 }
@@ -106,6 +110,7 @@ impl World {
                 logs_due_us: None,
                 is_wiped: false,
                 paused_until_us: 0,
+                postponed: VecDeque::new(),
                 slow_until_us: 0,
                 full_until_us: 0,
             }
@@ -156,6 +161,7 @@ impl World {
         self.clients.push(Client::Consumer(Consumer::new(150_000)));
         self.clients.push(Client::Member(Member::new(0)));
         self.clients.push(Client::Member(Member::new(1)));
+        self.clients.extend((0..3).map(|number| Client::Sharer(Sharer::new(number))));
         for client in 0..self.clients.len() {
             let at_us = self.random.between(100_000, 400_000);
             self.at(at_us, Event::ClientTurn { client });
@@ -174,16 +180,36 @@ impl World {
         self.now_us = at_us;
         self.trace.now_us = at_us;
         self.events_done += 1;
-        if let Some(paused_until_us) = self.paused(&event) {
-            return self.at(paused_until_us, event);
+        match self.paused(&event) {
+            Some(node) => self.nodes[node].postponed.push_back(event),
+            None => self.take_place(event),
         }
-        self.trace.mix(at_us ^ event.code() << 56);
+    }
+
+    fn take_place(&mut self, event: Event) {
+        self.trace.mix(self.now_us ^ event.code() << 56);
         self.happen(event);
         self.check_candidates();
     }
 
-    /// Until when the process that an event is for does nothing.
-    fn paused(&self, event: &Event) -> Option<u64> {
+    /// A process does nothing until then. µs.
+    pub(super) fn pause(&mut self, node: usize, until_us: u64) {
+        let paused_until_us = &mut self.nodes[node].paused_until_us;
+        *paused_until_us = until_us.max(*paused_until_us);
+        self.at(until_us, Event::Resume { node });
+    }
+
+    /// What has come for a process meanwhile takes place, in the order in which it came.
+    fn resume(&mut self, node: usize) {
+        while self.nodes[node].paused_until_us <= self.now_us
+            && let Some(event) = self.nodes[node].postponed.pop_front()
+        {
+            self.take_place(event);
+        }
+    }
+
+    /// The node that an event is for, if its process does nothing at present.
+    fn paused(&self, event: &Event) -> Option<usize> {
         let node = match event {
             Event::Between { to, .. } | Event::ToLife { to, .. } => to.0 as usize,
             Event::Tick { node, .. }
@@ -192,8 +218,8 @@ impl World {
             | Event::LogsDue { node, .. } => *node,
             _ => return None,
         };
-        let until_us = self.nodes[node].paused_until_us;
-        (until_us > self.now_us).then_some(until_us)
+        let Node { paused_until_us, postponed, .. } = &self.nodes[node];
+        (*paused_until_us > self.now_us || !postponed.is_empty()).then_some(node)
     }
 
     fn happen(&mut self, event: Event) {
@@ -235,6 +261,7 @@ impl World {
                     self.break_connection(a, b, None);
                 }
             }
+            Event::Resume { node } => self.resume(node),
             Event::Connect { a, b } => self.connect(a, b),
             Event::ClientTurn { client } => {
                 let next_us = self.with_client(client, |client, env| client.turn(env));
@@ -367,6 +394,8 @@ impl World {
         if self.nodes[at].process.take().is_none() {
             return;
         }
+        // What has come meanwhile finds nobody.
+        self.at(self.now_us, Event::Resume { node: at });
         let node = &mut self.nodes[at];
         let id = node.id;
         node.life += 1;
@@ -417,9 +446,15 @@ impl World {
     }
 
     fn connect(&mut self, a: BrokerId, b: BrokerId) {
-        let is_up = |world: &World, id: BrokerId| world.nodes[id.0 as usize].process.is_some();
-        if !is_up(self, a) || !is_up(self, b) || self.network.connection(a, b).is_some() {
+        if self.network.connection(a, b).is_some() {
             return;
+        }
+        let is_up = |world: &World, id: BrokerId| world.nodes[id.0 as usize].process.is_some();
+        match (is_up(self, a), is_up(self, b)) {
+            (false, false) => return,
+            (true, false) => return self.is_refused(a, b),
+            (false, true) => return self.is_refused(b, a),
+            (true, true) => {}
         }
         let Some(connection) = self.network.connect(a, b) else {
             let delay_us = self.random.between(20_000, 100_000);
@@ -427,6 +462,17 @@ impl World {
         };
         self.send_between(a, b, Message::Opened(connection));
         self.send_between(b, a, Message::Opened(connection));
+    }
+
+    /// A broker tries to connect to one that is down: if it gets there, it hears that nobody listens. It tries again.
+    fn is_refused(&mut self, from: BrokerId, to: BrokerId) {
+        let is_refused = self.network.gets_through(from, to);
+        let life = self.nodes[from.0 as usize].life;
+        let at_us = self.now_us + self.network.delay_us(&mut self.random);
+        let message = Message::Unreachable(is_refused);
+        self.at(at_us, Event::ToLife { from: Address::Broker(to), to: from, life, message });
+        let delay_us = self.random.between(30_000, 150_000);
+        self.at(self.now_us + delay_us, Event::Connect { a: from, b: to });
     }
 
     fn with_client<R>(&mut self, at: usize, act: impl FnOnce(&mut Client, &mut ClientEnv<'_>) -> R) -> R {
@@ -465,7 +511,41 @@ impl Event {
             Event::ClientTurn { client } => 9 | (*client as u64) << 4,
             Event::Fault(_) => 10,
             Event::NextFault => 11,
+            Event::Resume { node } => 13 | (*node as u64) << 4,
             Event::LogsDue { node, .. } => 12 | (*node as u64) << 4,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_grows_keeps_what_has_come_in_order() {
+        let mut world = World::new(3, Settings::default());
+        while world.now_us < 1_000_000 {
+            world.step();
+        }
+        world.pause(0, 1_100_000);
+        while world.now_us < 1_050_000 {
+            world.step();
+        }
+        world.pause(0, 1_300_000);
+        while world.now_us < 1_290_000 {
+            world.step();
+        }
+        let mut last = BTreeMap::new();
+        for event in &world.nodes[0].postponed {
+            if let Event::Between { from, place, .. } = event {
+                let now = (place.connection, place.number);
+                assert!(last.insert(*from, now).is_none_or(|last| last < now), "{event:?}");
+            }
+        }
+        assert!(last.len() > 1, "others went on talking");
+        while world.now_us < 1_400_000 {
+            world.step();
+        }
+        assert!(world.nodes[0].postponed.is_empty());
     }
 }

@@ -82,7 +82,7 @@ impl Member {
         } else {
             let offset = self.next_offset;
             self.next_offset += 1;
-            self.base.ask(leader, Asked::Commit(offset), Request::CommitOffset(of, offset), env);
+            self.base.ask(leader, Asked::Commit(offset), Request::CommitOffset(of, offset, None), env);
         }
     }
 

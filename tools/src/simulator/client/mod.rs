@@ -7,6 +7,7 @@ mod admin;
 mod consumer;
 mod member;
 mod producer;
+mod sharer;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use admin::Admin;
 pub use consumer::Consumer;
 pub use member::Member;
 pub use producer::Producer;
+pub use sharer::Sharer;
 
 /// What a client works with during one call.
 pub struct ClientEnv<'a> {
@@ -118,6 +120,8 @@ pub enum Client {
     Consumer(Consumer),
     /// Commits offsets in a group.
     Member(Member),
+    /// Shares the partitions with others of its group.
+    Sharer(Sharer),
     /// Makes topics and changes them.
     Admin(Admin),
 }
@@ -129,6 +133,7 @@ impl Client {
             Client::Producer(producer) => producer.turn(env),
             Client::Consumer(consumer) => consumer.turn(env),
             Client::Member(member) => member.turn(env),
+            Client::Sharer(sharer) => sharer.turn(env),
             Client::Admin(admin) => admin.turn(env),
         }
     }
@@ -139,6 +144,7 @@ impl Client {
             Client::Producer(producer) => producer.response(number, &response, env),
             Client::Consumer(consumer) => consumer.response(number, &response, env),
             Client::Member(member) => member.response(number, &response, env),
+            Client::Sharer(sharer) => sharer.response(number, &response, env),
             Client::Admin(admin) => admin.response(number, &response),
         }
     }
@@ -149,6 +155,7 @@ impl Client {
             Client::Producer(producer) => producer.unfinished(),
             Client::Consumer(consumer) => consumer.unfinished(oracle),
             Client::Member(member) => member.unfinished(),
+            Client::Sharer(sharer) => sharer.unfinished(oracle),
             Client::Admin(_) => None,
         }
     }

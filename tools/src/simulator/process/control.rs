@@ -50,11 +50,14 @@ impl Process {
         self.controller.queue.push_back((asker, command));
     }
 
-    /// Brokers that have fallen silent are fenced, and leaders balanced now and then.
+    /// Brokers that have fallen silent, or where nobody listens any more, are fenced, and leaders balanced now and then.
     pub(super) fn expire_sessions(&mut self, now_ms: i64) {
         let Some(sessions) = &self.controller.sessions else { return };
         let queue = &mut self.controller.queue;
-        for (broker, epoch) in sessions.expired(&self.image, settings::SESSION_MS, now_ms) {
+        let gone: Vec<(BrokerId, i64)> = self.gone.iter().map(|(id, since_ms)| (*id, *since_ms)).collect();
+        let mut silent = sessions.left(&self.image, &gone, now_ms);
+        silent.extend(sessions.expired(&self.image, settings::SESSION_MS, now_ms));
+        for (broker, epoch) in silent {
             let is_queued =
                 |(_, command): &(Asker, Command)| matches!(command, Command::Fence(id, _) if *id == broker);
             if !queue.iter().any(is_queued) {

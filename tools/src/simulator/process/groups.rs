@@ -4,24 +4,33 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use coord::group::consumer::TopicsView;
 use coord::group::{
     GroupConfig, GroupCoordinator, GroupRecord, GroupReply, Output, ReplyToken, RequestContext,
 };
 use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
-use protocol::messages::OffsetCommitRequest;
+use protocol::messages::consumer_group_heartbeat::TopicPartitions;
 use protocol::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use protocol::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OffsetCommitRequest,
+};
 use protocol::records::{BatchBuilder, BatchOptions, RecordIter};
-use storage::{Offset, TopicIdPartition};
+use storage::{Offset, PartitionId, TopicIdPartition};
 
 use super::storing::Awaited;
 use super::{Env, Message, Out, Process};
-use crate::simulator::message::{Address, OffsetOf, Response};
+use crate::simulator::message::{Address, GroupHeartbeat, OffsetOf, Response};
+use crate::simulator::settings;
 use crate::simulator::store::StoredBatch;
 
 /// Version of OffsetCommit that these clients send.
 const COMMIT_VERSION: i16 = 9;
+/// Version of ConsumerGroupHeartbeat that these clients send.
+const HEARTBEAT_VERSION: i16 = 1;
+/// Longer than a session: who is heard gives up what it is told to in time.
+const REBALANCE_TIMEOUT_MS: i32 = 6_000;
 
 /// The coordinator of one partition, as long as this broker leads it.
 pub(super) struct Coordinator {
@@ -37,7 +46,11 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Replays the whole log.
     fn load(batches: &[StoredBatch], end: Offset, seed: u64) -> Self {
-        let mut core = GroupCoordinator::new(Rc::new(GroupConfig::default()), seed);
+        let config = GroupConfig {
+            group_consumer_session_timeout_ms: settings::GROUP_SESSION_MS,
+            ..GroupConfig::default()
+        };
+        let mut core = GroupCoordinator::new(Rc::new(config), seed);
         for batch in batches {
             let view = batch.view();
             for record in RecordIter::new(&view, view.payload()) {
@@ -88,6 +101,8 @@ impl Process {
         let Some(partition) = self.partitions.get(&id) else { return };
         let end = partition.replica.log().end();
         let mut coordinator = Coordinator::load(batches, end, env.random.bits());
+        let topics = Rc::new(TopicsView::from_image(&self.image));
+        let _ = coordinator.core.metadata_changed(&topics, now_ms);
         let output = coordinator.core.loaded(now_ms);
         if let Some(partition) = self.partitions.get_mut(&id) {
             if let Some(mut former) = partition.coordinator.replace(Box::new(coordinator)) {
@@ -123,24 +138,14 @@ impl Process {
         number: u64,
         of: &OffsetOf,
         offset: i64,
+        member: Option<(String, i32)>,
         env: &mut Env<'_>,
     ) -> Option<Response> {
-        let now_ms = self.now_ms(env);
-        self.group_token += 1;
-        let token = ReplyToken(self.group_token);
-        let Some(coordinator) = self.coordinator_mut(of.home) else {
-            return Some(Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR));
-        };
-        let context = RequestContext {
-            api_version: COMMIT_VERSION,
-            client_id: "simulated",
-            client_host: "/127.0.0.1",
-            now_ms,
-            token,
-        };
+        let (member_id, epoch) = member.unwrap_or((String::new(), -1));
         let request = OffsetCommitRequest {
             group_id: of.group.as_str().into(),
-            generation_id_or_member_epoch: -1,
+            generation_id_or_member_epoch: epoch,
+            member_id: member_id.into(),
             retention_time_ms: -1,
             topics: vec![OffsetCommitRequestTopic {
                 name: of.topic.as_str().into(),
@@ -154,10 +159,73 @@ impl Process {
             }],
             ..OffsetCommitRequest::default()
         };
+        self.ask_coordinator(of.home, (client, number), COMMIT_VERSION, env, |core, context| {
+            core.offset_commit(context, &request)
+        })
+    }
+
+    pub(super) fn group_heartbeat(
+        &mut self,
+        client: Address,
+        number: u64,
+        heartbeat: &GroupHeartbeat,
+        env: &mut Env<'_>,
+    ) -> Option<Response> {
+        let owned = heartbeat.owned.as_ref().map(|owned| {
+            let of_one = |id: &TopicIdPartition| TopicPartitions {
+                topic_id: id.topic_id,
+                partitions: vec![id.partition.0],
+                ..TopicPartitions::default()
+            };
+            owned.iter().map(of_one).collect()
+        });
+        let topics = || ["t0", "t1"].into_iter().map(Into::into).collect();
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: heartbeat.group.as_str().into(),
+            member_id: heartbeat.member_id.as_str().into(),
+            member_epoch: heartbeat.member_epoch,
+            rebalance_timeout_ms: if heartbeat.says_all { REBALANCE_TIMEOUT_MS } else { -1 },
+            subscribed_topic_names: heartbeat.says_all.then(topics),
+            topic_partitions: owned,
+            ..ConsumerGroupHeartbeatRequest::default()
+        };
+        self.ask_coordinator(heartbeat.home, (client, number), HEARTBEAT_VERSION, env, |core, context| {
+            core.consumer_group_heartbeat(context, &request)
+        })
+    }
+
+    /// Gives a request to a coordinator; the answer comes when all that was appended before it is committed.
+    fn ask_coordinator(
+        &mut self,
+        home: TopicIdPartition,
+        (client, number): (Address, u64),
+        api_version: i16,
+        env: &mut Env<'_>,
+        ask: impl FnOnce(&mut GroupCoordinator, &RequestContext<'_>) -> Output,
+    ) -> Option<Response> {
+        let now_ms = self.now_ms(env);
+        self.group_token += 1;
+        let token = ReplyToken(self.group_token);
+        let Some(coordinator) = self.coordinator_mut(home) else {
+            return Some(Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR));
+        };
+        let context =
+            RequestContext { api_version, client_id: "simulated", client_host: "/127.0.0.1", now_ms, token };
         coordinator.asked.push((token, client, number));
-        let output = coordinator.core.offset_commit(&context, &request);
-        self.carry_out_groups(of.home, output, env);
+        let output = ask(&mut coordinator.core, &context);
+        self.carry_out_groups(home, output, env);
         None
+    }
+
+    /// Tells the coordinators what topics there are.
+    pub(super) fn tell_topics(&mut self, env: &Env<'_>) {
+        let now_ms = self.now_ms(env);
+        let topics = Rc::new(TopicsView::from_image(&self.image));
+        let coordinators = self.partitions.values_mut().filter_map(|p| p.coordinator.as_deref_mut());
+        for coordinator in coordinators {
+            // This yields nothing: groups look at it with their next heartbeats.
+            let _ = coordinator.core.metadata_changed(&topics, now_ms);
+        }
     }
 
     pub(super) fn fetch_offset(
@@ -218,10 +286,34 @@ impl Process {
         for (token, reply) in output.replies {
             let Some(at) = coordinator.asked.iter().position(|(asked, ..)| *asked == token) else { continue };
             let (_, client, number) = coordinator.asked.swap_remove(at);
-            let GroupReply::OffsetCommit(reply) = reply else { continue };
-            let code = ErrorCode(reply.topics[0].partitions[0].error_code);
-            coordinator.answers.push_back((coordinator.end, client, number, Response::OffsetCommitted(code)));
+            let response = match reply {
+                GroupReply::OffsetCommit(reply) => {
+                    Response::OffsetCommitted(ErrorCode(reply.topics[0].partitions[0].error_code))
+                }
+                GroupReply::ConsumerGroupHeartbeat(reply) => {
+                    Response::GroupHeartbeat(heartbeat_answer(&reply), partition.replica.leader_epoch())
+                }
+                _ => continue,
+            };
+            coordinator.answers.push_back((coordinator.end, client, number, response));
         }
         coordinator.answer(partition.replica.high_watermark(), env.out);
     }
+}
+
+/// What a member hears.
+fn heartbeat_answer(
+    reply: &ConsumerGroupHeartbeatResponse<'_>,
+) -> Result<(i32, Option<Vec<TopicIdPartition>>), ErrorCode> {
+    if reply.error_code != 0 {
+        return Err(ErrorCode(reply.error_code));
+    }
+    let assignment = reply.assignment.as_ref().map(|assignment| {
+        let topics = assignment.topic_partitions.iter();
+        let of_one = |topic_id, partition: &i32| TopicIdPartition::new(topic_id, PartitionId(*partition));
+        topics
+            .flat_map(|topic| topic.partitions.iter().map(|partition| of_one(topic.topic_id, partition)))
+            .collect()
+    });
+    Ok((reply.member_epoch, assignment))
 }

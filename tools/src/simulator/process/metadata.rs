@@ -122,6 +122,7 @@ impl Process {
         for id in gone {
             self.remove_partition(id, env);
         }
+        self.tell_topics(env);
         for (wanted, state, is_group_home) in mine {
             if env.store.has(wanted.id) {
                 self.partition_changed(wanted.id, &state, is_group_home, env);

@@ -133,6 +133,8 @@ pub struct Process {
     controller: Controller,
     /// With whom, and by which connection.
     connected: BTreeMap<BrokerId, u64>,
+    /// At whose address nobody listens, and since when. ms.
+    gone: BTreeMap<BrokerId, i64>,
     /// To whom a snapshot of the quorum is under way.
     snapshots_sent: BTreeSet<BrokerId>,
     partitions: BTreeMap<TopicIdPartition, Partition>,
@@ -180,6 +182,7 @@ impl Process {
             next_heartbeat_ms: 0,
             controller: Controller::default(),
             connected: BTreeMap::new(),
+            gone: BTreeMap::new(),
             snapshots_sent: BTreeSet::new(),
             partitions: BTreeMap::new(),
             has_logs: false,
@@ -305,6 +308,7 @@ impl Process {
         match (from, message) {
             (Address::Broker(peer), Message::Opened(connection)) => {
                 self.connected.insert(peer, connection);
+                self.gone.remove(&peer);
                 self.channels_opened(peer, env);
             }
             (Address::Broker(peer), Message::Closed(connection)) => {
@@ -316,6 +320,15 @@ impl Process {
                     self.quorum.snapshot_sent(peer, false);
                 }
                 self.quorum.disconnected(peer);
+            }
+            (Address::Broker(peer), Message::Unreachable(is_refused)) => {
+                let now_ms = self.now_ms(env);
+                if is_refused && !self.connected.contains_key(&peer) {
+                    self.gone.entry(peer).or_insert(now_ms);
+                    self.quorum.gone(peer);
+                } else {
+                    self.gone.remove(&peer);
+                }
             }
             (Address::Broker(peer), Message::Quorum(bytes)) => self.quorum_received(peer, &bytes, env),
             (Address::Broker(peer), Message::SnapshotArrived) => {

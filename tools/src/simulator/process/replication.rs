@@ -182,7 +182,7 @@ impl Process {
                     && let Some(to) = partition.replica.truncate_to_high_watermark()
                 {
                     let generation = partition.replica.log().generation();
-                    let job = Job {
+                    let job = crate::simulator::store::Job {
                         restart_at: None,
                         truncate_to: Some(to),
                         batches: Vec::new(),

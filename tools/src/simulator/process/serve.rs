@@ -21,7 +21,10 @@ impl Process {
             }
             Request::Fetch(id, position) => self.fetch(from, number, id, position, env),
             Request::DeleteRecords(id, before) => self.delete_records(from, number, id, before, env),
-            Request::CommitOffset(of, offset) => self.commit_offset(from, number, &of, offset, env),
+            Request::CommitOffset(of, offset, member) => {
+                self.commit_offset(from, number, &of, offset, member, env)
+            }
+            Request::GroupHeartbeat(heartbeat) => self.group_heartbeat(from, number, &heartbeat, env),
             Request::FetchOffset(of) => self.fetch_offset(from, number, &of, env),
             Request::Admin(command) => {
                 if let Address::Client(client) = from {
