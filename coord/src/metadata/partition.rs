@@ -183,7 +183,9 @@ impl PartitionImage {
         let replicas = self.replicas_before_reassignment();
         let in_sync_replicas: Box<[BrokerId]> =
             self.in_sync_replicas.iter().copied().filter(|id| replicas.contains(id)).collect();
-        if in_sync_replicas.is_empty() && !self.in_sync_replicas.is_empty() {
+        if in_sync_replicas.is_empty() && !self.in_sync_replicas.is_empty()
+            || !self.has_complete_among(&replicas)
+        {
             return None;
         }
         let change = Change {
@@ -194,6 +196,20 @@ impl PartitionImage {
             ..self.change()
         };
         self.next(change, rules, BrokerId::NONE)
+    }
+
+    /// Whether somebody of these has everything that is committed, if anybody has.
+    fn has_complete_among(&self, replicas: &[BrokerId]) -> bool {
+        let mut complete =
+            self.in_sync_replicas.iter().chain(self.eligible_leader_replicas.iter()).peekable();
+        complete.peek().is_none() || complete.any(|id| replicas.contains(id))
+    }
+
+    /// Whether a reassignment to `target` would drop everybody who has everything that is committed: those whom an unfinished one has added.
+    pub fn reassignment_loses_all(&self, target: &[BrokerId]) -> bool {
+        let before = self.replicas_before_reassignment();
+        let kept: Vec<BrokerId> = target.iter().chain(before.iter()).copied().collect();
+        !self.has_complete_among(&kept)
     }
 
     fn replicas_before_reassignment(&self) -> Box<[BrokerId]> {

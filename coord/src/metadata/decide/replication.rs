@@ -321,6 +321,11 @@ pub fn reassign_partition(
                     target.len()
                 )));
             }
+            if state.reassignment_loses_all(target) {
+                return Err(CoordError::InvalidReplicaAssignment(
+                    "The only replicas that have everything would be dropped.".to_owned(),
+                ));
+            }
             Ok(state.reassigned(target, rules))
         }
     })?;

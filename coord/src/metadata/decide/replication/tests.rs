@@ -255,6 +255,24 @@ fn a_reassignment_that_is_called_off_leaves_the_replicas_of_before() {
 }
 
 #[test]
+fn the_only_replica_that_has_everything_is_not_dropped_because_a_reassignment_ends() {
+    let mut cluster = Cluster::new("1");
+    cluster.reassign(&Reassignment::To(vec![BROKERS[3], BROKERS[1], BROKERS[2]])).unwrap();
+    cluster.propose(&[BROKERS[0], BROKERS[3]]).unwrap();
+    cluster.fence(BROKERS[0]);
+    assert_eq!(ids(&cluster.state().in_sync_replicas), vec![3]);
+    let refuses = |cluster: &mut Cluster| {
+        for other in [Reassignment::Cancel, Reassignment::To(BROKERS[..3].to_vec())] {
+            assert!(matches!(cluster.reassign(&other), Err(CoordError::InvalidReplicaAssignment(_))));
+        }
+    };
+    refuses(&mut cluster);
+    // Nobody leads then, and it is the only one that may.
+    cluster.fence(BROKERS[3]);
+    refuses(&mut cluster);
+}
+
+#[test]
 fn the_epoch_grows_when_a_replica_goes_so_that_what_it_acknowledged_does_not_count_for_its_successor() {
     let mut cluster = Cluster::new("2");
     cluster.reassign(&Reassignment::To(vec![BROKERS[0], BROKERS[1], BROKERS[3]])).unwrap();
