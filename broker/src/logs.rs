@@ -77,7 +77,7 @@ fn held_names(shard: &Shard, image: &MetadataImage) -> HashSet<String> {
         let held = topic.indexed_partitions().filter(|(_, partition)| is_held(shard, partition));
         held.map(|(index, _)| format!("{}-{index}", topic.name)).collect::<Vec<_>>()
     };
-    image.topics().flat_map(of_topic).collect()
+    image.topics().flat_map(|topic| of_topic(topic)).collect()
 }
 
 /// Removes what deletions have left behind that a crash interrupted. To be called before any shard opens its logs.

@@ -82,7 +82,7 @@ pub fn write(data_dir: &Path, identity: &Identity) -> io::Result<()> {
     let unfinished = data_dir.join(format!("{FILE}.tmp"));
     let mut file = File::create(&unfinished)?;
     let Identity { cluster_id, node_id, directory_id } = identity;
-    write!(file, "version={VERSION}\n")?;
+    writeln!(file, "version={VERSION}")?;
     if let Some(cluster_id) = cluster_id {
         writeln!(file, "cluster.id={cluster_id}")?;
     }

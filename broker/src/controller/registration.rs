@@ -260,7 +260,7 @@ fn node_directory(request: &BrokerRegistrationRequest<'_>) -> Option<NodeDirecto
     let directory = *request.log_dirs.first()?;
     let listener = request.listeners.iter().find(|listener| listener.name == CLUSTER_LISTENER)?;
     let (host, port) = (listener.host.to_string(), listener.port);
-    (!directory.is_nil()).then(|| NodeDirectory { id: BrokerId(request.broker_id), directory, host, port })
+    (!directory.is_nil()).then_some(NodeDirectory { id: BrokerId(request.broker_id), directory, host, port })
 }
 
 fn registration(request: &BrokerRegistrationRequest<'_>) -> RegisterBroker {

@@ -130,8 +130,8 @@ impl Sharer {
 
     /// The partition in which the group lives, and who leads it.
     fn home(&self) -> Option<(TopicIdPartition, BrokerId)> {
-        let partitions = self.base.metadata.partitions.iter();
-        let home = partitions.filter(|partition| partition.topic == OFFSETS_TOPIC).next_back()?;
+        let mut partitions = self.base.metadata.partitions.iter();
+        let home = partitions.rfind(|partition| partition.topic == OFFSETS_TOPIC)?;
         home.leader.is_some().then_some((home.id, home.leader))
     }
 
