@@ -4,7 +4,7 @@ mod harness;
 
 use clap::Parser;
 use harness::cluster::RunningCluster;
-use harness::{RunningBroker, sum_of, wait_until};
+use harness::{METRICS_OF_A_CLUSTER, RunningBroker, has_metric, sum_of, wait_until};
 use serde_json::Value;
 use tools::ctl::{Cli, run};
 
@@ -91,6 +91,9 @@ fn the_loss_of_a_broker_shows_in_metrics_and_in_brokerctl_cluster() {
         total(&cluster, "kafka_server_brokertopicmetrics_replicationbytesin_total"),
     );
     assert!(sent > 0.0 && stored > 0.0 && sent >= stored, "{sent} sent, {stored} stored");
+    for name in METRICS_OF_A_CLUSTER {
+        assert!((1..=3).all(|id| has_metric(&cluster.node(id).http_get("/metrics").1, name)), "{name}");
+    }
     let shown = json(cluster.node(2), "cluster --verbose");
     assert_eq!(shown["partition_counts"]["under_replicated"], 0, "{shown}");
     let partitions = shown["partitions"].as_array().expect("a list");

@@ -165,6 +165,18 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Metrics that only a broker of a cluster has, and some only while it leads something that others follow.
+pub const METRICS_OF_A_CLUSTER: [&str; 3] = [
+    "broker_replication_follower_max_behind_ms",
+    "broker_replication_follower_max_lag",
+    "kafka_server_replicafetchermanager_max_lag",
+];
+
+/// Whether there is a metric of this name.
+pub fn has_metric(metrics: &str, name: &str) -> bool {
+    metrics.lines().any(|line| line.starts_with(&format!("# TYPE {name} ")))
+}
+
 /// The sum of a metric over all labels.
 pub fn sum_of(metrics: &str, name: &str) -> f64 {
     let values = metrics
