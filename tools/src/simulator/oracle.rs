@@ -241,7 +241,10 @@ impl Oracle {
         let shown: Vec<&StoredBatch> =
             content.from(from).iter().filter(|batch| batch.span.end_offset <= high_watermark).collect();
         let shown_end = shown.last().map_or(from.max(content.start()), |batch| batch.span.end_offset);
-        if high_watermark > content.end() || shown_end != high_watermark && high_watermark > from {
+        // What a leader knows after a start is that everything below the log's start is committed, and that may lie amid a batch.
+        let is_at_a_start = high_watermark <= history.deleted_below;
+        let is_elsewhere = shown_end != high_watermark && high_watermark > from && !is_at_a_start;
+        if high_watermark > content.end() || is_elsewhere {
             problem =
                 Some(format!("broker {node}: high watermark {high_watermark} is not an end of its batches"));
         }
