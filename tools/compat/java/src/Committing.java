@@ -49,11 +49,7 @@ public final class Committing {
             members.add(new Thread(() -> group.member(member)));
         }
         members.forEach(Thread::start);
-        try {
-            System.in.readAllBytes();
-        } catch (IOException closed) {
-            // The same as its end.
-        }
+        StandardInput.awaitEnd();
         group.stop.set(true);
         for (Thread member : members) {
             member.join();

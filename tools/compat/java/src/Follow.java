@@ -20,17 +20,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  */
 public final class Follow {
     public static void main(String[] args) throws Exception {
-        AtomicBoolean stop = new AtomicBoolean();
-        Thread input = new Thread(() -> {
-            try {
-                System.in.readAllBytes();
-            } catch (IOException closed) {
-                // The same as its end.
-            }
-            stop.set(true);
-        });
-        input.setDaemon(true);
-        input.start();
+        AtomicBoolean stop = StandardInput.closed();
         Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", System.getenv("BOOTSTRAP"), "client.rack", args[3], "enable.auto.commit", "false",
             "auto.offset.reset", "none", "metadata.max.age.ms", "2000", "reconnect.backoff.ms", "20", "reconnect.backoff.max.ms", "200", "retry.backoff.ms", "20"));
         List<TopicPartition> all = IntStream.range(0, Integer.parseInt(args[2])).mapToObj(p -> new TopicPartition(args[1], p)).toList();

@@ -32,17 +32,7 @@ public final class Load {
         properties.put("reconnect.backoff.ms", "20");
         properties.put("reconnect.backoff.max.ms", "200");
         properties.put("retry.backoff.ms", "20");
-        AtomicBoolean stop = new AtomicBoolean();
-        Thread input = new Thread(() -> {
-            try {
-                System.in.readAllBytes();
-            } catch (IOException closed) {
-                // The same as its end.
-            }
-            stop.set(true);
-        });
-        input.setDaemon(true);
-        input.start();
+        AtomicBoolean stop = StandardInput.closed();
         AtomicLong failed = new AtomicLong();
         String padding = "x".repeat(100);
         long sent = 0;
