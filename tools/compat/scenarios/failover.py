@@ -11,29 +11,24 @@ import os
 import random
 import sys
 import time
+from functools import partial
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import patience
 from broker import Report, quiet
 from cluster import Cluster
 from ledger import Reader, conclude, end_load, start_producers, verify, wait_for_load
 
 TOPIC, PARTITIONS, REPLICAS = "failover", 3, 3
 PATIENCE_SECONDS = 120
+wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS)
 
 
 def partitions_of(admin):
     """The topic's partitions as the brokers describe them."""
     topic = admin.list_topics(TOPIC, timeout=10).topics.get(TOPIC)
     return topic.partitions if topic is not None and topic.error is None else {}
-
-
-def wait_until(what, holds):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what}")
-        time.sleep(0.1)
 
 
 def is_in_sync(admin):

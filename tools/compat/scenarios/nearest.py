@@ -13,10 +13,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 
 from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import patience
 from broker import Report, quiet
 from cluster import Cluster
 from ledger import Reader, conclude, end_load, start_producers, wait_for_load
@@ -27,15 +29,8 @@ RACKS = {1: "a", 2: "b", 3: "c"}
 NEAR = 2
 # librdkafka looks for a follower once a minute at most.
 PATIENCE_SECONDS = 150
+wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS)
 HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-def wait_until(what, holds):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what}")
-        time.sleep(0.1)
 
 
 def metric(broker, name):

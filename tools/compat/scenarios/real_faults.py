@@ -12,10 +12,12 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import patience
 from broker import Report, quiet
 from faults import catalogue, groups
 from faults.node import FaultyCluster
@@ -27,14 +29,7 @@ TOPIC, PARTITIONS, REPLICAS = "faults", 6, 3
 # for the old leader's answer; if more than the five that a broker remembers follow, the retry of the older ones is out of order for ever, with Apache Kafka too.
 os.environ["LOAD_IN_FLIGHT"] = "1"
 PATIENCE_SECONDS = 120
-
-
-def wait_until(what, holds):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what() if callable(what) else what}")
-        time.sleep(0.1)
+wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS)
 
 
 class Load:

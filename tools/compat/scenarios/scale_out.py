@@ -12,25 +12,19 @@ import os
 import subprocess
 import sys
 import threading
-import time
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+import patience
 from broker import Report, quiet
 from cluster import Cluster
 from ledger import Reader, conclude, end_load, start_producers, verify, wait_for_load
 
 TOPIC, REPLICAS, GROUP, MEMBERS = "scale-out", 3, "scale-out", 3
 PATIENCE_SECONDS = 180
-
-
-def wait_until(what, holds):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {PATIENCE_SECONDS} s: {what}")
-        time.sleep(0.2)
+wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS, pause=0.2)
 
 
 class Member(threading.Thread):
