@@ -2,35 +2,9 @@
 
 mod harness;
 
-use clap::Parser;
 use harness::RunningBroker;
+use harness::brokerctl::{brokerctl, json, numbers, try_brokerctl};
 use serde_json::Value;
-use tools::ctl::{Cli, run};
-
-/// Runs one command line with `input`; gives what it printed, or the exit code and the message.
-fn try_brokerctl(broker: &RunningBroker, line: &str, input: &str) -> Result<String, (u8, String)> {
-    let bootstrap = broker.kafka.to_string();
-    let words = ["brokerctl", "--bootstrap", &bootstrap].into_iter().chain(line.split(' '));
-    let cli = Cli::try_parse_from(words).map_err(|error| (2, error.to_string()))?;
-    let mut out = Vec::new();
-    run(&cli, &mut input.as_bytes(), &mut out).map_err(|error| (error.exit_code(), error.to_string()))?;
-    Ok(String::from_utf8(out).expect("the tests print text"))
-}
-
-/// The same for a line that succeeds.
-fn brokerctl(broker: &RunningBroker, line: &str, input: &str) -> String {
-    try_brokerctl(broker, line, input).unwrap_or_else(|error| panic!("{line}: {error:?}"))
-}
-
-/// The same for a line that prints JSON.
-fn json(broker: &RunningBroker, line: &str) -> Value {
-    serde_json::from_str(&brokerctl(broker, &format!("--json {line}"), "")).expect("JSON")
-}
-
-/// `1\n2\n…`
-fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
-    range.map(|number| format!("{number}\n")).collect()
-}
 
 #[test]
 fn a_topic_is_made_described_changed_and_deleted() {

@@ -2,11 +2,10 @@
 
 mod harness;
 
-use clap::Parser;
+use harness::brokerctl::{brokerctl, json, numbers, try_brokerctl};
 use harness::cluster::RunningCluster;
 use harness::{METRICS_OF_A_CLUSTER, RunningBroker, has_metric, sum_of, wait_until};
 use serde_json::Value;
-use tools::ctl::{Cli, run};
 
 /// Quick enough for a test, slow enough for a loaded machine.
 const SETTINGS: [&str; 7] = [
@@ -18,28 +17,6 @@ const SETTINGS: [&str; 7] = [
     "low_space_bytes=1MiB",
     "replica_slow_time_max_ms=10000",
 ];
-
-/// Runs one command line; gives what it printed, or the exit code and the message.
-fn try_brokerctl(broker: &RunningBroker, line: &str, input: &str) -> Result<String, (u8, String)> {
-    let bootstrap = broker.kafka.to_string();
-    let words = ["brokerctl", "--bootstrap", &bootstrap].into_iter().chain(line.split(' '));
-    let cli = Cli::try_parse_from(words).map_err(|error| (2, error.to_string()))?;
-    let mut out = Vec::new();
-    run(&cli, &mut input.as_bytes(), &mut out).map_err(|error| (error.exit_code(), error.to_string()))?;
-    Ok(String::from_utf8(out).expect("the tests print text"))
-}
-
-fn brokerctl(broker: &RunningBroker, line: &str, input: &str) -> String {
-    try_brokerctl(broker, line, input).unwrap_or_else(|error| panic!("{line}: {error:?}"))
-}
-
-fn json(broker: &RunningBroker, line: &str) -> Value {
-    serde_json::from_str(&brokerctl(broker, &format!("--json {line}"), "")).expect("JSON")
-}
-
-fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
-    range.map(|number| format!("{number}\n")).collect()
-}
 
 /// The sum of a metric over all nodes that run.
 fn total(cluster: &RunningCluster, name: &str) -> f64 {
