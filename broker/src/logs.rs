@@ -1,6 +1,6 @@
 //! A shard's partition logs: opening them at start, following the metadata, their loops, and a clean end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,7 +41,6 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
     let image = shard.image();
     let config = store_config(shard);
     let wanted = wanted_partitions(shard, &image);
-    let held = held_names(shard, &image);
     let began = std::time::Instant::now();
     let (store, report) = Store::open(disk, config, wanted, now_ms()).await.map_err(unusable)?;
     for (partition, why) in &report.offline {
@@ -67,17 +66,18 @@ pub async fn open(shard: &Rc<Shard>, disk: DirectDisk) -> Result<Store, Error> {
         });
     }
     let is_of_this_shard = |id: &TopicIdPartition| shard.owner_of(id.topic_id, id.partition.0) == shard.id;
-    store.remove_moved(|name| held.contains(name), is_of_this_shard).await.map_err(unusable)?;
+    let is_held = |name: &str| partition_named(&image, name).is_some_and(|held| is_held(shard, held));
+    store.remove_moved(is_held, is_of_this_shard).await.map_err(unusable)?;
     Ok(store)
 }
 
-/// The names of the directories of all partitions that this broker holds, of whatever shard.
-fn held_names(shard: &Shard, image: &MetadataImage) -> HashSet<String> {
-    let of_topic = |topic: &TopicImage| {
-        let held = topic.indexed_partitions().filter(|(_, partition)| is_held(shard, partition));
-        held.map(|(index, _)| format!("{}-{index}", topic.name)).collect::<Vec<_>>()
-    };
-    image.topics().flat_map(|topic| of_topic(topic)).collect()
+/// The partition whose directory has this name.
+fn partition_named<'i>(image: &'i MetadataImage, name: &str) -> Option<&'i PartitionImage> {
+    let (topic, number) = name.rsplit_once('-')?;
+    let partition: i32 = number.parse().ok()?;
+    // One that we would not have written like this is not ours.
+    (partition.to_string() == number).then_some(())?;
+    image.topic(topic)?.partition(PartitionId(partition))
 }
 
 /// Removes what deletions have left behind that a crash interrupted. To be called before any shard opens its logs.
@@ -87,14 +87,9 @@ pub async fn remove_deleted(
     image: &MetadataImage,
 ) -> Result<(), StorageError> {
     let data_dir = shard.broker.data_dir();
-    let names = |topic: &TopicImage| {
-        let name = topic.name.to_string();
-        (0..topic.indexed_partitions().count()).map(move |partition| format!("{name}-{partition}"))
-    };
-    let wanted: HashSet<String> = image.topics().flat_map(|topic| names(topic)).collect();
+    let is_wanted = |name: &str| partition_named(image, name).is_some();
     let status = |topic_id| topic_status(image, topic_id);
-    let found =
-        storage::store::remove_gone_partitions(disk, data_dir, |name| wanted.contains(name), status).await?;
+    let found = storage::store::remove_gone_partitions(disk, data_dir, is_wanted, status).await?;
     for directory in found.removed {
         tracing::info!(directory, "removed what a deletion had left");
     }
