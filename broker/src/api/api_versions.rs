@@ -5,12 +5,12 @@
 
 use coord::metadata::MetadataImage;
 use coord::metadata::decide::FEATURES;
-use protocol::ErrorCode;
 use protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
+use protocol::{ApiKey, ErrorCode};
 
-use super::{Answer, Call, table};
+use super::{Answer, Call, is_served_here, table};
 use crate::net::connection::ClientSoftware;
 
 /// The highest version of ApiVersions itself.
@@ -19,7 +19,7 @@ const MAX_VERSION: i16 = 4;
 /// Answers with the table.
 pub async fn handle(call: Call) -> Answer {
     if !(0..=MAX_VERSION).contains(&call.version) {
-        let response = response(ErrorCode::UNSUPPORTED_VERSION, &call.shard.image(), 0);
+        let response = list(&call, ErrorCode::UNSUPPORTED_VERSION, 0);
         return call.respond_in_version(&response, 0);
     }
     let request: ApiVersionsRequest<'_> = call.decode()?;
@@ -36,15 +36,26 @@ pub async fn handle(call: Call) -> Answer {
             let _ = connection.software.set(software);
         }
     }
-    call.respond(&response(ErrorCode::NONE, &call.shard.image(), call.version))
+    call.respond(&list(&call, ErrorCode::NONE, call.version))
+}
+
+/// What this node serves.
+fn list(call: &Call, error: ErrorCode, version: i16) -> ApiVersionsResponse<'static> {
+    response(error, &call.shard.image(), version, |key| is_served_here(&call.shard, key))
 }
 
 /// Clients before version 4 stumble over a feature whose lowest level is 0 (KAFKA-17011).
 const FIRST_VERSION_WITH_LEVEL_0: i16 = 4;
 
-fn response(error: ErrorCode, image: &MetadataImage, version: i16) -> ApiVersionsResponse<'static> {
+fn response(
+    error: ErrorCode,
+    image: &MetadataImage,
+    version: i16,
+    is_served: impl Fn(ApiKey) -> bool,
+) -> ApiVersionsResponse<'static> {
     let api_keys = table::SERVED
         .iter()
+        .filter(|served| is_served(served.key))
         .map(|served| ApiVersion {
             api_key: served.key as i16,
             min_version: served.min_version,
@@ -106,7 +117,7 @@ mod tests {
     #[test]
     fn the_list_is_told_with_and_without_an_error() {
         for error in [ErrorCode::NONE, ErrorCode::UNSUPPORTED_VERSION] {
-            let response = response(error, &MetadataImage::new(), 0);
+            let response = response(error, &MetadataImage::new(), 0, |_| true);
             assert_eq!(response.error_code, error.code());
             assert!(response.api_keys.iter().any(|key| key.api_key == 18 && key.max_version == MAX_VERSION));
         }

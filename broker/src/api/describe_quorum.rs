@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 
 use coord::CoordError;
+use coord::metadata::MetadataImage;
 use coord::metadata::names::CLUSTER_METADATA_TOPIC;
-use coord::metadata::{Endpoint, MetadataImage};
 use coord::quorum::MemberStatus;
+use coord::types::BrokerId;
 use protocol::ErrorCode;
 use protocol::messages::describe_quorum::{
     DescribeQuorumRequest, DescribeQuorumResponse, Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -16,6 +17,7 @@ use protocol::messages::describe_quorum::{
 use uuid::Uuid;
 
 use super::{Answer, Call};
+use crate::cluster::CLUSTER_LISTENER;
 use crate::controller::CONTROLLER_SHARD;
 use crate::controller::quorum::QuorumStatus;
 use crate::logs::now_ms;
@@ -122,27 +124,31 @@ fn unknown(partition_index: i32) -> PartitionData<'static> {
     }
 }
 
+/// Where the voters are: the listeners of those that are brokers, the internal one of those that are controllers only.
 fn nodes<'a>(image: &'a MetadataImage, status: &QuorumStatus) -> Vec<Node<'a>> {
-    let listener = |endpoint: &'a Endpoint| Listener {
-        name: Cow::Borrowed(&endpoint.listener),
-        host: Cow::Borrowed(&endpoint.host),
-        port: endpoint.port,
+    let listener = |name: &'a str, host: &'a str, port: u16| Listener {
+        name: Cow::Borrowed(name),
+        host: Cow::Borrowed(host),
+        port,
         ..Default::default()
     };
+    let listeners = |id: BrokerId| match (image.broker(id), image.node(id)) {
+        (Some(broker), _) => {
+            let endpoints = broker.endpoints.iter();
+            Some(endpoints.map(|known| listener(&known.listener, &known.host, known.port)).collect())
+        }
+        (None, Some(node)) => Some(vec![listener(CLUSTER_LISTENER, &node.host, node.port)]),
+        (None, None) => None,
+    };
     let voters = status.members.iter().filter(|member| member.is_voter);
-    let registered = voters.filter_map(|member| image.broker(member.id));
-    registered
-        .map(|broker| Node {
-            node_id: broker.id.0,
-            listeners: broker.endpoints.iter().map(listener).collect(),
-            ..Default::default()
-        })
-        .collect()
+    let node = |member: &MemberStatus| {
+        Some(Node { node_id: member.id.0, listeners: listeners(member.id)?, ..Default::default() })
+    };
+    voters.filter_map(node).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use coord::types::BrokerId;
     use protocol::messages::describe_quorum::{PartitionQuery, TopicQuery};
 
     use super::*;

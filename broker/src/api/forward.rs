@@ -10,25 +10,37 @@ use super::Call;
 use crate::controller::control::{PATIENCE, ask};
 use crate::net::DispatchOutcome;
 
+/// Whether requests of this type are for the active controller.
+fn concerns_the_cluster(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::CreatePartitions
+            | ApiKey::AlterConfigs
+            | ApiKey::IncrementalAlterConfigs
+            | ApiKey::ElectLeaders
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::UpdateFeatures
+            | ApiKey::UnregisterBroker
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter
+            | ApiKey::DescribeQuorum
+    )
+}
+
 /// Whether the request is for the active controller.
 pub fn is_for_controller(call: &Call) -> bool {
-    match call.key {
-        ApiKey::CreateTopics
-        | ApiKey::DeleteTopics
-        | ApiKey::CreatePartitions
-        | ApiKey::AlterConfigs
-        | ApiKey::ElectLeaders
-        | ApiKey::AlterPartitionReassignments
-        | ApiKey::ListPartitionReassignments
-        | ApiKey::UpdateFeatures
-        | ApiKey::UnregisterBroker
-        | ApiKey::AddRaftVoter
-        | ApiKey::RemoveRaftVoter
-        | ApiKey::DescribeQuorum => true,
-        // The levels of a broker's loggers are its own affair.
-        ApiKey::IncrementalAlterConfigs => !is_about_loggers(call),
-        _ => false,
-    }
+    // The levels of a broker's loggers are its own affair.
+    concerns_the_cluster(call.key) && !(call.key == ApiKey::IncrementalAlterConfigs && is_about_loggers(call))
+}
+
+/// Whether a node that is a controller only answers requests of this type, as Kafka's does on its controller's listener (KIP-919): it holds no partitions and
+/// coordinates no groups.
+pub fn is_served_by_controllers(key: ApiKey) -> bool {
+    concerns_the_cluster(key)
+        || matches!(key, ApiKey::ApiVersions | ApiKey::DescribeCluster | ApiKey::DescribeConfigs)
 }
 
 fn is_about_loggers(call: &Call) -> bool {

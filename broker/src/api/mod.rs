@@ -92,6 +92,10 @@ fn route(
     let (key, version) = (header.request_api_key, header.request_api_version);
     let served = table::find(key)
         .ok_or_else(|| Refusal::new(format!("request type {} ({key}) is not supported", name_of(key))))?;
+    if !is_served_here(shard, served.key) {
+        let name = served.key.name();
+        return Err(Refusal::new(format!("this node is a controller only, and does not serve {name}")));
+    }
     let is_known_version = (served.min_version..=served.max_version).contains(&version);
     if !is_known_version && served.key != ApiKey::ApiVersions {
         return Err(Refusal::new(format!("version {version} of {} is not supported", served.key.name())));
@@ -110,6 +114,11 @@ fn route(
         return Ok(forward::handle(call, served.handler).boxed_local());
     }
     Ok((served.handler)(call))
+}
+
+/// Whether this node answers requests of this type that are in the table: one that is a controller only has little to say to clients.
+fn is_served_here(shard: &Shard, key: ApiKey) -> bool {
+    shard.config().process_roles.broker() || forward::is_served_by_controllers(key)
 }
 
 /// Answers a request that another broker passes on, or this one to itself, because it is for the active controller: this node. None if it cannot be

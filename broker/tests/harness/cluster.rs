@@ -11,7 +11,7 @@ const LOG: &str = "log";
 /// A secret that all nodes of a test's cluster have.
 pub const SECRET: &str = "the secret of a cluster in a test";
 
-/// Nodes 1 to n, each a voter and a broker; killed when dropped.
+/// Nodes 1 to n, each a voter and, unless it is said, a broker; killed when dropped.
 pub struct RunningCluster {
     dir: tempfile::TempDir,
     voters: String,
@@ -43,6 +43,11 @@ impl RunningCluster {
         )
     }
 
+    /// Starts `count` nodes that vote and are no brokers, with further settings of all nodes, and waits until they are ready.
+    pub fn start_controllers(count: usize, settings: &[&str]) -> RunningCluster {
+        Self::start_each(settings, vec![vec!["--set=process_roles=controller".to_owned()]; count])
+    }
+
     fn start_each(settings: &[&str], own: Vec<Vec<String>>) -> RunningCluster {
         let count = own.len();
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
@@ -68,6 +73,11 @@ impl RunningCluster {
     /// Starts a node that takes part as a broker and does not vote, and waits until it is ready. It ends when it is dropped.
     pub fn join(&self, id: i32, settings: &[&str]) -> RunningBroker {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+        self.join_in(dir, id, settings)
+    }
+
+    /// The same with a folder that such a node has left.
+    pub fn join_in(&self, dir: tempfile::TempDir, id: i32, settings: &[&str]) -> RunningBroker {
         let mut flags = vec![
             format!("--node-id={id}"),
             "--set=process_roles=broker".to_owned(),
