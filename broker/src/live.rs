@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use coord::config::broker::DYNAMIC_CONFIGS;
-use coord::config::throttle::LEADER_RATE;
 use coord::config::{ConfigResourceType, TopicDefaults};
 use coord::metadata::MetadataImage;
 
@@ -24,8 +23,6 @@ pub struct LiveConfig {
     pub config: Config,
     /// The operator's defaults for topics.
     pub topic_defaults: TopicDefaults,
-    /// Bytes per second that this broker may send to throttled replicas, if somebody has said.
-    pub leader_throttle: Option<u64>,
 }
 
 impl LiveConfig {
@@ -49,8 +46,7 @@ impl LiveConfig {
             tracing::warn!(problem, "dynamic defaults of topics cannot be used");
             TopicDefaults::from_properties(&file.topic_defaults).unwrap_or_default()
         });
-        let leader_throttle = set(LEADER_RATE).and_then(|rate| rate.parse().ok());
-        LiveConfig { config, topic_defaults, leader_throttle }
+        LiveConfig { config, topic_defaults }
     }
 }
 
@@ -58,8 +54,7 @@ impl LiveConfig {
 pub fn refresh(shard: &Shard) {
     let live = Rc::new(LiveConfig::resolve(shard.config(), &shard.image()));
     shard.live.replace(Rc::clone(&live));
-    let share = live.leader_throttle.map_or(0, |rate| (rate / shard.count() as u64).max(1));
-    shard.replication.replicas.set_throttle(share);
+    shard.replication.replicas.rates_changed();
     shard.background.set_threads(live.config.log_cleaner_threads as usize);
     if let Some(store) = shard.store.get() {
         store.set_producer_expiration(logs::producer_expiration_ms(&live.config));

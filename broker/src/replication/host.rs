@@ -11,6 +11,7 @@ use storage::{ShardStore, TopicIdPartition};
 
 use super::Replicas;
 use super::message::PartitionReply;
+use super::throttle::Ends;
 
 /// A link on which a leader's messages have come: replies go back the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,8 +44,11 @@ pub trait Host: Sized + 'static {
     /// Runs a task; it is begun at once.
     fn spawn(&self, task: LocalBoxFuture<'static, ()>);
 
-    /// Whether an operator has throttled what this broker, as the partition's leader, sends to replicas that are not in sync.
-    fn is_throttled(&self, id: &TopicIdPartition) -> bool;
+    /// Whether an operator has throttled what this broker, as the partition's leader, sends to a follower that is not in sync: at whose end.
+    fn throttled(&self, id: &TopicIdPartition, follower: BrokerId) -> Ends<bool>;
+
+    /// The rates for that, of this shard and the follower. Bytes per second; 0 is no limit. It is asked now and then, so that it may take a while.
+    fn throttled_rates(&self, follower: BrokerId) -> Ends<u64>;
 
     /// Waits.
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()>;

@@ -7,7 +7,7 @@
 //! - [`storing`]: a follower's side: what a leader's message does to the log;
 //! - [`message`]: the frames, byte by byte;
 //! - [`shard_host`], [`links`], [`follow`]: a shard of the broker as the host; both ends of the links; what replicas hear of the metadata;
-//! - [`pace`]: how fast followers that are behind are served from segments;
+//! - [`pace`]: how fast followers that are behind are served from segments, and throttled ones at all; [`throttle`]: the rates for these;
 //! - [`metrics`]: what operators watch.
 //!
 //! A leader's shard dials one link to each node that follows it in anything, and all its partitions with that node share it: a frame carries whatever
@@ -30,6 +30,7 @@ pub mod shard_host;
 pub mod storing;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 
 pub use host::{Host, Route};
 pub use hosted::{CommitOutcome, Hosted};

@@ -16,7 +16,9 @@ use storage::{Offset, TopicIdPartition, WakeSignal};
 use super::host::Host;
 use super::hosted::Hosted;
 use super::message::{APPEND_HEAD_BYTES, AppendsBuilder};
+use super::pace::Pace;
 use super::replicas::follow_log_start;
+use super::throttle::Ends;
 
 /// A frame takes no further partition from this size on.
 const FRAME_BYTES: usize = 1 << 20;
@@ -29,9 +31,16 @@ const RETENTION_PAUSE_MS: u64 = 5;
 /// A new high watermark waits so long for batches that it could go along with. Milliseconds.
 const LONE_WATERMARK_DELAY_MS: i64 = 5;
 
+/// The rates for throttled replicas are looked up again after so long, because others may have begun or ceased to send. Milliseconds.
+const RATES_KEPT_MS: i64 = 1_000;
+
 /// Partitions with something to say to one follower, each once.
 pub struct Outbox {
     follower: BrokerId,
+    /// What goes to it of partitions in which it is throttled, and not in sync.
+    throttle: RefCell<Pace>,
+    /// When the rates for throttled replicas were looked up.
+    rates_of_ms: Cell<Option<i64>>,
     ready: RefCell<VecDeque<TopicIdPartition>>,
     is_ready: RefCell<AHashSet<TopicIdPartition>>,
     /// Their batches gather in a commit that has yet to begin.
@@ -66,6 +75,8 @@ impl Outbox {
     pub(super) fn new(follower: BrokerId) -> Self {
         Outbox {
             follower,
+            throttle: RefCell::new(Pace::new(0, 0)),
+            rates_of_ms: Cell::new(None),
             ready: RefCell::default(),
             is_ready: RefCell::default(),
             unreadable: RefCell::default(),
@@ -89,6 +100,12 @@ impl Outbox {
     pub(super) fn readable(&self) {
         let unreadable = self.unreadable.take();
         unreadable.into_iter().for_each(|id| self.note(id));
+    }
+
+    /// The rates for throttled replicas may be others.
+    pub(super) fn rates_changed(&self) {
+        self.rates_of_ms.set(None);
+        self.signal.wake();
     }
 
     /// A new link: nothing is under way on it.
@@ -132,7 +149,8 @@ impl Outbox {
                 self.signal.wait().await;
                 continue;
             };
-            let timer = host.sleep(Duration::from_millis(delay_ms));
+            // Whoever waits for a low rate hears of a higher one.
+            let timer = host.sleep(Duration::from_millis(delay_ms.min(RATES_KEPT_MS as u64)));
             let signal = std::pin::pin!(self.signal.wait());
             futures::future::select(signal, timer).await;
         }
@@ -160,6 +178,7 @@ impl Outbox {
     /// What is ready now, if anything; and for how long nothing may be read from segments, if something waits for that.
     pub(super) async fn gather<H: Host>(&self, host: &Rc<H>) -> (Option<Vec<Bytes>>, Option<u64>) {
         let lone_too = self.lone_is_due(host.now_ms());
+        self.look_up_rates(host);
         let mut builder = AppendsBuilder::default();
         let (mut again, mut paced) = (Vec::new(), Vec::new());
         let mut paced_ms = None;
@@ -200,13 +219,35 @@ impl Outbox {
         (Some(builder.finish()), paced_ms)
     }
 
-    /// Whether what the follower gets of a partition is held to the rate for throttled replicas: not once it is in sync.
-    fn is_throttled<H: Host>(&self, host: &Rc<H>, hosted: &Hosted<H::Disk>) -> bool {
+    /// A new rate counts at once; that it has to be shared with more or fewer, a little later.
+    fn look_up_rates<H: Host>(&self, host: &Rc<H>) {
+        let now_ms = host.now_ms();
+        if self.rates_of_ms.get().is_some_and(|at_ms| now_ms - at_ms < RATES_KEPT_MS) {
+            return;
+        }
+        self.rates_of_ms.set(Some(now_ms));
+        let rates = host.throttled_rates(self.follower);
+        host.replicas().throttle.borrow_mut().set_rate(rates.leader);
+        self.throttle.borrow_mut().set_rate(rates.follower);
+    }
+
+    /// Whether what the follower gets of a partition is held to the rates for throttled replicas: not once it is in sync.
+    fn throttled<H: Host>(&self, host: &Rc<H>, hosted: &Hosted<H::Disk>) -> Ends<bool> {
+        let limited = Ends {
+            leader: host.replicas().throttle.borrow().is_limited(),
+            follower: self.throttle.borrow().is_limited(),
+        };
+        if limited == Ends::default() {
+            return limited;
+        }
+        let named = host.throttled(&hosted.id, self.follower);
+        let held =
+            Ends { leader: limited.leader && named.leader, follower: limited.follower && named.follower };
         let is_in_sync = || {
             let replica = hosted.replica.borrow();
             replica.followers(host.now_ms()).any(|status| status.id == self.follower && status.is_in_sync)
         };
-        host.replicas().throttle.borrow().is_limited() && host.is_throttled(&hosted.id) && !is_in_sync()
+        if held == Ends::default() || is_in_sync() { Ends::default() } else { held }
     }
 
     async fn next<H: Host>(
@@ -223,8 +264,11 @@ impl Outbox {
         let Some(next) = next else { return Next::Nothing };
         let can_read = next.from < readable_end;
         let is_cold = can_read && !hosted.log.is_in_memory(next.from);
-        let is_throttled = can_read && self.is_throttled(host, hosted);
+        let throttled = if can_read { self.throttled(host, hosted) } else { Ends::default() };
         let replicas = host.replicas();
+        let throttles = [(throttled.leader, &replicas.throttle), (throttled.follower, &self.throttle)];
+        let throttles = throttles.iter().filter(|(applies, _)| *applies).map(|(_, pace)| *pace);
+        let paces = is_cold.then_some(&replicas.pace).into_iter().chain(throttles.clone());
         if !next.is_probe {
             if next.has_batches && !can_read {
                 return Next::Unreadable;
@@ -232,9 +276,7 @@ impl Outbox {
             if !next.has_batches && !lone_too {
                 return Next::LoneWatermark;
             }
-            let paces = [(is_cold, &replicas.pace), (is_throttled, &replicas.throttle)];
-            let held = paces.iter().filter(|(applies, _)| *applies);
-            match held.map(|(_, pace)| pace.borrow_mut().wait_ms(host.now_ms())).max() {
+            match paces.clone().map(|pace| pace.borrow_mut().wait_ms(host.now_ms())).max() {
                 None | Some(0) => {}
                 Some(ms) => return Next::Paced(ms),
             }
@@ -249,10 +291,7 @@ impl Outbox {
         }
         // The first partition of a frame gets on in any case. One that asks where the logs agree sends little: most of the time they do not, there.
         let max_bytes = if next.is_probe { room.min(64 << 10) } else { room };
-        let max_bytes = match is_throttled {
-            true => max_bytes.min(replicas.throttle.borrow().read_bytes_max()),
-            false => max_bytes,
-        };
+        let max_bytes = throttles.map(|pace| pace.borrow().read_bytes_max()).fold(max_bytes, usize::min);
         let at_least_one = is_first || next.is_probe;
         let read = match hosted.log.read_for_replica(from, readable_end, max_bytes, at_least_one).await {
             Ok(read) => read,
@@ -266,12 +305,7 @@ impl Outbox {
                 return Next::Unreadable;
             }
         };
-        if is_cold {
-            replicas.pace.borrow_mut().took(read.bytes);
-        }
-        if is_throttled {
-            replicas.throttle.borrow_mut().took(read.bytes);
-        }
+        paces.for_each(|pace| pace.borrow_mut().took(read.bytes));
         let mut replica = hosted.replica.borrow_mut();
         let leads_still =
             matches!(replica.role(), Role::Leader { .. }) && replica.leader_epoch() == append.leader_epoch;

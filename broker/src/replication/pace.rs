@@ -1,4 +1,4 @@
-//! How fast followers that are behind are served from segments, so that live traffic keeps its latency. Pure.
+//! How fast followers that are behind are served from segments, so that live traffic keeps its latency, and throttled ones at all. Pure.
 
 /// A read takes as much at least: it should hold a batch or two.
 const READ_BYTES_MIN: usize = 4 << 10;

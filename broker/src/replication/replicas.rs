@@ -38,7 +38,7 @@ pub struct Replicas<D: Disk> {
     /// How leaders have sent for partitions that are not known here yet.
     early: RefCell<AHashMap<TopicIdPartition, Route>>,
     pub(super) pace: RefCell<Pace>,
-    /// What goes to throttled replicas that are not in sync.
+    /// What goes to replicas that are not in sync, of partitions whose leader is throttled.
     pub(super) throttle: RefCell<Pace>,
     pub(super) counters: ReplicationCounters,
 }
@@ -60,9 +60,9 @@ impl<D: Disk> Replicas<D> {
         }
     }
 
-    /// Holds what goes to throttled replicas to so many bytes per second; 0 does not.
-    pub fn set_throttle(&self, bytes_per_second: u64) {
-        self.throttle.borrow_mut().set_rate(bytes_per_second);
+    /// Rates for throttled replicas may have changed.
+    pub fn rates_changed(&self) {
+        self.outboxes.borrow().values().for_each(|outbox| outbox.rates_changed());
     }
 
     /// The broker is registered: from now on [`state_changed`] is listened to.

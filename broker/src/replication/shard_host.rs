@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use coord::config::throttle::is_leader_throttled;
+use coord::config::throttle::{is_follower_throttled, is_leader_throttled};
 use coord::metadata::names::GROUP_METADATA_TOPIC;
 use coord::replica::{AlterPartition, AlterRefusal, Role};
 use coord::types::BrokerId;
@@ -19,6 +19,7 @@ use super::host::{Host, Route};
 use super::links::{self, Inbound};
 use super::message::PartitionReply;
 use super::metrics::IsrChange;
+use super::throttle::{self, Ends};
 use super::{Replicas, replicas};
 use crate::controller;
 use crate::groups;
@@ -80,10 +81,17 @@ impl Host for Shard {
         runtime::spawn(task);
     }
 
-    fn is_throttled(&self, id: &TopicIdPartition) -> bool {
+    fn throttled(&self, id: &TopicIdPartition, follower: BrokerId) -> Ends<bool> {
         let image = self.image();
-        let topic = image.topic_by_id(id.topic_id);
-        topic.is_some_and(|topic| is_leader_throttled(&topic.configs, id.partition, self.broker_id()))
+        let Some(topic) = image.topic_by_id(id.topic_id) else { return Ends::default() };
+        Ends {
+            leader: is_leader_throttled(&topic.configs, id.partition, self.broker_id()),
+            follower: is_follower_throttled(&topic.configs, id.partition, follower),
+        }
+    }
+
+    fn throttled_rates(&self, follower: BrokerId) -> Ends<u64> {
+        throttle::rates(&self.image(), self.broker_id(), follower, self.count())
     }
 
     fn sleep(&self, duration: Duration) -> LocalBoxFuture<'static, ()> {

@@ -33,11 +33,14 @@ use uuid::Uuid;
 
 use super::hosted::CommitOutcome;
 use super::message::{PartitionReply, Replies, decode_appends, decode_replies, encode_replies};
+use super::throttle::Ends;
 use super::{Host, LeadError, Replicas, Route, replicas, storing};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const PARTITIONS: i32 = 2;
 const NODES: i32 = 3;
+/// The follower that a test may throttle.
+const THROTTLED: BrokerId = BrokerId(2);
 
 /// What a node asks of the world.
 enum Wish {
@@ -54,7 +57,8 @@ struct TestHost {
     sleepers: RefCell<Vec<(i64, oneshot::Sender<()>)>>,
     wishes: RefCell<Vec<Wish>>,
     roles: RefCell<BTreeMap<TopicIdPartition, Role>>,
-    is_throttled: Cell<bool>,
+    throttled: Cell<Ends<bool>>,
+    rates: Cell<Ends<u64>>,
 }
 
 impl Host for TestHost {
@@ -86,8 +90,13 @@ impl Host for TestHost {
         woken.map(|_| ()).boxed_local()
     }
 
-    fn is_throttled(&self, _: &TopicIdPartition) -> bool {
-        self.is_throttled.get()
+    fn throttled(&self, _: &TopicIdPartition, follower: BrokerId) -> Ends<bool> {
+        let throttled = self.throttled.get();
+        Ends { follower: throttled.follower && follower == THROTTLED, ..throttled }
+    }
+
+    fn throttled_rates(&self, _: BrokerId) -> Ends<u64> {
+        self.rates.get()
     }
 
     fn reply(&self, route: Route, replies: Vec<PartitionReply>) {
@@ -270,7 +279,8 @@ impl Cluster {
             sleepers: RefCell::default(),
             wishes: RefCell::default(),
             roles: RefCell::default(),
-            is_throttled: Cell::new(false),
+            throttled: Cell::default(),
+            rates: Cell::default(),
         });
         let weak = Rc::downgrade(&host);
         host.store.observe_commits(move |event| {
@@ -649,7 +659,22 @@ fn a_follower_that_was_away_catches_up_from_segments_at_the_rate_that_is_allowed
 }
 
 #[test]
-fn a_throttled_replica_is_held_to_its_rate_until_it_is_in_sync() {
+fn a_replica_is_held_to_the_rate_of_its_throttled_leader_until_it_is_in_sync() {
+    catches_up_at_a_rate(|of_one| Ends { leader: of_one, follower: 0 });
+}
+
+#[test]
+fn a_throttled_replica_is_held_to_its_own_rate_until_it_is_in_sync() {
+    catches_up_at_a_rate(|of_one| Ends { leader: 0, follower: of_one });
+}
+
+#[test]
+fn the_lower_of_two_rates_counts() {
+    catches_up_at_a_rate(|of_one| Ends { leader: 10 * of_one, follower: of_one });
+    catches_up_at_a_rate(|of_one| Ends { leader: of_one, follower: 10 * of_one });
+}
+
+fn catches_up_at_a_rate(rates: fn(u64) -> Ends<u64>) {
     const RATE: u64 = 4096;
     let mut cluster = Cluster::new(5, "1");
     cluster.crash(2, Survival::Everything, 1);
@@ -659,8 +684,10 @@ fn a_throttled_replica_is_held_to_its_rate_until_it_is_in_sync() {
         cluster.grant(false);
     }
     let leader = cluster.nodes[0].life.as_ref().unwrap().host.clone();
-    leader.is_throttled.set(true);
-    leader.replicas.set_throttle(RATE);
+    leader.throttled.set(Ends { leader: true, follower: true });
+    leader.rates.set(rates(RATE));
+    // By then everybody has looked.
+    cluster.pass_time(1_000);
     let before = leader.replicas.counters.bytes_out.get();
     cluster.start(2);
     let is_in_sync = |cluster: &Cluster| {

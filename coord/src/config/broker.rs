@@ -7,20 +7,19 @@
 use std::collections::BTreeMap;
 
 use super::definition::{ConfigDefinition, ConfigType, Importance, ServerSynonym, Support, Valid};
-use super::throttle::LEADER_RATE;
+use super::throttle::{FOLLOWER_RATE, LEADER_RATE};
 use super::topic::TOPIC_CONFIGS;
 use crate::error::CoordError;
 
-const HELD_BY_LEADERS: &str = "leaders hold throttled replicas to leader.replication.throttled.rate";
 const ONE_FOLDER: &str = "there is one folder for data, so nothing is moved between folders";
 const LONG_MAX: &str = "9223372036854775807";
 
 /// Dynamic configs of brokers that are not defaults of topics, sorted by name.
 pub static DYNAMIC_CONFIGS: &[ConfigDefinition] = &[
     throttle(
-        "follower.replication.throttled.rate",
-        "Bytes per second that followers of throttled replicas may fetch.",
-        Support::Satisfied(HELD_BY_LEADERS),
+        FOLLOWER_RATE,
+        "Bytes per second that a broker may be sent for its throttled replicas that are not in sync.",
+        Support::Works,
     ),
     throttle(
         LEADER_RATE,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::definition::Importance::Medium;
 use super::definition::{ConfigDefinition, ConfigType, ServerSynonym, Support, Valid};
+use super::throttle::{FOLLOWER_REPLICAS, LEADER_REPLICAS};
 use crate::error::CoordError;
 
 const DAY_MS: &str = "86400000";
@@ -12,8 +13,6 @@ const LONG_MAX: &str = "9223372036854775807";
 const HOUR_IN_MS: i64 = 3_600_000;
 
 const NO_TIERED_STORAGE: &str = "tiered storage is not available in this broker";
-const HELD_BY_LEADERS: &str =
-    "leaders hold throttled replicas to their rate: see leader.replication.throttled.replicas";
 const NO_LEVELS: &str =
     "compression levels cannot be chosen in this version of the broker, leave the default";
 
@@ -122,13 +121,13 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
              acknowledged, whatever the value.",
     },
     ConfigDefinition {
-        name: "follower.replication.throttled.replicas",
+        name: FOLLOWER_REPLICAS,
         kind: ConfigType::List,
         default: "",
         valid: Valid::ThrottledReplicas,
         importance: Medium,
         synonyms: &[],
-        support: Support::Satisfied(HELD_BY_LEADERS),
+        support: Support::Works,
         documentation: "Replicas whose replication is throttled on the follower's side: partition:broker pairs, or * for all.",
     },
     ConfigDefinition {
@@ -143,7 +142,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
              reading and makes the index larger.",
     },
     ConfigDefinition {
-        name: "leader.replication.throttled.replicas",
+        name: LEADER_REPLICAS,
         kind: ConfigType::List,
         default: "",
         valid: Valid::ThrottledReplicas,
