@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::time::Instant;
+
 use harness::brokerctl::{brokerctl, json, numbers, try_brokerctl};
 use harness::cluster::RunningCluster;
 use harness::{METRICS_OF_A_CLUSTER, RunningBroker, has_metric, sum_of, wait_until};
@@ -239,4 +241,84 @@ fn a_fourth_node_takes_the_vote_of_one_that_leaves_be_it_the_active_controller()
     brokerctl(&fourth, "topic create after --partitions 4", "");
     let former = cluster.node(usize::try_from(leader).expect("small"));
     wait_until(|| try_brokerctl(former, "topic describe after", "").is_ok());
+}
+
+/// Whether replicas of the topic are being moved.
+fn is_moving(broker: &RunningBroker, topic: &str) -> bool {
+    let moving = json(broker, "partition list");
+    moving.as_array().expect("a list").iter().any(|row| row["topic"] == topic)
+}
+
+/// What somebody has set on a topic or broker.
+fn was_set(broker: &RunningBroker, whose: &str, setting: &str) -> Option<String> {
+    let entries = json(broker, &format!("config get {whose} {setting}"));
+    let entry = &entries.as_array().expect("a list")[0];
+    (entry["source"] != "default").then(|| entry["value"].as_str().expect("text").to_owned())
+}
+
+#[test]
+fn a_throttled_follower_gets_no_more_than_its_rate_while_other_partitions_go_on() {
+    const RATE: u64 = 10_000;
+    /// A batch or two before there is anything to wait for, and the other topic.
+    const SLACK: u64 = 700_000;
+    let cluster = RunningCluster::start(3, &SETTINGS);
+    cluster.wait_everywhere(|broker| json(broker, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
+    let through = cluster.node(1);
+    for topic in ["orders", "quick"] {
+        brokerctl(through, &format!("topic create {topic} --replication-factor 1"), "");
+        brokerctl(through, &format!("partition move {topic} --to 2"), "");
+    }
+    let line = format!("{}\n", "x".repeat(1_000));
+    brokerctl(through, "produce orders", &line.repeat(2_000));
+    brokerctl(through, "partition move quick --to 2,3", "");
+
+    // The follower's rate alone.
+    brokerctl(through, &format!("config set broker 3 follower.replication.throttled.rate={RATE}"), "");
+    brokerctl(through, "config set topic orders follower.replication.throttled.replicas=0:3", "");
+    assert_eq!(was_set(through, "broker 3", "follower.replication.throttled.rate"), Some(RATE.to_string()));
+    let received =
+        || total_of(&cluster, &[3], "kafka_server_brokertopicmetrics_replicationbytesin_total") as u64;
+    let (before, began) = (received(), Instant::now());
+    brokerctl(through, "partition move orders --to 2,3 --no-wait", "");
+    for round in 0..20 {
+        // These are answered when the follower has them.
+        brokerctl(through, "produce quick", &numbers(round * 10 + 1..=round * 10 + 10));
+        let (bytes, allowed) = (received() - before, RATE * (began.elapsed().as_secs() + 1) + SLACK);
+        assert!(bytes <= allowed, "{bytes} bytes, {allowed} are allowed");
+    }
+    assert_eq!(brokerctl(through, "consume quick", "").lines().count(), 200);
+    assert!(is_moving(through, "orders"), "2 MB take 200 s at this rate");
+    brokerctl(through, "config unset broker 3 follower.replication.throttled.rate", "");
+    wait_until(|| !is_moving(through, "orders"));
+    assert!(received() - before > 2_000_000);
+    brokerctl(through, "config unset topic orders follower.replication.throttled.replicas", "");
+
+    // Both ends, as a move sets them.
+    brokerctl(through, "partition move orders --to 2", "");
+    brokerctl(through, &format!("partition move orders --to 2,3 --no-wait --throttle {RATE}"), "");
+    let listed =
+        |side: &str| was_set(through, "topic orders", &format!("{side}.replication.throttled.replicas"));
+    assert_eq!((listed("leader").as_deref(), listed("follower").as_deref()), (Some("0:2"), Some("0:3")));
+    for (broker, side) in [(2, "leader"), (2, "follower"), (3, "leader"), (3, "follower")] {
+        let rate =
+            was_set(through, &format!("broker {broker}"), &format!("{side}.replication.throttled.rate"));
+        assert_eq!(rate, Some(RATE.to_string()), "{side} on broker {broker}");
+    }
+    let shown = brokerctl(through, "partition list", "");
+    assert!(
+        shown.contains("orders") && shown.contains("Broker 3 sends 10000 bytes per second and receives"),
+        "{shown}"
+    );
+    assert!(is_moving(through, "orders"));
+    let freed = brokerctl(through, "partition unthrottle", "");
+    assert_eq!(freed.lines().count(), 3, "{freed}");
+    wait_until(|| !is_moving(through, "orders"));
+    assert_eq!(brokerctl(through, "partition unthrottle", ""), "Nothing is throttled.\n");
+
+    // Nothing of it is left behind a move that was waited for.
+    brokerctl(through, "partition move orders --to 2", "");
+    let moved = brokerctl(through, "partition move orders --to 3,2 --throttle 100000000", "");
+    assert_eq!(moved, "orders-0 is on 3,2\n");
+    assert_eq!((listed("leader"), listed("follower")), (None, None));
+    assert_eq!(brokerctl(through, "partition list", ""), "Nothing is being moved.\n");
 }

@@ -3,10 +3,12 @@
 //! | file | owns |
 //! |---|---|
 //! | `moves` | replicas on their way: begun, waited for, with progress |
+//! | `throttle` | `--throttle` and `partition unthrottle` |
 //! | `elect` | `partition elect` |
 
 mod elect;
 pub mod moves;
+mod throttle;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,9 +27,13 @@ New replicas are added first; the old ones go when all of the new ones are in sy
 Of a topic's partitions each next one begins its list with another broker, so that they share the leaders; a single partition gets
 the list as it is, its preferred leader first.
 
+With --throttle the copying leaves room for the rest; the limit goes when everything is there. If the command is interrupted, or does not
+wait, it stays: 'brokerctl partition list' shows it, and 'brokerctl partition unthrottle' takes it away.
+
 Examples:
   brokerctl partition move orders:0 --to 2,3,4        one partition
   brokerctl partition move orders --to 2,3,4          all partitions of a topic
+  brokerctl partition move orders --to 2,3,4 --throttle 50000000
   brokerctl partition move orders payments:0,1 --to 4,5 --no-wait";
 
 /// What to do with partitions.
@@ -35,10 +41,12 @@ Examples:
 pub enum PartitionCommand {
     /// Move partitions to other brokers, and wait until they are there
     Move(MoveArgs),
-    /// Show the partitions that are being moved
+    /// Show the partitions that are being moved, and the limits on that
     List,
     /// Call off moves: the replicas from before stay
     Cancel(CancelArgs),
+    /// Take away all limits that --throttle has set; what is under way goes on at full speed
+    Unthrottle,
     /// Have the preferred leaders lead again
     Elect(elect::ElectArgs),
 }
@@ -78,9 +86,11 @@ pub fn run(command: &PartitionCommand, global: &GlobalArgs, out: &mut dyn Write)
         }
         PartitionCommand::List => {
             let under_way = client.reassignments()?;
-            write_reassignments(&under_way, global.json, out).map_err(CtlError::stdout)
+            write_reassignments(&under_way, global.json, out).map_err(CtlError::stdout)?;
+            if global.json { Ok(()) } else { throttle::tell(&mut client, out) }
         }
         PartitionCommand::Cancel(args) => cancel(&mut client, args, global.json, out),
+        PartitionCommand::Unthrottle => throttle::remove(&mut client, global.json, out),
         PartitionCommand::Elect(args) => elect::run(&mut client, args, global.json, out),
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::throttle::Throttle;
 use crate::client::{Client, ClientError, TopicPartition};
 use crate::ctl::CtlError;
 use crate::ctl::progress::Progress;
@@ -30,6 +31,9 @@ pub struct MoveOptions {
     /// So many partitions move at the same time
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_wait")]
     at_once: u16,
+    /// Bytes per second that each broker sends, and each receives, at most for replicas that are not there yet
+    #[arg(long, value_name = "BYTES_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    throttle: Option<u64>,
 }
 
 impl MoveOptions {
@@ -41,6 +45,23 @@ impl MoveOptions {
 
 /// Carries out moves and says for each partition when it has arrived. What is under way when the command is interrupted goes on by itself.
 pub fn carry_out(
+    client: &mut Client,
+    moves: Moves,
+    options: &MoveOptions,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CtlError> {
+    let Some(rate) = options.throttle else { return carry_out_freely(client, moves, options, json, out) };
+    let throttle = Throttle::set(client, &moves, rate)?;
+    let outcome = carry_out_freely(client, moves, options, json, out);
+    // What is under way, be it somebody else's, may need the limits.
+    if persist(client, Client::reassignments).is_ok_and(|under_way| under_way.is_empty()) {
+        persist(client, |client| throttle.clear(client))?;
+    }
+    outcome
+}
+
+fn carry_out_freely(
     client: &mut Client,
     moves: Moves,
     options: &MoveOptions,
