@@ -1,6 +1,7 @@
 # Starts, restarts, kills and stops our broker for the suites. Sourced through suite.sh.
 #
 #   broker_up [ARGS...]   starts one unless BOOTSTRAP is set, or a cluster of $NODES; sets BOOTSTRAP, BROKER_PIDS, BROKER_DIR; cleans up at exit
+#   broker_join NODE      starts another broker of the cluster, which does not vote
 #   broker_alive          whether all of them run
 #   broker_logs           the names of their logs
 #   broker_stop           SIGTERM, and SIGKILL if that takes over 30 s
@@ -18,6 +19,7 @@ GROUP_SETTINGS=(BROKER_GROUP_INITIAL_REBALANCE_DELAY_MS=100
 
 NODES=${NODES:-1}
 BROKER_PIDS=()
+CLUSTER_ARGS=()
 BROKER_DIR=${BROKER_DIR:-}
 export REPLICATION_FACTOR=${REPLICATION_FACTOR:-1}
 BROKER_CLEANUP=()
@@ -63,6 +65,7 @@ broker_up() {
       --set "default_replication_factor=$NODES" --set "offsets_topic_replication_factor=$NODES" --set min.insync.replicas=2 \
       --set broker_session_timeout_ms=9000 "$@"
     export MIN_INSYNC_REPLICAS=2
+    CLUSTER_ARGS=("$@")
   fi
   for ((node = 1; node <= NODES; node++)); do broker_start "$node" "$@"; done
   for ((node = 1; node <= NODES; node++)); do broker_wait "$node"; done
@@ -78,6 +81,12 @@ broker_start() {
     --admin "127.0.0.1:$(free_port)" --data-dir "$BROKER_DIR/data-$node" --ready-file "$BROKER_DIR/ready-$node" "$@" \
     >>"$BROKER_DIR/log-$node" 2>&1 </dev/null 9>&- &
   BROKER_PIDS[node - 1]=$!
+}
+
+broker_join() {
+  BROKER_PORTS[$1 - 1]=$(free_port)
+  broker_start "$1" "${CLUSTER_ARGS[@]}" --set process_roles=broker --set "cluster_listen=127.0.0.1:$(free_port)"
+  broker_wait "$1"
 }
 
 # broker_wait NODE: until it lets clients in.
