@@ -196,3 +196,39 @@ fn clients_of_a_controller_may_administer_the_cluster_and_are_not_taken_for_prod
         || harness::brokerctl::try_brokerctl(&brokers[&3], "topic describe made-through-the-controller", "");
     wait_until(|| described().is_ok());
 }
+
+/// Voters and observers of the metadata quorum.
+fn quorum(broker: &RunningBroker) -> (Vec<i64>, Vec<i64>) {
+    let shown = json(broker, "cluster");
+    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
+    let (voters, observers): (Vec<Value>, Vec<Value>) =
+        members.into_iter().partition(|member| member["voter"] == true);
+    let ids = |members: Vec<Value>| members.iter().filter_map(|member| member["id"].as_i64()).collect();
+    (ids(voters), ids(observers))
+}
+
+#[test]
+fn a_controller_that_joins_follows_first_and_votes_in_the_place_of_another_one() {
+    let mut cluster = RunningCluster::start_controllers(3, &SETTINGS);
+    let brokers = join_brokers(&cluster, 5..=5);
+    let through = &brokers[&5];
+    brokerctl(through, "topic create before", "");
+    let fourth = cluster.join_as_controller(4);
+    wait_until(|| quorum(through) == (vec![1, 2, 3], vec![4, 5]));
+    brokerctl(through, "quorum add 4", "");
+    assert_eq!(quorum(through), (vec![1, 2, 3, 4], vec![5]));
+    let leader = json(through, "cluster")["quorum"]["leader"].as_u64().expect("there is one");
+    let leaving = usize::try_from(leader % 3 + 1).expect("small");
+    assert_eq!(cluster.terminate(leaving), Some(0));
+    wait_until(|| {
+        harness::brokerctl::try_brokerctl(through, &format!("quorum remove {leaving}"), "").is_ok()
+    });
+    let left: Vec<i64> = (1..=4).filter(|id| *id != leaving as i64).collect();
+    assert_eq!(quorum(through).0, left);
+    // Its vote is needed now.
+    let another = cluster.running()[0];
+    cluster.kill(another);
+    brokerctl(through, "topic create after", "");
+    wait_until(|| metric(&fourth, "kafka_controller_global_topic_count") == 2.0);
+    assert_eq!(fourth.terminate(), Some(0));
+}

@@ -78,11 +78,21 @@ impl RunningCluster {
 
     /// The same with a folder that such a node has left.
     pub fn join_in(&self, dir: tempfile::TempDir, id: i32, settings: &[&str]) -> RunningBroker {
+        let settings = [&["process_roles=broker", "cluster_listen=127.0.0.1:0"], settings].concat();
+        self.join_with(dir, id, &self.voters, &settings)
+    }
+
+    /// Starts a node that is to be a controller only, and names itself among the voters although it does not vote yet; waits until it is ready.
+    pub fn join_as_controller(&self, id: i32) -> RunningBroker {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+        let voters = format!("{},{id}@127.0.0.1:{}", self.voters, free_ports(1)[0]);
+        self.join_with(dir, id, &voters, &["process_roles=controller"])
+    }
+
+    fn join_with(&self, dir: tempfile::TempDir, id: i32, voters: &str, settings: &[&str]) -> RunningBroker {
         let mut flags = vec![
             format!("--node-id={id}"),
-            "--set=process_roles=broker".to_owned(),
-            "--set=cluster_listen=127.0.0.1:0".to_owned(),
-            format!("--set=controller_quorum_voters={}", self.voters),
+            format!("--set=controller_quorum_voters={voters}"),
             format!("--set=cluster_secret_file={}", self.secret_file().display()),
         ];
         flags.extend(self.extra.iter().cloned());
