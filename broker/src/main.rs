@@ -3,8 +3,12 @@
 use std::process::ExitCode;
 
 use broker::config::{Flags, example, load};
+use broker::runtime::allocator::Allocator;
 use broker::{Error, logging, runtime, server, signals};
 use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     runtime::memory::tune_allocator();

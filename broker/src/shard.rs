@@ -31,6 +31,8 @@ use crate::replication::Replication;
 use crate::runtime::{self, Background, Pulse};
 use crate::server::{Event, SHARD_CACHE_BYTES_MIN};
 
+/// What the process and its allocator take on top of data is an eighth of a shard's memory, at most so much.
+const OVERHEAD_BYTES_MAX: u64 = 32 << 20;
 /// What a shard keeps besides is a sixth of its memory, between these bounds.
 const SPARE_BYTES_MIN: u64 = 5 << 20;
 const SPARE_BYTES_MAX: u64 = 80 << 20;
@@ -64,20 +66,26 @@ impl BrokerInfo {
         self.cores.len()
     }
 
-    /// The part of a shard's memory for requests and answers in flight: half of it, but enough for the largest request.
+    /// The part of a shard's memory for data: all but what the process and its allocator take.
+    fn shard_data_bytes(&self) -> u64 {
+        let needed = u64::from(self.config.socket_request_max_bytes) + SHARD_CACHE_BYTES_MIN;
+        data_bytes(self.shard_memory_bytes, needed)
+    }
+
+    /// The part of a shard's memory for requests and answers in flight: half of that for data, but enough for the largest request.
     pub fn shard_request_bytes(&self) -> u64 {
-        (self.shard_memory_bytes / 2).max(self.config.socket_request_max_bytes.into())
+        (self.shard_data_bytes() / 2).max(self.config.socket_request_max_bytes.into())
     }
 
     /// The part of a shard's memory for the tail cache: what is left.
     pub fn shard_cache_bytes(&self) -> u64 {
         let others = self.shard_request_bytes() + self.shard_spare_bytes();
-        self.shard_memory_bytes.saturating_sub(others).max(SHARD_CACHE_BYTES_MIN)
+        self.shard_data_bytes().saturating_sub(others).max(SHARD_CACHE_BYTES_MIN)
     }
 
     /// The part of a shard's memory for what makes it quick and could be done without: unused disk buffers, indexes, what is read ahead.
     fn shard_spare_bytes(&self) -> u64 {
-        spare_bytes(self.shard_memory_bytes, self.shard_request_bytes())
+        spare_bytes(self.shard_data_bytes(), self.shard_request_bytes())
     }
 
     /// Most bytes of disk buffers that a shard keeps for reuse.
@@ -99,6 +107,11 @@ impl BrokerInfo {
     pub fn data_dir(&self) -> &PathBuf {
         &self.config.data_dir
     }
+}
+
+fn data_bytes(memory_bytes: u64, needed_bytes: u64) -> u64 {
+    let overhead = (memory_bytes / 8).min(OVERHEAD_BYTES_MAX);
+    (memory_bytes - overhead).max(needed_bytes.min(memory_bytes))
 }
 
 fn spare_bytes(memory_bytes: u64, request_bytes: u64) -> u64 {
@@ -340,6 +353,14 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_process_has_its_part_of_the_memory_as_far_as_the_least_for_data_is_left() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(data_bytes(256 * MIB, 116 * MIB), 224 * MIB);
+        assert_eq!(data_bytes(120 * MIB, 116 * MIB), 116 * MIB);
+        assert_eq!(data_bytes(64 << 30, 116 * MIB), (64 << 30) - OVERHEAD_BYTES_MAX);
+    }
 
     #[test]
     fn what_could_be_done_without_leaves_the_cache_its_least_and_is_bounded() {

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// How often it is looked whether the process takes too much memory, and how seldom when nothing can be done about it.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 const WATCH_INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// Giving back is of use if that was at least this part of the memory allowed.
+const USEFUL_SHARE: u64 = 32;
 
 /// Large frames are allocated and freed all the time. By default the C library maps each anew and the kernel zeroes its pages; kept on the
 /// heap, they are reused. Call it once, first thing in `main`.
@@ -27,10 +29,11 @@ pub fn keep_within(memory_bytes: u64) -> std::io::Result<()> {
                 pause = WATCH_INTERVAL;
                 continue;
             }
+            let before = resident_bytes();
             // SAFETY: a plain call, allowed at any time from any thread.
             unsafe { libc::malloc_trim(0) };
             // While it is of no use it is tried less and less often.
-            let is_of_use = resident_bytes() <= memory_bytes;
+            let is_of_use = before.saturating_sub(resident_bytes()) >= memory_bytes / USEFUL_SHARE;
             pause = if is_of_use { WATCH_INTERVAL } else { (pause * 2).min(WATCH_INTERVAL_MAX) };
         }
     };

@@ -10,8 +10,10 @@
 //! - [`waker`]: many waits of one task behind one reference to it;
 //! - [`inbox`]: wakes between shards that do not get lost;
 //! - [`limits`]: what the system allows the process;
-//! - [`memory`]: how the allocator is set up, how much memory there is.
+//! - [`allocator`]: where memory comes from;
+//! - [`memory`]: how malloc is set up, how much memory there is.
 
+pub mod allocator;
 pub mod background;
 pub mod cores;
 pub mod executor;

@@ -328,9 +328,10 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    /// Drops released commits beyond the cache's bound.
+    /// Drops released commits beyond the cache's bound, of which what waits to be written takes its part.
     pub fn evict(&self) {
-        let evicted = self.cache.borrow_mut().evict(self.config.cache_bytes);
+        let waiting = self.journal.pressure().waiting_bytes as usize;
+        let evicted = self.cache.borrow_mut().evict(self.config.cache_bytes.saturating_sub(waiting));
         for e in evicted {
             if let Some(log) = self.log(e.log) {
                 log.state.borrow_mut().tail.evict_through(e.up_to);

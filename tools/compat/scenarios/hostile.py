@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import os
 import random
-import resource
 import socket
 import struct
 import sys
@@ -20,6 +19,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Report, quiet
+from memory import Sampler, bytes_of, most_descriptors
 from cluster import NODES, REPLICATION_FACTOR, one_or_several
 
 # What the broker may use beyond --memory: code, the journal's buffers, page tables, the allocator's slack.
@@ -59,20 +59,6 @@ class GoodClient(threading.Thread):
             consumer.close()
         except Exception as problem:
             self.problem = problem
-
-
-class Sampler(threading.Thread):
-    """The broker's largest resident set."""
-
-    def __init__(self, broker):
-        super().__init__(daemon=True)
-        self.broker, self.peak = broker, 0
-
-    def run(self):
-        with contextlib.suppress(OSError, StopIteration):
-            while self.broker.alive():
-                self.peak = max(self.peak, self.broker.rss_bytes())
-                time.sleep(0.05)
 
 
 class Attack:
@@ -200,20 +186,13 @@ def bulk(broker):
         raise RuntimeError("the bulk was not written in time")
 
 
-def bytes_of(text):
-    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--depth", type=int, default=24)
     parser.add_argument("--memory", default="256M")
     options = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    possible = (hard if hard != resource.RLIM_INFINITY else 1 << 20) - 500
-    options.connections = min(options.connections, possible)
+    options.connections = min(options.connections, most_descriptors() - 500)
     report, broker = Report("hostile"), one_or_several("--memory", options.memory)
     broker.start()
     admin = quiet(AdminClient, {"bootstrap.servers": broker.bootstrap})
