@@ -171,7 +171,8 @@ impl Process {
                 let epoch = partition.replica.leader_epoch();
                 let content = env.store.content(id).expect("a replica has a log");
                 env.oracle.leads(id, epoch, (self.id, broker_epoch), content);
-                if partition.is_group_home {
+                // One that is there has led before, and nobody else since.
+                if partition.is_group_home && partition.coordinator.is_none() {
                     self.read_groups(id, epoch, env);
                 }
             }
