@@ -363,7 +363,7 @@ pub(super) fn follow_log_start<D: Disk>(hosted: &Hosted<D>) {
     }
     let mut replica = hosted.replica.borrow_mut();
     let start = hosted.log.first_batch_offset();
-    if start > replica.log().start() && start <= replica.high_watermark() {
+    if start > replica.log().start() {
         replica.log_start_advanced(start);
     }
 }

@@ -36,6 +36,8 @@ mod partition;
 mod positions;
 mod selector;
 pub mod state;
+#[cfg(test)]
+mod testing;
 
 pub use follower::{AppendOutcome, LeaderPositions};
 pub use in_sync::{AlterPartition, AlterRefusal};

@@ -319,9 +319,32 @@ impl Replica {
         })
     }
 
-    /// Retention, or DeleteRecords, has removed what lies below `to`, the beginning of a batch; only what is committed may go.
+    /// Retention, or DeleteRecords, has removed what lies below `to`, the beginning of a batch. Only what is committed goes, even if a replica that was started
+    /// anew has not heard yet how much that is.
     pub fn log_start_advanced(&mut self, to: Offset) {
-        assert!(to <= self.high_watermark, "records from {} to {to} are not committed", self.high_watermark);
+        self.high_watermark = self.high_watermark.max(to);
         self.log.advance_start(to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::testing::leader;
+
+    #[test]
+    fn a_follower_goes_on_from_where_the_log_begins_even_if_its_leader_does_not_know_yet_that_so_much_was_committed()
+     {
+        let mut replica = leader(&[(2, 2)], &[1]);
+        assert_eq!(
+            replica.high_watermark(),
+            Offset(0),
+            "nothing of the leader's own log counts as durable yet"
+        );
+        replica.channel_opened(BrokerId(2), &mut Vec::new());
+        assert_eq!(replica.next_message(BrokerId(2)).map(|next| next.from), Some(Offset(2)));
+        replica.log_start_advanced(Offset(4));
+        assert_eq!((replica.log().start(), replica.high_watermark()), (Offset(4), Offset(4)));
+        assert_eq!(replica.next_message(BrokerId(2)).map(|next| next.from), Some(Offset(4)));
     }
 }

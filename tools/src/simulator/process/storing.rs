@@ -184,7 +184,7 @@ impl Process {
         env.oracle.log_begins(id, self.id, env.store.log_start(id));
         let start = env.store.first_batch_offset(id);
         let replica = &mut partition.replica;
-        if start > replica.log().start() && start <= replica.high_watermark() {
+        if start > replica.log().start() {
             replica.log_start_advanced(start);
         }
     }
