@@ -32,7 +32,7 @@ impl Backoff {
     pub fn failed(&mut self) -> Duration {
         let longest = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow(self.failures.min(10)));
         self.failures += 1;
-        let share = crate::controller::active::random_bits() % 1024;
+        let share = runtime::random_bits() % 1024;
         longest / 2 + longest / 2 * share as u32 / 1024
     }
 

@@ -17,11 +17,10 @@ use coord::planted::Planted;
 use coord::quorum::LogPosition;
 use coord::types::BrokerId;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::ControllerError;
 use super::quorum::Quorum;
-use crate::runtime::monotonic_ms;
+use crate::runtime::{self, monotonic_ms};
 use crate::shard::Shard;
 
 /// The way to the controller from its own shard.
@@ -141,7 +140,7 @@ impl Controller {
         let mut office = self.office.borrow_mut();
         let office =
             office.as_mut().filter(|office| office.term == term).ok_or(ControllerError::NotActive)?;
-        let decision = match decide(&office.image, &mut DecideContext { random: &mut random_bits }) {
+        let decision = match decide(&office.image, &mut DecideContext { random: &mut runtime::random_bits }) {
             Ok(decision) => decision,
             Err(refusal) => return Ok((Err(refusal), office.last)),
         };
@@ -157,11 +156,4 @@ impl Controller {
         }
         Ok((Ok(decision.reply), office.last))
     }
-}
-
-/// Uniform bits from the system's generator.
-pub(crate) fn random_bits() -> u64 {
-    // The six fixed bits of a version 4 UUID meet random ones.
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    high.rotate_left(20) ^ low
 }

@@ -124,7 +124,7 @@ impl Quorum {
             heartbeat_ticks: HEARTBEAT_TICKS,
             message_bytes_max: MESSAGE_BYTES_MAX,
             uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
-            seed: super::active::random_bits(),
+            seed: runtime::random_bits(),
         };
         let (journal, persists) = mpsc::unbounded_channel();
         let quorum = Quorum {

@@ -267,7 +267,7 @@ fn with_directory(shard: &Shard, known: Option<Identity>) -> Result<Identity, Er
     if !known.directory_id.is_nil() {
         return Ok(known);
     }
-    let directory_id = DecideContext { random: &mut super::active::random_bits }.new_id();
+    let directory_id = DecideContext { random: &mut runtime::random_bits }.new_id();
     let known = Identity { directory_id, ..known };
     write_identity(shard, &known)?;
     Ok(known)

@@ -35,6 +35,8 @@ use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 pub use background::Background;
 pub use executor::{ExecutorOptions, spawn_executor};
 pub use guard::{Guard, Pulse};
@@ -75,6 +77,13 @@ pub async fn sleep(duration: Duration) {
 pub fn monotonic_ms() -> i64 {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     i64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Uniform bits from the system's generator.
+pub fn random_bits() -> u64 {
+    // The six fixed bits of a version 4 UUID meet random ones.
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    high.rotate_left(20) ^ low
 }
 
 /// The addresses of a host. Names are looked up on a helper thread, because the system's resolver blocks.
