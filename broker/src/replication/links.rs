@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coord::types::BrokerId;
 use futures::future::{join_all, select};
@@ -12,24 +12,35 @@ use storage::WakeSignal;
 use super::host::Route;
 use super::message::{self, PartitionReply, Replies};
 use super::{Outbox, replicas, storing};
-use crate::cluster::{self, Link, LinkError, Purpose};
+use crate::cluster::{self, Backoff, Link, LinkError, Purpose};
 use crate::partitions::by_owner;
 use crate::runtime;
 use crate::shard::Shard;
 
-/// After a link has broken: what has broken it is mostly not over yet.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// A link that lasted so long worked; what has ended it is another matter than what ended the one before.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// A leader's side: brings a follower what its outbox has, over one link after the other, until the shard is closed.
 pub(super) async fn serve_follower(shard: Rc<Shard>, follower: BrokerId) {
     let Some(outbox) = shard.replication.replicas.outbox(follower) else { return };
+    // A follower that cannot store what it is sent ends the link, and so it does with the next one.
+    let mut backoff = Backoff::default();
     while !shard.is_closing.get() {
         let link = cluster::connect(&shard, follower, Purpose::Replication).await;
+        let opened = Instant::now();
         replicas::link_opened(&shard, follower);
         let error = first(send(&shard, &outbox, &link), hear(&shard, &outbox, &link)).await;
         link.close();
-        tracing::info!(shard = shard.id.0, follower = follower.0, %error, "the link to a follower has ended");
-        runtime::sleep(RECONNECT_PAUSE).await;
+        if opened.elapsed() >= LASTING {
+            backoff.reset();
+        }
+        let pause = backoff.failed();
+        if backoff.is_first() {
+            tracing::info!(shard = shard.id.0, follower = follower.0, %error, "the link to a follower has ended");
+        } else {
+            tracing::debug!(shard = shard.id.0, follower = follower.0, %error, "the link to a follower has ended again");
+        }
+        runtime::sleep(pause).await;
     }
 }
 
