@@ -173,7 +173,7 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
     let mut is_first = has_memory;
     for wanted in &wanted {
         let max_bytes = wanted.read.max_bytes.min(left);
-        let result = match wanted.read(limits.isolation, max_bytes, is_first).await {
+        let result = match wanted.read(&shard, limits.isolation, max_bytes, is_first).await {
             Ok(result) => result,
             Err(error) => ReadResult::failed(error),
         };
@@ -241,6 +241,7 @@ impl WantedRead {
 
     async fn read(
         &self,
+        shard: &Shard,
         isolation: Isolation,
         max_bytes: usize,
         at_least_one: bool,
@@ -262,8 +263,17 @@ impl WantedRead {
             let outcome = log.read(from, end, max_bytes, at_least_one).await.map_err(|error| error.code())?;
             result.bytes = outcome.bytes;
             result.slices = outcome.slices;
+        } else if from >= end && self.is_led_in_vain(shard) {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         Ok(result)
+    }
+
+    /// Whether this broker leads the partition in vain: there may be more elsewhere.
+    fn is_led_in_vain(&self, shard: &Shard) -> bool {
+        let is_replicated = self.log.as_ref().is_some_and(ShardLog::is_replicated);
+        is_replicated
+            && shard.replication.replicas.get(&self.read.id).is_some_and(|hosted| hosted.is_in_vain())
     }
 
     /// Whether the partition has had another leader elected since the request was routed.
@@ -307,10 +317,8 @@ pub async fn wait_for_bytes(
             if let Some(log) = &wanted.log {
                 log.subscribe(&signal);
             }
-            let Some(bytes) = wanted.available_bytes(isolation).filter(|_| !wanted.is_outdated(&shard))
-            else {
-                return;
-            };
+            let is_over = wanted.is_outdated(&shard) || wanted.is_led_in_vain(&shard);
+            let Some(bytes) = wanted.available_bytes(isolation).filter(|_| !is_over) else { return };
             available += bytes;
             if available >= threshold {
                 return;

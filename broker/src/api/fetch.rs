@@ -82,7 +82,8 @@ pub async fn handle(call: Call) -> Answer {
         connection.fetch_session.set(finished.session_id);
     }
     let image = shard.image();
-    let hints = (call.version >= FIRST_VERSION_WITH_LEADER_HINTS).then(|| LeaderHints::new(&image));
+    let hints = (call.version >= FIRST_VERSION_WITH_LEADER_HINTS)
+        .then(|| LeaderHints::new(&image, shard.broker_id()));
     let mut answer = call.respond(&response(plan, results, finished, hints))?;
     if let DispatchOutcome::Respond(segments) = &mut answer {
         hold(segments, memory);

@@ -14,6 +14,7 @@ use crate::partitions::{self, TopicName};
 /// The hints of one answer: leaders of partitions, and the addresses of those that were named.
 pub struct LeaderHints<'i> {
     image: &'i MetadataImage,
+    me: BrokerId,
     named: BTreeSet<BrokerId>,
 }
 
@@ -31,15 +32,16 @@ pub struct LeaderEndpoint {
 }
 
 impl<'i> LeaderHints<'i> {
-    /// No hints yet; leaders are those of `image`.
-    pub fn new(image: &'i MetadataImage) -> Self {
-        LeaderHints { image, named: BTreeSet::new() }
+    /// No hints yet; leaders are those of `image`, which is that of broker `me`.
+    pub fn new(image: &'i MetadataImage, me: BrokerId) -> Self {
+        LeaderHints { image, me, named: BTreeSet::new() }
     }
 
-    /// The leader of a partition and its epoch, if the partition is known; the leader may be [`BrokerId::NONE`].
+    /// The leader of a partition and its epoch, if the partition is known; the leader may be [`BrokerId::NONE`]. None if it is this broker: when that
+    /// refuses to lead, it does not know who does instead.
     pub fn leader_of(&mut self, topic: TopicName<'_>, partition: i32) -> Option<(BrokerId, LeaderEpoch)> {
         let topic = partitions::find_topic(self.image, topic).ok()?;
-        let found = topic.partition(PartitionId(partition))?;
+        let found = topic.partition(PartitionId(partition)).filter(|found| found.leader != self.me)?;
         self.named.insert(found.leader);
         Some((found.leader, found.leader_epoch))
     }

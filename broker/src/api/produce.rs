@@ -179,7 +179,12 @@ fn respond(
     result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
 ) -> Answer {
     let image = call.shard.image();
-    call.respond(&response(call.version, request, result_of, LeaderHints::new(&image)))
+    call.respond(&response(
+        call.version,
+        request,
+        result_of,
+        LeaderHints::new(&image, call.shard.broker_id()),
+    ))
 }
 
 fn response<'a>(

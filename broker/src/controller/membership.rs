@@ -2,7 +2,8 @@
 //! shard 0.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use super::control::ask_own;
 use super::{CLIENT_LISTENER, ControllerError, PLAINTEXT};
 use crate::cluster::CLUSTER_LISTENER;
 use crate::config::HostPort;
+use crate::placement::ShardId;
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -36,11 +38,31 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 pub struct Membership {
     incarnation_id: Cell<Uuid>,
     broker_epoch: Cell<i64>,
+    /// When the last heartbeat was sent that the active controller has answered ([`runtime::monotonic_ms`]).
+    heard_ms: Cell<i64>,
     /// The broker wants to stop.
     is_leaving: Cell<bool>,
     /// Nothing keeps it from stopping.
     may_stop: Cell<bool>,
+    /// Shards whose stores take nothing because the disk is full.
+    full_shards: RefCell<BTreeSet<ShardId>>,
     hurry: Notify,
+}
+
+impl Membership {
+    /// A shard's store takes nothing because the disk is full, or does again: the active controller hears of it at once.
+    pub fn note_disk(&self, shard: ShardId, is_full: bool) {
+        match is_full {
+            true => self.full_shards.borrow_mut().insert(shard),
+            false => self.full_shards.borrow_mut().remove(&shard),
+        };
+        self.hurry.notify_one();
+    }
+
+    /// How long ago the last heartbeat was sent that the active controller has answered.
+    pub(super) fn unheard_for(&self) -> Duration {
+        Duration::from_millis(runtime::monotonic_ms().abs_diff(self.heard_ms.get()))
+    }
 }
 
 /// Registers this broker, however long it takes until somebody can answer; `is_new` says that its disk has nothing of former times. Returns the entry with
@@ -169,6 +191,7 @@ pub(super) async fn tell_directory(shard: Rc<Shard>) {
 /// Says at regular intervals that this broker is alive, until it stops.
 pub(super) async fn keep_alive(shard: Rc<Shard>) {
     let interval = Duration::from_millis(u64::from(shard.config().broker_heartbeat_interval_ms));
+    shard.metadata.membership.heard_ms.set(runtime::monotonic_ms());
     let mut is_fenced = true;
     while !shard.is_closing.get() {
         match heartbeat(&shard).await {
@@ -202,8 +225,14 @@ async fn heartbeat(shard: &Rc<Shard>) -> Result<Result<bool, ErrorCode>, Control
         broker_epoch: membership.broker_epoch.get(),
         current_metadata_offset: shard.image().next_offset() - 1,
         want_shut_down: membership.is_leaving.get(),
+        // KIP-858 has this for disks that have failed.
+        offline_log_dirs: match membership.full_shards.borrow().is_empty() {
+            true => Vec::new(),
+            false => vec![shard.metadata.directory_id.get()],
+        },
         ..Default::default()
     };
+    let sent_ms = runtime::monotonic_ms();
     let answered = ask_own(shard, &request, HEARTBEAT_VERSION, ATTEMPT, |response| {
         match ErrorCode(response.error_code) {
             ErrorCode::NONE => Ok((response.is_fenced, response.should_shut_down)),
@@ -211,6 +240,7 @@ async fn heartbeat(shard: &Rc<Shard>) -> Result<Result<bool, ErrorCode>, Control
         }
     });
     let (outcome, index) = answered.await?;
+    membership.heard_ms.set(sent_ms);
     Ok(match outcome {
         Ok((is_fenced, may_stop)) => {
             if may_stop {

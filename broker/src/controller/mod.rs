@@ -7,6 +7,7 @@
 //! - [`active`]: decides on commands, if this node is the active controller; [`duties`]: what it does of itself;
 //! - [`control`]: requests of other nodes to the active controller, and this node's own; [`registration`]: those that only brokers send;
 //! - [`membership`]: this broker registers, is alive, asks for leave;
+//! - [`contact`]: whether it hears an active controller, and whom it reaches if not;
 //! - [`commands`]: what handlers on any shard ask of the controller;
 //! - [`start`]: loading at start, before clients are let in; [`identity`]: whose data directory it is;
 //! - [`producer_ids`]: a shard's block of producer ids;
@@ -19,6 +20,7 @@
 pub mod active;
 pub mod apply;
 pub mod commands;
+pub mod contact;
 pub mod control;
 pub mod duties;
 pub mod identity;
@@ -125,7 +127,8 @@ pub struct ShardMetadata {
     /// How far this node's shards have come with what is committed.
     pub applied: apply::Applied,
     control: control::ControlLinks,
-    membership: membership::Membership,
+    /// This broker's registration.
+    pub membership: membership::Membership,
     /// The id of this node's data directory.
     directory_id: Cell<Uuid>,
     /// Whether the image has been loaded.

@@ -16,7 +16,8 @@ use super::identity::{self, Identity};
 use super::journal::{self, Found, Journal, decode_image};
 use super::quorum::{Quorum, Sender};
 use super::{
-    CLIENT_LISTENER, CONTROLLER_SHARD, Controller, ControllerError, PLAINTEXT, control, membership, peers,
+    CLIENT_LISTENER, CONTROLLER_SHARD, Controller, ControllerError, PLAINTEXT, contact, control, membership,
+    peers,
 };
 use crate::cluster::Purpose;
 use crate::shard::Shard;
@@ -72,6 +73,7 @@ pub async fn follow(shard: &Rc<Shard>) {
             controller.metadata.applied.enter(Stage::Open, &quorum);
             if controller.broker.cluster.is_some() && controller.config().process_roles.broker() {
                 runtime::spawn(membership::keep_alive(Rc::clone(controller)));
+                runtime::spawn(contact::watch(Rc::clone(controller)));
             }
         }
         std::future::ready(())

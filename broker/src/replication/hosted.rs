@@ -22,7 +22,7 @@ use super::host::Route;
 pub enum CommitOutcome {
     /// It is committed.
     Committed,
-    /// This broker does not lead any more: nothing is known.
+    /// This broker does not lead any more, or in vain: nothing is known.
     NotLeader,
 }
 
@@ -65,6 +65,10 @@ pub struct Hosted<D: Disk> {
     pub(super) is_busy: Cell<bool>,
     /// Somebody looks at it now and then, because time matters to it.
     pub(super) is_watched: Cell<bool>,
+    /// It leads, but in vain: see [`super::vain`].
+    pub(super) is_in_vain: Cell<bool>,
+    /// The latest leader epoch that somebody else knows of.
+    pub(super) later_epoch: Cell<LeaderEpoch>,
     /// By offset.
     waiters: RefCell<VecDeque<Waiter>>,
 }
@@ -88,13 +92,20 @@ impl<D: Disk> Hosted<D> {
             work: RefCell::default(),
             is_busy: Cell::new(false),
             is_watched: Cell::new(false),
+            is_in_vain: Cell::new(false),
+            later_epoch: Cell::new(LeaderEpoch::UNKNOWN),
             waiters: RefCell::default(),
         })
     }
 
-    /// What it is.
+    /// What it is to clients.
     pub fn role(&self) -> Role {
-        self.replica.borrow().role()
+        if self.is_in_vain.get() { Role::Leaderless } else { self.replica.borrow().role() }
+    }
+
+    /// Whether it leads in vain: [`super::vain`].
+    pub fn is_in_vain(&self) -> bool {
+        self.is_in_vain.get()
     }
 
     /// How far its leader was when it last said so, if it follows one.
@@ -109,7 +120,7 @@ impl<D: Disk> Hosted<D> {
 
     /// Whether a producer's batch may be appended now.
     pub fn check_append(&self, acks_all: bool) -> Result<(), ErrorCode> {
-        if self.is_busy.get() {
+        if self.is_busy.get() || self.is_in_vain.get() {
             return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         self.replica.borrow().may_append(acks_all).map_err(|refusal| match refusal {

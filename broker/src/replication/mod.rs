@@ -4,6 +4,7 @@
 //! - [`replicas`]: the replicas of a shard: inputs in, effects carried out;
 //! - [`hosted`]: one of them, with its log and whoever waits for it;
 //! - [`outbox`]: what is to be said to one follower, and the next frame for it;
+//! - [`vain`]: leaders that nobody follows any more, and do not know it;
 //! - [`storing`]: a follower's side: what a leader's message does to the log;
 //! - [`message`]: the frames, byte by byte;
 //! - [`shard_host`], [`links`], [`follow`]: a shard of the broker as the host; both ends of the links; what replicas hear of the metadata;
@@ -31,6 +32,7 @@ pub mod storing;
 #[cfg(test)]
 mod tests;
 pub mod throttle;
+pub mod vain;
 
 pub use host::{Host, Route};
 pub use hosted::{CommitOutcome, Hosted};

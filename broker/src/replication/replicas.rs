@@ -1,7 +1,7 @@
 //! The replicas of a shard: what happens is given to them, and what follows is carried out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ahash::AHashMap;
@@ -19,7 +19,7 @@ use super::message::PartitionReply;
 use super::metrics::ReplicationCounters;
 use super::outbox::Outbox;
 use super::pace::Pace;
-use super::storing;
+use super::{storing, vain};
 
 /// Partitions of which leaders may know earlier than this node, at once. For more, leaders find out with their next link.
 const EARLY_MAX: usize = 10_000;
@@ -37,6 +37,8 @@ pub struct Replicas<D: Disk> {
     replies: RefCell<BTreeMap<Route, Vec<PartitionReply>>>,
     /// How leaders have sent for partitions that are not known here yet.
     early: RefCell<AHashMap<TopicIdPartition, Route>>,
+    /// Brokers that this one does not reach while it hears no active controller either.
+    pub(super) unreachable: RefCell<BTreeSet<BrokerId>>,
     pub(super) pace: RefCell<Pace>,
     /// What goes to replicas that are not in sync, of partitions whose leader is throttled.
     pub(super) throttle: RefCell<Pace>,
@@ -54,6 +56,7 @@ impl<D: Disk> Replicas<D> {
             watch_wanted: WakeSignal::new(),
             replies: RefCell::default(),
             early: RefCell::default(),
+            unreachable: RefCell::default(),
             pace: RefCell::new(Pace::new(catch_up_bytes_per_second, 0)),
             throttle: RefCell::new(Pace::new(0, 0)),
             counters: ReplicationCounters::default(),
@@ -172,7 +175,9 @@ pub(super) fn carry_out<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, eff
                 replicas.keep_watching(hosted);
                 host.propose(hosted.id, proposal);
             }
-            Effect::RoleChanged(role) => {
+            Effect::RoleChanged(_) => {
+                hosted.is_in_vain.set(vain::is_in_vain(replicas, hosted));
+                let role = hosted.role();
                 if !matches!(role, Role::Leader { .. }) {
                     hosted.dismiss_waiters();
                 }
@@ -181,8 +186,7 @@ pub(super) fn carry_out<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, eff
                 // Consumers that wait for more hear that somebody else leads.
                 hosted.log.wake_readers();
             }
-            // The metadata comes by itself.
-            Effect::MetadataBehind(_) => {}
+            Effect::MetadataBehind(epoch) => vain::heard_of_later_epoch(host, hosted, epoch),
         }
     }
 }

@@ -36,6 +36,8 @@ use super::message::{PartitionReply, Replies, decode_appends, decode_replies, en
 use super::throttle::Ends;
 use super::{Host, LeadError, Replicas, Route, replicas, storing};
 
+mod vain;
+
 const NOW_MS: i64 = 1_700_000_000_000;
 const PARTITIONS: i32 = 2;
 const NODES: i32 = 3;
