@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::config::{Config, Durability};
+use crate::controller::CONTROLLER_SHARD;
 use crate::replication::replicas;
 use crate::runtime;
 use crate::shard::Shard;
@@ -133,7 +134,7 @@ impl Complaint {
 pub async fn maintain(shard: Rc<Shard>) {
     let interval_ms = i64::try_from(shard.config().log_retention_check_interval_ms).unwrap_or(i64::MAX);
     let mut next_retention_ms = now_ms().saturating_add(interval_ms);
-    let mut unwell = Complaint::default();
+    let (mut unwell, mut was_full) = (Complaint::default(), false);
     while !shard.is_closing.get() {
         runtime::sleep(TICK).await;
         let now_ms = now_ms();
@@ -144,6 +145,15 @@ pub async fn maintain(shard: Rc<Shard>) {
                     tracing::warn!(shard = shard.id.0, %error, "the store's state cannot be looked at");
                 }
             }
+        }
+        let is_full = matches!(shard.store().writable(), Err(StorageError::LowSpace { .. }));
+        if std::mem::replace(&mut was_full, is_full) != is_full {
+            let of_shard = shard.id;
+            let told = shard.mesh.call(CONTROLLER_SHARD, move |controller: &Rc<Shard>| {
+                controller.metadata.membership.note_disk(of_shard, is_full);
+                std::future::ready(())
+            });
+            told.await;
         }
         if now_ms >= next_retention_ms {
             next_retention_ms = now_ms.saturating_add(interval_ms);

@@ -93,8 +93,9 @@ async fn balance(shard: Rc<Shard>, term: u64) {
             return;
         }
         let Some(controller) = shard.metadata.controller.get() else { return };
+        let full = controller.look(|_, sessions| sessions.full().clone()).unwrap_or_default();
         let balanced = controller.commit_view(|view| {
-            let Decision { records, reply: () } = balance_leaders(view, MOVES_MAX);
+            let Decision { records, reply: () } = balance_leaders(view, &full, MOVES_MAX);
             Ok(Decision { reply: records.len(), records })
         });
         match balanced.await {

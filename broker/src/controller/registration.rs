@@ -8,7 +8,7 @@ use std::rc::Rc;
 use coord::CoordError;
 use coord::metadata::decide::{
     BrokerHeartbeat, RegisterBroker, allocate_producer_ids, alter_partitions, broker_heartbeat,
-    note_directory, register_replica_broker,
+    note_directory, register_replica_broker, relieve_full_brokers,
 };
 use coord::metadata::{Endpoint, InSyncProposal, NodeDirectory, PartitionImage};
 use coord::quorum::MemberChange;
@@ -203,6 +203,7 @@ impl<'a> BrokerCall<'a> {
             wants_shutdown: request.want_shut_down,
         };
         self.controller.heard(self.asker, request.broker_epoch);
+        self.relieve_if_full(!request.offline_log_dirs.is_empty()).await?;
         let decided = self.controller.commit_view(move |view| broker_heartbeat(view, &heartbeat));
         let (outcome, index) = told(decided.await)?;
         let response = match outcome {
@@ -215,6 +216,25 @@ impl<'a> BrokerCall<'a> {
             Err(error) => BrokerHeartbeatResponse { error_code: error.code(), ..Default::default() },
         };
         self.answered(&response, index)
+    }
+
+    /// A broker whose disk is full leads nothing any more that others can lead.
+    async fn relieve_if_full(&self, is_full: bool) -> Result<(), ControllerError> {
+        let full = self.controller.look(|_, sessions| {
+            sessions.note_disk(self.asker, is_full);
+            is_full.then(|| sessions.full().clone())
+        });
+        let Some(full) = full.flatten() else { return Ok(()) };
+        let relieved = self.controller.commit_view(move |view| Ok(relieve_full_brokers(view, &full)));
+        let (moved, _) = relieved.await?;
+        if moved > 0 {
+            tracing::warn!(
+                broker = self.asker.0,
+                moved,
+                "a broker's disk is full: others lead what they can"
+            );
+        }
+        Ok(())
     }
 
     async fn producer_ids(&self) -> Result<Answered, ControllerError> {

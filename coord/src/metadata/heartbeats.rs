@@ -1,6 +1,6 @@
-//! Which brokers have fallen silent: known to the active controller only, and forgotten with it.
+//! Which brokers have fallen silent, and whose disks are full: known to the active controller only, and forgotten with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::image::MetadataImage;
 use crate::types::BrokerId;
@@ -13,12 +13,26 @@ const GONE_MS: i64 = 200;
 pub struct BrokerSessions {
     began_ms: i64,
     heard_ms: BTreeMap<BrokerId, i64>,
+    full: BTreeSet<BrokerId>,
 }
 
 impl BrokerSessions {
     /// Nobody has been heard of yet; all sessions begin now.
     pub fn new(now_ms: i64) -> Self {
-        BrokerSessions { began_ms: now_ms, heard_ms: BTreeMap::new() }
+        BrokerSessions { began_ms: now_ms, heard_ms: BTreeMap::new(), full: BTreeSet::new() }
+    }
+
+    /// A broker has said whether its disk takes what is appended.
+    pub fn note_disk(&mut self, broker: BrokerId, is_full: bool) {
+        match is_full {
+            true => self.full.insert(broker),
+            false => self.full.remove(&broker),
+        };
+    }
+
+    /// Brokers whose disks take nothing: they had better not lead.
+    pub fn full(&self) -> &BTreeSet<BrokerId> {
+        &self.full
     }
 
     /// Since when a broker is silent.

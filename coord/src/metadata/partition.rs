@@ -5,6 +5,8 @@
 //! the leader changed. The promise behind them (KIP-966, Kafka's `PartitionChangeBuilder`): whoever is in the in-sync replicas or among the
 //! eligible leader replicas has every committed record on its disk, so an election among them loses nothing.
 
+use std::collections::BTreeSet;
+
 use crate::error::CoordError;
 use crate::planted::{Planted, PlantedBug};
 use crate::types::{BrokerId, LeaderEpoch};
@@ -152,6 +154,20 @@ impl PartitionImage {
         let can_lead = self.in_sync_replicas.contains(&preferred) && (rules.is_active)(preferred);
         let change = Change { wants_leader: Some(preferred), ..self.change() };
         if self.leader != preferred && can_lead { self.next(change, rules, BrokerId::NONE) } else { None }
+    }
+
+    /// The state in which none of these brokers leads; `None` if none does, or if nobody else can without loss.
+    pub fn led_by_none_of(
+        &self,
+        brokers: &BTreeSet<BrokerId>,
+        rules: &PartitionRules<'_>,
+    ) -> Option<PartitionImage> {
+        let can_lead = |id: &BrokerId| {
+            !brokers.contains(id) && self.in_sync_replicas.contains(id) && (rules.is_active)(*id)
+        };
+        let other =
+            self.replicas.iter().copied().filter(|_| brokers.contains(&self.leader)).find(can_lead)?;
+        self.next(Change { wants_leader: Some(other), ..self.change() }, rules, BrokerId::NONE)
     }
 
     /// The state after the rules have changed: the partition's eligible leader replicas follow, and its leader hears of it.

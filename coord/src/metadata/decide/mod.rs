@@ -25,7 +25,7 @@ pub use reassignments::{Reassignment, check_reassignment, reassign_partitions};
 pub use replication::{
     BrokerHeartbeat, BrokerHeartbeatReply, ClusterView, alter_partitions, alter_replica_configs,
     balance_leaders, broker_heartbeat, elect_missing_leaders, elect_replica_leader, fence_broker,
-    reassign_partition, reassignments, register_replica_broker, unfence_broker,
+    reassign_partition, reassignments, register_replica_broker, relieve_full_brokers, unfence_broker,
 };
 pub use topics::{
     CreateTopicsOptions, CreateTopicsReply, CreatedTopic, DeleteTopicsReply, DeletedTopic,

@@ -3,7 +3,7 @@
 //! Each takes the whole image and returns the records of all partitions that the change touches; the rules of one partition are those of
 //! [`crate::metadata::partition`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use storage::TopicIdPartition;
 
@@ -251,9 +251,18 @@ pub fn elect_replica_leader(
     Ok(one_change(id, next))
 }
 
-/// Gives leadership back to preferred leaders that can lead again, at most `limit` at once (`auto.leader.rebalance.enable`).
-pub fn balance_leaders(view: ClusterView<'_>, limit: usize) -> Decision<()> {
-    let mut records = view.changes(None, |state, rules, _| state.with_preferred_leader(rules));
+/// Brokers whose disks are full lead nothing any more that others can lead without loss; the rest stays with them, so that it can be read at least. Answers how many partitions
+/// have another leader.
+pub fn relieve_full_brokers(view: ClusterView<'_>, full: &BTreeSet<BrokerId>) -> Decision<usize> {
+    let records = view.changes(None, |state, rules, _| state.led_by_none_of(full, rules));
+    Decision { reply: records.len(), records }
+}
+
+/// Gives leadership back to preferred leaders that can lead again and whose disks are not `full`, at most `limit` at once (`auto.leader.rebalance.enable`).
+pub fn balance_leaders(view: ClusterView<'_>, full: &BTreeSet<BrokerId>, limit: usize) -> Decision<()> {
+    let mut records = view.changes(None, |state, rules, _| {
+        state.with_preferred_leader(rules).filter(|next| !full.contains(&next.leader))
+    });
     records.truncate(limit);
     Decision { records, reply: () }
 }

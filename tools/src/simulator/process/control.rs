@@ -1,6 +1,6 @@
 //! The active controller: takes commands one by one, decides, proposes the records to the quorum, and answers when they are committed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use coord::CoordError;
 use coord::config::ConfigResourceType;
@@ -172,7 +172,7 @@ impl Process {
                 decision.records.extend(elect_missing_leaders(view).records);
                 Ok(done(decision))
             }
-            Command::Balance => Ok(done(balance_leaders(view, 2))),
+            Command::Balance => Ok(done(balance_leaders(view, &BTreeSet::new(), 2))),
             Command::Admin(command) => decide_for_admin(view, command, env),
         }
     }

@@ -1,5 +1,7 @@
 //! A cluster of four brokers whose metadata changes by decisions alone.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use super::*;
@@ -217,7 +219,7 @@ fn a_broker_that_wants_to_stop_hands_over_what_it_leads() {
     assert_eq!(cluster.state().leader, BROKERS[1]);
     cluster.start(BROKERS[0], true);
     cluster.propose(&BROKERS[..3]).unwrap();
-    cluster.run(|view| Ok(balance_leaders(view, 10))).unwrap();
+    cluster.run(|view| Ok(balance_leaders(view, &BTreeSet::new(), 10))).unwrap();
     let state = cluster.state();
     assert_eq!((state.leader, state.leader_epoch), (BROKERS[0], LeaderEpoch(2)));
     let id = cluster.id();
@@ -376,4 +378,29 @@ fn brokers_at_whose_address_nobody_listens_leave_soon_unless_they_are_heard_of()
     assert_eq!(sessions.left(&cluster.image, &gone, 1_200), [(BROKERS[0], epochs[0])]);
     cluster.fence(BROKERS[0]);
     assert!(sessions.left(&cluster.image, &gone, 1_300).is_empty(), "it does not take part any more");
+}
+
+#[test]
+fn a_broker_whose_disk_is_full_leads_nothing_that_others_can_lead_until_it_has_room() {
+    let mut cluster = Cluster::new("2");
+    let mut sessions = BrokerSessions::new(0);
+    sessions.note_disk(BROKERS[0], true);
+    assert_eq!(cluster.run(|view| Ok(relieve_full_brokers(view, sessions.full()))), Ok(1));
+    let state = cluster.state();
+    assert_eq!((state.leader, state.leader_epoch), (BROKERS[1], LeaderEpoch(1)));
+    assert_eq!(ids(&state.in_sync_replicas), [0, 1, 2], "what it has is still there");
+    cluster.run(|view| Ok(balance_leaders(view, sessions.full(), 10))).unwrap();
+    assert_eq!(cluster.state().leader, BROKERS[1], "the preferred leader has no room");
+
+    sessions.note_disk(BROKERS[0], false);
+    cluster.run(|view| Ok(balance_leaders(view, sessions.full(), 10))).unwrap();
+    assert_eq!(cluster.state().leader, BROKERS[0]);
+}
+
+#[test]
+fn brokers_with_full_disks_do_not_hand_leadership_to_each_other() {
+    let mut cluster = Cluster::new("2");
+    let full: BTreeSet<BrokerId> = BROKERS[..3].iter().copied().collect();
+    assert_eq!(cluster.run(|view| Ok(relieve_full_brokers(view, &full))), Ok(0));
+    assert_eq!((cluster.state().leader, cluster.state().leader_epoch), (BROKERS[0], LeaderEpoch(0)));
 }
