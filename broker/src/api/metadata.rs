@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Answer, Call, Refusal};
 use crate::controller::{self, CLIENT_LISTENER};
+use crate::net::DispatchOutcome;
 
 /// Operations on a topic that a client may be allowed, as bits: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS,
 /// ALTER_CONFIGS.
@@ -39,7 +40,15 @@ pub async fn handle(call: Call) -> Answer {
     }
     let image = call.shard.image();
     let controller_id = call.shard.metadata.controller_id(&image);
-    call.respond(&response(&image, controller_id, &request, call.version, &failures))
+    let answer = call.respond(&response(&image, controller_id, &request, call.version, &failures))?;
+    Ok(match answer {
+        // It may be old news. Clients prefer to ask whoever has least to do, which is nobody as much as a broker that is cut off: without the connection they ask another next.
+        DispatchOutcome::Respond(segments) if call.shard.replication.replicas.is_cut_off() => {
+            let why = "this broker is cut off from others and hears no active controller".to_owned();
+            DispatchOutcome::RespondAndClose(segments, why)
+        }
+        answer => answer,
+    })
 }
 
 /// Topic ids came with version 10, but Kafka's brokers took them from version 12 on.

@@ -49,6 +49,8 @@ const ROUNDS_MAX: usize = 16;
 pub enum DispatchOutcome {
     /// The answer with its length in front, to be sent in the order of requests.
     Respond(Vec<Bytes>),
+    /// As [`DispatchOutcome::Respond`], and the connection is closed when it is sent; the text goes to the log.
+    RespondAndClose(Vec<Bytes>, String),
     /// No answer is sent (produce with acks=0).
     NoResponse,
     /// The connection is closed once earlier answers are sent; the text goes to the log.
@@ -466,24 +468,33 @@ impl Driver {
             self.done_bytes -= outcome.bytes();
             moved = true;
             match outcome {
-                DispatchOutcome::Respond(segments) => {
-                    let before = self.outgoing.bytes();
-                    self.outgoing.push(segments);
-                    self.outgoing_charge.grow(self.outgoing.bytes() - before);
+                DispatchOutcome::Respond(segments) => self.push(segments),
+                DispatchOutcome::RespondAndClose(segments, why) => {
+                    self.push(segments);
+                    self.end(why);
                 }
                 DispatchOutcome::NoResponse => {}
-                DispatchOutcome::Close(why) => {
-                    self.requests.clear();
-                    self.connection.in_flight.set(0);
-                    self.done_bytes = 0;
-                    self.ending = Some(CloseReason::Refused(why));
-                }
+                DispatchOutcome::Close(why) => self.end(why),
             }
         }
         if self.requests.is_empty() && self.requests.capacity() > 8 {
             self.requests = VecDeque::new();
         }
         moved
+    }
+
+    fn push(&mut self, segments: Vec<Bytes>) {
+        let before = self.outgoing.bytes();
+        self.outgoing.push(segments);
+        self.outgoing_charge.grow(self.outgoing.bytes() - before);
+    }
+
+    /// Closes the connection when all that is outgoing is sent.
+    fn end(&mut self, why: String) {
+        self.requests.clear();
+        self.connection.in_flight.set(0);
+        self.done_bytes = 0;
+        self.ending = Some(CloseReason::Refused(why));
     }
 
     /// Whether the socket is to be left alone for now. Whatever ends that wakes the task.
@@ -632,7 +643,9 @@ impl Driver {
 impl DispatchOutcome {
     fn bytes(&self) -> usize {
         match self {
-            DispatchOutcome::Respond(segments) => segments.iter().map(Bytes::len).sum(),
+            DispatchOutcome::Respond(segments) | DispatchOutcome::RespondAndClose(segments, _) => {
+                segments.iter().map(Bytes::len).sum()
+            }
             _ => 0,
         }
     }

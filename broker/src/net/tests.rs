@@ -46,6 +46,8 @@ const COARSE_SEGMENT_BYTES: usize = 1 << 20;
 const NEEDS: i16 = 7;
 /// The same, answered a little later. To the connection it is a produce request, which never waits for long.
 const NEEDS_LATER: i16 = 0;
+/// Echoes and closes.
+const LAST: i16 = 9;
 /// Of a server that has several.
 const SHARDS: usize = 2;
 /// No test depends on this; it turns a hang into a failure.
@@ -210,6 +212,12 @@ fn answer(
             shard.held.borrow_mut().clear();
             ready(echo(frame))
         }
+        LAST => ready(match echo(frame) {
+            DispatchOutcome::Respond(segments) => {
+                DispatchOutcome::RespondAndClose(segments, "asked to".into())
+            }
+            other => other,
+        }),
         SILENT => ready(DispatchOutcome::NoResponse),
         LARGE => ready(large(LARGE_SEGMENTS, LARGE_SEGMENT_BYTES)),
         COARSE => ready(large(COARSE_SEGMENTS, COARSE_SEGMENT_BYTES)),
@@ -347,6 +355,16 @@ fn a_handler_that_closes_lets_earlier_answers_out_first() {
     client
         .write_all(&[request(ECHO, b"a"), request(CLOSE, b""), request(ECHO, b"b")].concat())
         .expect("sent");
+    assert_eq!(read_answer(&mut client).1, b"a");
+    assert!(is_closed_by_server(&mut client));
+    server.stop();
+}
+
+#[test]
+fn a_last_answer_leaves_before_the_connection_is_closed() {
+    let server = TestServer::start(64 << 20, |_| {});
+    let mut client = server.connect();
+    client.write_all(&[request(LAST, b"a"), request(ECHO, b"b")].concat()).expect("sent");
     assert_eq!(read_answer(&mut client).1, b"a");
     assert!(is_closed_by_server(&mut client));
     server.stop();

@@ -78,6 +78,11 @@ impl<D: Disk> Replicas<D> {
         self.config.get().map(|config| config.broker_epoch)
     }
 
+    /// Whether this broker hears no active controller, and does not reach some brokers either.
+    pub fn is_cut_off(&self) -> bool {
+        !self.unreachable.borrow().is_empty()
+    }
+
     /// The replica of a partition, if there is one here.
     pub fn get(&self, id: &TopicIdPartition) -> Option<Rc<Hosted<D>>> {
         self.table.borrow().get(id).cloned()

@@ -18,7 +18,8 @@ def consumer(bootstrap):
 
 
 # A leader has moved, or is about to: whoever asks again hears of the next one.
-MOVED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH)
+MOVED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
+         KafkaError.OFFSET_NOT_AVAILABLE)
 
 
 def end_of(client, partition, deadline):
