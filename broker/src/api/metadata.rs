@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{Answer, Call, Refusal};
 use crate::controller::{self, CLIENT_LISTENER};
 use crate::net::DispatchOutcome;
+use crate::shard::Shard;
 
 /// Operations on a topic that a client may be allowed, as bits: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS,
 /// ALTER_CONFIGS.
@@ -43,12 +44,18 @@ pub async fn handle(call: Call) -> Answer {
     let answer = call.respond(&response(&image, controller_id, &request, call.version, &failures))?;
     Ok(match answer {
         // It may be old news. Clients prefer to ask whoever has least to do, which is nobody as much as a broker that is cut off: without the connection they ask another next.
-        DispatchOutcome::Respond(segments) if call.shard.replication.replicas.is_cut_off() => {
-            let why = "this broker is cut off from others and hears no active controller".to_owned();
+        DispatchOutcome::Respond(segments) if is_cut_off(&call.shard, &image) => {
+            let why = "this broker is cut off from all others and hears no active controller".to_owned();
             DispatchOutcome::RespondAndClose(segments, why)
         }
         answer => answer,
     })
+}
+
+/// Whether this broker reaches nobody who would know better.
+fn is_cut_off(shard: &Shard, image: &MetadataImage) -> bool {
+    let others = image.brokers().filter(|broker| !broker.fenced && broker.id != shard.broker_id());
+    shard.replication.replicas.is_cut_off_from(others.map(|broker| broker.id))
 }
 
 /// Topic ids came with version 10, but Kafka's brokers took them from version 12 on.

@@ -8,16 +8,17 @@
 //! node is not the active controller; the number is who is, as far as it knows, plus one. Status 2: the request is none that is answered here.
 //!
 //! [`ask`] finds the active controller, asks again when that changes, and answers when this node's shards know what the answer is about: whoever has created
-//! a topic through a broker finds it there. If a link breaks under way the request is repeated, so it may be carried out twice.
+//! a topic through a broker finds it there. If a link breaks under way, or another node leads the quorum by then, the request is repeated, so it may be carried out twice.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use coord::types::BrokerId;
-use futures::future::select;
+use futures::future::{Either, select};
 use protocol::Request;
 use protocol::frame::{decode_response, encode_request};
 use tokio::sync::{Mutex, oneshot};
@@ -215,9 +216,12 @@ async fn ask_here(shard: &Rc<Shard>, frame: Bytes, patience: Duration) -> Result
         let attempt = if node == me {
             Ok(answer(shard, me, frame.clone()).await)
         } else {
-            match shard.metadata.control.to(shard, node).await {
-                Ok(open) => open.ask(frame.clone()).await,
-                Err(error) => Err(error),
+            let asked =
+                pin!(async { shard.metadata.control.to(shard, node).await?.ask(frame.clone()).await });
+            match select(asked, pin!(replaced(shard, node))).await {
+                Either::Left((attempt, _)) => attempt,
+                // It may have been cut off, and then its link would be silent for long.
+                Either::Right(_) => continue,
             }
         };
         match attempt {
@@ -240,11 +244,21 @@ fn leader(shard: &Shard) -> BrokerId {
     shard.metadata.quorum().map_or(BrokerId::NONE, |quorum| quorum.leadership().borrow().leader)
 }
 
+/// Returns when another node than this one leads the quorum.
+async fn replaced(shard: &Shard, node: BrokerId) {
+    let Some(quorum) = shard.metadata.quorum() else { return std::future::pending().await };
+    let mut leadership = quorum.leadership();
+    let replaced = leadership.wait_for(|now| now.leader.is_some() && now.leader != node).await.is_ok();
+    if !replaced {
+        std::future::pending().await
+    }
+}
+
 async fn wait_for_news(shard: &Shard) {
     let Some(quorum) = shard.metadata.quorum() else { return runtime::sleep(PAUSE).await };
     let mut leadership = quorum.leadership();
-    let changed = std::pin::pin!(leadership.changed());
-    select(changed, std::pin::pin!(runtime::sleep(PAUSE))).await;
+    let changed = pin!(leadership.changed());
+    select(changed, pin!(runtime::sleep(PAUSE))).await;
 }
 
 /// Who knows nobody asks the voters in turn.

@@ -78,9 +78,10 @@ impl<D: Disk> Replicas<D> {
         self.config.get().map(|config| config.broker_epoch)
     }
 
-    /// Whether this broker hears no active controller, and does not reach some brokers either.
-    pub fn is_cut_off(&self) -> bool {
-        !self.unreachable.borrow().is_empty()
+    /// Whether this broker hears no active controller, and does not reach any of these brokers either.
+    pub fn is_cut_off_from(&self, mut others: impl Iterator<Item = BrokerId>) -> bool {
+        let unreachable = self.unreachable.borrow();
+        !unreachable.is_empty() && others.all(|id| unreachable.contains(&id))
     }
 
     /// The replica of a partition, if there is one here.
