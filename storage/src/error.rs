@@ -35,6 +35,11 @@ impl DiskError {
     pub fn is_not_found(&self) -> bool {
         self.kind() == io::ErrorKind::NotFound
     }
+
+    /// Whether it means that the file system is full: a state that passes, not a failure of the disk. A failed sync is always one.
+    pub fn is_out_of_space(&self) -> bool {
+        self.op != "sync" && matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 /// Why the journal refuses an append, or cannot confirm one.
@@ -128,4 +133,11 @@ pub enum StorageError {
     /// A setting cannot work.
     #[error("invalid storage setting: {0}")]
     InvalidConfig(String),
+}
+
+impl StorageError {
+    /// Whether the file system is full: a state that passes.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, StorageError::Disk(error) if error.is_out_of_space())
+    }
 }

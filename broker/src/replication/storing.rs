@@ -112,16 +112,7 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
             return host.replicas().remove(&hosted.id);
         }
         AppendOutcome::Store { restart_at, truncate_to, skip, log_start_offset } => {
-            let cut = async {
-                if let Some(at) = restart_at {
-                    host.store().restart_at(&hosted.id, at).await?;
-                }
-                if let Some(to) = truncate_to {
-                    host.store().truncate_to(&hosted.id, to).await?;
-                }
-                Ok(())
-            };
-            if let Err(error) = cut.await {
+            if let Err(error) = cut(host, hosted, restart_at, truncate_to).await {
                 return give_up(host, hosted, error);
             }
             let generation = hosted.replica.borrow().log().generation();
@@ -144,6 +135,36 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
         }
     }
     carry_out(host, hosted, effects);
+}
+
+/// Cuts the log, however long it takes until there is room: what stays of it has to be in segments first.
+async fn cut<H: Host>(
+    host: &Rc<H>,
+    hosted: &Hosted<H::Disk>,
+    restart_at: Option<Offset>,
+    truncate_to: Option<Offset>,
+) -> Result<(), ReadError> {
+    let store = host.store();
+    loop {
+        let done = async {
+            if let Some(at) = restart_at {
+                store.restart_at(&hosted.id, at).await?;
+            }
+            if let Some(to) = truncate_to {
+                store.truncate_to(&hosted.id, to).await?;
+            }
+            Ok(())
+        };
+        match done.await {
+            Err(ReadError::Storage(error)) if error.is_out_of_space() => {
+                if let Err(closing @ storage::StorageError::Closing) = store.writable() {
+                    return Err(closing.into());
+                }
+                host.sleep(RETRY_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Appends one batch, however long it takes until there is room.

@@ -21,7 +21,7 @@ use crate::{
     },
     store::{
         ShardStore,
-        flusher::{checkpoint_logs, is_out_of_space},
+        flusher::checkpoint_logs,
         shared::{Shared, add},
     },
     types::{Offset, TopicIdPartition},
@@ -153,7 +153,7 @@ impl<D: Disk> ShardStore<D> {
 fn is_of_this_log(error: &StorageError) -> bool {
     match error {
         StorageError::Corrupt { .. } => true,
-        StorageError::Disk(error) => !is_out_of_space(error),
+        StorageError::Disk(error) => !error.is_out_of_space(),
         _ => false,
     }
 }

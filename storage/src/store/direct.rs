@@ -225,7 +225,7 @@ impl<D: Disk> LogInner<D> {
                 state.preallocated = state.preallocated.max(target);
                 Ok(())
             }
-            Err(error) if super::flusher::is_out_of_space(&error) => Ok(()),
+            Err(error) if error.is_out_of_space() => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

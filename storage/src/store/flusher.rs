@@ -7,7 +7,7 @@
 use crate::{
     cache::LogIndex,
     disk::Disk,
-    error::{DiskError, StorageError},
+    error::StorageError,
     journal::CommitSeq,
     log::state::Availability,
     store::{
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use futures::{StreamExt, stream};
-use std::{io, rc::Rc};
+use std::rc::Rc;
 
 /// A round takes at least so many bytes for each log that it has to sync.
 const ROUND_BYTES_PER_LOG: usize = 256 << 10;
@@ -40,7 +40,7 @@ pub(crate) async fn run<D: Disk>(
         }
         match flush_round(&shared, &checkpoints, shared.next_round_end()).await {
             Ok(()) => {}
-            Err(StorageError::Disk(error)) if is_out_of_space(&error) => {
+            Err(StorageError::Disk(error)) if error.is_out_of_space() => {
                 tracing::error!(%error, "no space left for segments; produce is refused until there is");
                 shared.switches.low_space.set(Some(0));
                 shared.switches.flush_blocked.set(true);
@@ -62,11 +62,6 @@ impl<D: Disk> Shared<D> {
         let bytes = (self.config.journal.file_bytes as usize).max(for_syncs);
         self.cache.borrow().pinned_prefix(bytes).unwrap_or(u64::MAX)
     }
-}
-
-/// Whether an error means that the file system is full: a state that passes, not a failure of the disk.
-pub(crate) fn is_out_of_space(error: &DiskError) -> bool {
-    error.op != "sync" && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Brings what is durable of commits up to `up_to` into synced segments and releases it.

@@ -5,9 +5,13 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::replication::vain;
 
+fn host(cluster: &Cluster, node: usize) -> Rc<TestHost> {
+    Rc::clone(&cluster.nodes[node].life.as_ref().unwrap().host)
+}
+
 /// Node 0, which leads partition 0.
 fn leader(cluster: &Cluster) -> Rc<TestHost> {
-    Rc::clone(&cluster.nodes[0].life.as_ref().unwrap().host)
+    host(cluster, 0)
 }
 
 #[test]
@@ -70,4 +74,32 @@ fn a_leader_whose_follower_knows_a_later_epoch_leads_in_vain_until_the_metadata_
         hosted.role(),
         Role::Follower { leader: cluster.image.topic("orders").unwrap().partitions[0].leader }
     );
+}
+
+#[test]
+fn a_deposed_leader_whose_disk_is_full_cuts_its_log_when_there_is_room() {
+    let mut cluster = Cluster::new(10, "1");
+    // Nobody else gets this.
+    let waiting = cluster.append(0, 0, &batch(1, 0, 10)).unwrap();
+    cluster.pass_time(10);
+    cluster.nodes[0].disk.fill_up();
+    let epoch = cluster.image.broker(BrokerId(0)).unwrap().broker_epoch;
+    let fenced = fence_broker(cluster.view(), BrokerId(0), epoch).unwrap();
+    cluster.replay(fenced.records);
+    cluster.publish();
+    assert_eq!(waiting.now_or_never(), Some(CommitOutcome::NotLeader));
+    let leader = cluster.leader(0).unwrap();
+    cluster.append(leader, 0, &batch(2, 0, 10)).map(drop).unwrap();
+    let id = cluster.id(0);
+    let log = host(&cluster, 0).store.partition(&id).unwrap();
+    for _ in 0..20 {
+        cluster.carry(leader, 0, false);
+        cluster.pass_time(1_000);
+    }
+    assert_eq!(log.offsets().high_watermark, Offset(0), "its own batch is still there");
+
+    cluster.nodes[0].disk.make_room();
+    cluster.settle();
+    assert_eq!(log.offsets().high_watermark, Offset(1));
+    assert_eq!(cluster.content(0, 0), cluster.content(leader, 0));
 }
