@@ -36,7 +36,7 @@ class Load:
     """A cluster with a topic, and clients at work."""
 
     def __init__(self, options, *arguments, network=None, with_groups=True):
-        self.cluster = FaultyCluster(*arguments, network=network)
+        self.cluster, self.lagging = FaultyCluster(*arguments, network=network), []
         self.cluster.start()
         os.environ["BOOTSTRAP"] = self.cluster.bootstrap
         self.admin = quiet(AdminClient, {"bootstrap.servers": self.cluster.bootstrap, "topic.metadata.refresh.interval.ms": 1000, "socket.timeout.ms": 10_000})
@@ -64,8 +64,9 @@ class Load:
         except KafkaException:
             return False
         ours = [topic for name, topic in found.items() if name in (TOPIC, "__consumer_offsets")]
-        partitions = [p for topic in ours for p in topic.partitions.values()]
-        return len(partitions) >= PARTITIONS and all(len(p.isrs) == REPLICAS and p.leader >= 0 for p in partitions)
+        partitions = [(f"{topic.topic}-{p.id}", p) for topic in ours for p in topic.partitions.values()]
+        self.lagging = [f"{name} (leader {p.leader}, in sync {p.isrs})" for name, p in partitions if len(p.isrs) != REPLICAS or p.leader < 0]
+        return len(partitions) >= PARTITIONS and not self.lagging
 
     def problems(self, before):
         """What is wrong now. What stood in the log before the last check is read once more."""
@@ -98,7 +99,7 @@ def strike(load, fault, silence, rng, report):
     dead = alive - set(cluster.alive())
     if not report.check(not dead, f"{name} ({what}): every broker still runs" + "".join(f"; node {node} has ended" for node in dead)):
         return None
-    wait_until(f"all replicas are in sync again after: {name} ({what})", load.is_in_sync)
+    wait_until(lambda: f"all replicas are in sync again after: {name} ({what}): {load.lagging}", load.is_in_sync)
     in_sync = time.monotonic()
     wait_until(lambda: f"acknowledgements after {name} ({what}) for {silence.unheard_since(healed)}", lambda: not silence.unheard_since(healed))
     quiet_for = silence.end()
