@@ -332,7 +332,8 @@ fn response(
         let mut data = partition_data(partition.partition, result);
         if let Some(hints) = &mut hints
             && is_leader_elsewhere(data.error_code)
-            && let Some((leader, epoch)) = hints.leader_of(topic_name(&partition.topic), partition.partition)
+            && let Some((leader, epoch)) =
+                hints.leader_of(topic_name(&partition.topic), partition.partition, ErrorCode(data.error_code))
         {
             let (leader_id, leader_epoch) = (leader.0, epoch.0);
             data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use coord::metadata::MetadataImage;
 use coord::types::BrokerId;
+use protocol::ErrorCode;
 use storage::{LeaderEpoch, PartitionId};
 
 use crate::controller::CLIENT_LISTENER;
@@ -37,11 +38,19 @@ impl<'i> LeaderHints<'i> {
         LeaderHints { image, me, named: BTreeSet::new() }
     }
 
-    /// The leader of a partition and its epoch, if the partition is known; the leader may be [`BrokerId::NONE`]. None if it is this broker: when that
-    /// refuses to lead, it does not know who does instead.
-    pub fn leader_of(&mut self, topic: TopicName<'_>, partition: i32) -> Option<(BrokerId, LeaderEpoch)> {
+    /// The leader of a partition and its epoch, if the partition is known; the leader may be [`BrokerId::NONE`]. A broker that answers NOT_LEADER_OR_FOLLOWER
+    /// although it leads by its metadata ([`crate::replication::vain`]) does not know who does.
+    pub fn leader_of(
+        &mut self,
+        topic: TopicName<'_>,
+        partition: i32,
+        error: ErrorCode,
+    ) -> Option<(BrokerId, LeaderEpoch)> {
         let topic = partitions::find_topic(self.image, topic).ok()?;
-        let found = topic.partition(PartitionId(partition)).filter(|found| found.leader != self.me)?;
+        let found = topic.partition(PartitionId(partition))?;
+        if error == ErrorCode::NOT_LEADER_OR_FOLLOWER && found.leader == self.me {
+            return None;
+        }
         self.named.insert(found.leader);
         Some((found.leader, found.leader_epoch))
     }

@@ -200,7 +200,8 @@ fn response<'a>(
             let is_elsewhere = row.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.code();
             if is_elsewhere
                 && version >= FIRST_VERSION_WITH_LEADER_HINTS
-                && let Some((leader, epoch)) = hints.leader_of(topic_name(version, topic), data.index)
+                && let Some((leader, epoch)) =
+                    hints.leader_of(topic_name(version, topic), data.index, ErrorCode::NOT_LEADER_OR_FOLLOWER)
             {
                 let (leader_id, leader_epoch) = (leader.0, epoch.0);
                 row.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
