@@ -191,10 +191,13 @@ pub(super) async fn tell_directory(shard: Rc<Shard>) {
 /// Says at regular intervals that this broker is alive, until it stops.
 pub(super) async fn keep_alive(shard: Rc<Shard>) {
     let interval = Duration::from_millis(u64::from(shard.config().broker_heartbeat_interval_ms));
+    let patience = Duration::from_millis(u64::from(shard.config().broker_session_timeout_ms) / 2);
     shard.metadata.membership.heard_ms.set(runtime::monotonic_ms());
     let mut is_fenced = true;
     while !shard.is_closing.get() {
-        match heartbeat(&shard).await {
+        // An answer that was lost on its way does not come any more, and nothing else may be said on that link that would show it to be dead.
+        let answered = runtime::timeout(patience, heartbeat(&shard)).await;
+        match answered.unwrap_or(Err(ControllerError::NotActive)) {
             Ok(Ok(now_fenced)) => {
                 if is_fenced && !now_fenced {
                     tracing::info!("this broker takes part in the cluster");
