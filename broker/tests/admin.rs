@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 
 use client::Client;
-use harness::{DEADLINE, RunningBroker, sum_of, wait_until};
+use harness::{DEADLINE, RunningBroker, wait_until};
 use protocol::ErrorCode;
 use protocol::messages::create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic};
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -202,7 +202,7 @@ fn compaction_takes_new_settings_while_it_waits() {
     let (_, dir) = broker.terminate_keeping_data();
     let broker = RunningBroker::start_in(dir, &flags);
     let mut client = Client::new(&broker);
-    let runs = || sum_of(&broker.http_get("/metrics").1, "broker_cleaner_runs_total");
+    let runs = || broker.metric("broker_cleaner_runs_total");
     assert_eq!(runs(), 0.0, "the pause before the first look is an hour");
     assert_eq!(set(&mut client, BROKER, "", "log.cleaner.threads", "3"), ok());
     assert_eq!(set(&mut client, BROKER, "", "log.cleaner.io.max.bytes.per.second", "1e9"), ok());

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use client::Client;
 use harness::cluster::RunningCluster;
-use harness::{RunningBroker, sum_of, wait_until};
+use harness::{RunningBroker, wait_until};
 use protocol::ErrorCode;
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
@@ -159,7 +159,7 @@ fn a_stranger_with_a_wrong_secret_gets_nothing_and_a_broker_that_does_not_vote_f
     let wrong = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a file");
     std::fs::write(wrong.path(), "some other secret, long enough").expect("written");
     let mut stranger = start(wrong.path());
-    let refused = || sum_of(&cluster.node(1).http_get("/metrics").1, "broker_links_refused_total");
+    let refused = || cluster.node(1).metric("broker_links_refused_total");
     wait_until(|| refused() >= 3.0);
     assert!(!stranger.has_ended() && !stranger.ready_file.exists());
     drop(stranger);

@@ -6,9 +6,9 @@ mod harness;
 use std::collections::BTreeMap;
 
 use client::Client;
-use harness::brokerctl::{brokerctl, json, numbers};
+use harness::brokerctl::{brokerctl, json, numbers, quorum, try_brokerctl};
 use harness::cluster::RunningCluster;
-use harness::{RunningBroker, sum_of, wait_until};
+use harness::{RunningBroker, wait_until};
 use protocol::frame::encode_request;
 use protocol::messages::api_versions::ApiVersionsRequest;
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
@@ -72,10 +72,6 @@ fn read(broker: &RunningBroker, topic: &str) -> Vec<u32> {
     values
 }
 
-fn metric(node: &RunningBroker, name: &str) -> f64 {
-    sum_of(&node.http_get("/metrics").1, name)
-}
-
 #[test]
 fn brokers_serve_what_controllers_decide_and_survive_the_loss_of_a_leader_and_of_the_active_controller() {
     let mut cluster = RunningCluster::start_controllers(3, &SETTINGS);
@@ -98,7 +94,7 @@ fn brokers_serve_what_controllers_decide_and_survive_the_loss_of_a_leader_and_of
         .collect();
     assert_eq!(voters, [1, 2, 3], "{shown}");
     for id in 1..=3 {
-        assert_eq!(metric(cluster.node(id), "kafka_server_replicamanager_partition_count"), 0.0);
+        assert_eq!(cluster.node(id).metric("kafka_server_replicamanager_partition_count"), 0.0);
     }
 
     // A leader dies: it is fenced, and others lead.
@@ -109,7 +105,7 @@ fn brokers_serve_what_controllers_decide_and_survive_the_loss_of_a_leader_and_of
     wait_until(|| ids_in_metadata(through) == alive);
     wait_until(|| partitions(through, "orders").iter().all(|(leader, ..)| alive.contains(leader)));
     let of_controllers =
-        |name: &str| cluster.running().iter().map(|id| metric(cluster.node(*id), name)).sum::<f64>();
+        |name: &str| cluster.running().iter().map(|id| cluster.node(*id).metric(name)).sum::<f64>();
     assert_eq!(of_controllers("kafka_controller_fenced_broker_count"), 3.0, "each of three sees one");
     brokerctl(through, "produce orders", &numbers(601..=700));
     assert_eq!(read(through, "orders"), (1..=700).collect::<Vec<u32>>());
@@ -140,7 +136,7 @@ fn one_controller_may_be_away_while_brokers_go_on_and_stops_in_good_order() {
     brokerctl(through, "produce orders", &numbers(1..=50));
     assert_eq!(read(&brokers[&3], "orders"), (1..=50).collect::<Vec<u32>>());
     cluster.restart(1);
-    wait_until(|| metric(cluster.node(1), "kafka_controller_active_broker_count") == 2.0);
+    wait_until(|| cluster.node(1).metric("kafka_controller_active_broker_count") == 2.0);
     brokerctl(through, "topic create after --partitions 2 --replication-factor 2", "");
     brokerctl(&brokers[&3], "produce after", &numbers(1..=10));
     assert_eq!(read(through, "after").len(), 10);
@@ -192,19 +188,8 @@ fn clients_of_a_controller_may_administer_the_cluster_and_are_not_taken_for_prod
     let error =
         Client::new(controller).call(&request, 7, |response| ErrorCode(response.topics[0].error_code));
     assert_eq!(error, ErrorCode::NONE);
-    let described =
-        || harness::brokerctl::try_brokerctl(&brokers[&3], "topic describe made-through-the-controller", "");
+    let described = || try_brokerctl(&brokers[&3], "topic describe made-through-the-controller", "");
     wait_until(|| described().is_ok());
-}
-
-/// Voters and observers of the metadata quorum.
-fn quorum(broker: &RunningBroker) -> (Vec<i64>, Vec<i64>) {
-    let shown = json(broker, "cluster");
-    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
-    let (voters, observers): (Vec<Value>, Vec<Value>) =
-        members.into_iter().partition(|member| member["voter"] == true);
-    let ids = |members: Vec<Value>| members.iter().filter_map(|member| member["id"].as_i64()).collect();
-    (ids(voters), ids(observers))
 }
 
 #[test]
@@ -220,15 +205,13 @@ fn a_controller_that_joins_follows_first_and_votes_in_the_place_of_another_one()
     let leader = json(through, "cluster")["quorum"]["leader"].as_u64().expect("there is one");
     let leaving = usize::try_from(leader % 3 + 1).expect("small");
     assert_eq!(cluster.terminate(leaving), Some(0));
-    wait_until(|| {
-        harness::brokerctl::try_brokerctl(through, &format!("quorum remove {leaving}"), "").is_ok()
-    });
+    wait_until(|| try_brokerctl(through, &format!("quorum remove {leaving}"), "").is_ok());
     let left: Vec<i64> = (1..=4).filter(|id| *id != leaving as i64).collect();
     assert_eq!(quorum(through).0, left);
     // Its vote is needed now.
     let another = cluster.running()[0];
     cluster.kill(another);
     brokerctl(through, "topic create after", "");
-    wait_until(|| metric(&fourth, "kafka_controller_global_topic_count") == 2.0);
+    wait_until(|| fourth.metric("kafka_controller_global_topic_count") == 2.0);
     assert_eq!(fourth.terminate(), Some(0));
 }

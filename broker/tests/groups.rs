@@ -588,7 +588,7 @@ fn send_join(client: &mut Client, group: &str, member: &str) {
 }
 
 fn requests_waiting(broker: &RunningBroker) -> f64 {
-    sum_of(&broker.http_get("/metrics").1, "broker_group_requests_waiting")
+    broker.metric("broker_group_requests_waiting")
 }
 
 #[test]

@@ -4,9 +4,9 @@ mod harness;
 
 use std::time::Instant;
 
-use harness::brokerctl::{brokerctl, json, numbers, try_brokerctl};
+use harness::brokerctl::{brokerctl, json, numbers, quorum, try_brokerctl};
 use harness::cluster::RunningCluster;
-use harness::{METRICS_OF_A_CLUSTER, RunningBroker, has_metric, sum_of, wait_until};
+use harness::{METRICS_OF_A_CLUSTER, RunningBroker, has_metric, wait_until};
 use serde_json::Value;
 
 /// Quick enough for a test, slow enough for a loaded machine.
@@ -23,12 +23,12 @@ const SETTINGS: [&str; 7] = [
 /// The sum of a metric over all nodes that run.
 fn total(cluster: &RunningCluster, name: &str) -> f64 {
     let nodes = cluster.running().into_iter();
-    nodes.map(|id| sum_of(&cluster.node(id).http_get("/metrics").1, name)).sum()
+    nodes.map(|id| cluster.node(id).metric(name)).sum()
 }
 
 /// The same over some nodes.
 fn total_of(cluster: &RunningCluster, nodes: &[usize], name: &str) -> f64 {
-    nodes.iter().map(|id| sum_of(&cluster.node(*id).http_get("/metrics").1, name)).sum()
+    nodes.iter().map(|id| cluster.node(*id).metric(name)).sum()
 }
 
 fn replicas_of(cluster: &Value, broker: i32) -> u64 {
@@ -158,16 +158,6 @@ fn partitions_move_to_a_broker_that_joins_and_one_that_is_decommissioned_holds_n
     wait_until(|| json(through, "cluster")["brokers"].as_array().map(Vec::len) == Some(3));
 }
 
-/// Node ids of the quorum's members: voters and observers.
-fn quorum(broker: &RunningBroker) -> (Vec<i64>, Vec<i64>) {
-    let shown = json(broker, "cluster");
-    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
-    let (voters, observers): (Vec<Value>, Vec<Value>) =
-        members.into_iter().partition(|member| member["voter"] == true);
-    let ids = |members: Vec<Value>| members.iter().filter_map(|member| member["id"].as_i64()).collect();
-    (ids(voters), ids(observers))
-}
-
 fn directory(broker: &RunningBroker, node: i64) -> String {
     let shown = json(broker, "cluster");
     let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
@@ -192,9 +182,7 @@ fn a_voter_that_has_lost_its_disk_does_not_vote_before_it_is_removed_and_added_a
     // Its vote does not count: without the second of the two others there is no majority.
     cluster.kill(other);
     let survivor = cluster.node(usize::try_from(leader).expect("small"));
-    wait_until(|| {
-        sum_of(&survivor.http_get("/metrics").1, "kafka_controller_active_controller_count") == 0.0
-    });
+    wait_until(|| survivor.metric("kafka_controller_active_controller_count") == 0.0);
     assert!(!cluster.is_ready(lost));
     cluster.restart(other);
     wait_until(|| {

@@ -130,11 +130,11 @@ fn silent_connections_hold_next_to_no_memory() {
     let silent: Vec<TcpStream> =
         (0..CONNECTIONS).map(|_| TcpStream::connect(broker.kafka).expect("connected")).collect();
     let name = "kafka_server_socket_server_metrics_connection_count";
-    harness::wait_until(|| harness::sum_of(&broker.http_get("/metrics").1, name) == CONNECTIONS as f64);
+    harness::wait_until(|| broker.metric(name) == CONNECTIONS as f64);
     let each = broker.resident_bytes().saturating_sub(before) / CONNECTIONS as u64;
     println!("{each} bytes for each silent connection");
     assert!(each < 16 * 1024, "{each} bytes for each silent connection");
     drop(silent);
-    harness::wait_until(|| harness::sum_of(&broker.http_get("/metrics").1, name) == 0.0);
+    harness::wait_until(|| broker.metric(name) == 0.0);
     broker.terminate();
 }

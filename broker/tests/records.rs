@@ -266,7 +266,7 @@ fn a_stop_does_not_wait_for_a_fetch_that_waits() {
         let from: Vec<_> = (0..4).map(|n| (n, 0)).collect();
         fetch(&mut consumer, &fetch_request(&from, i32::MAX, 1)).len()
     });
-    wait_until(|| harness::sum_of(&broker.http_get("/metrics").1, "broker_requests_in_flight") >= 1.0);
+    wait_until(|| broker.metric("broker_requests_in_flight") >= 1.0);
     assert_eq!(broker.terminate(), Some(0));
     assert_eq!(waiting.join().expect("answered"), 4);
 }

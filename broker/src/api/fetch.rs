@@ -331,7 +331,6 @@ fn response(
     for ((partition, result), _) in rows {
         let mut data = partition_data(partition.partition, result);
         if let Some(hints) = &mut hints
-            && is_leader_elsewhere(data.error_code)
             && let Some((leader, epoch)) =
                 hints.leader_of(topic_name(&partition.topic), partition.partition, ErrorCode(data.error_code))
         {
@@ -359,13 +358,6 @@ fn response(
     });
     let session_id = finished.session_id;
     FetchResponse { session_id, responses, node_endpoints: node_endpoints.collect(), ..Default::default() }
-}
-
-/// Whether the error means that the client does not know who leads.
-fn is_leader_elsewhere(error_code: i16) -> bool {
-    [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH]
-        .map(ErrorCode::code)
-        .contains(&error_code)
 }
 
 fn topic_name(topic: &TopicRef) -> TopicName<'_> {

@@ -38,14 +38,17 @@ impl<'i> LeaderHints<'i> {
         LeaderHints { image, me, named: BTreeSet::new() }
     }
 
-    /// The leader of a partition and its epoch, if the partition is known; the leader may be [`BrokerId::NONE`]. A broker that answers NOT_LEADER_OR_FOLLOWER
-    /// although it leads by its metadata ([`crate::replication::vain`]) does not know who does.
+    /// The leader of a partition and its epoch, for who was answered that it does not know who leads; the leader may be [`BrokerId::NONE`]. None with other
+    /// answers, and if this broker does not know either: it leads by its metadata, and refuses to ([`crate::replication::vain`]).
     pub fn leader_of(
         &mut self,
         topic: TopicName<'_>,
         partition: i32,
         error: ErrorCode,
     ) -> Option<(BrokerId, LeaderEpoch)> {
+        if ![ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&error) {
+            return None;
+        }
         let topic = partitions::find_topic(self.image, topic).ok()?;
         let found = topic.partition(PartitionId(partition))?;
         if error == ErrorCode::NOT_LEADER_OR_FOLLOWER && found.leader == self.me {

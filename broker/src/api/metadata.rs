@@ -17,7 +17,7 @@ use protocol::messages::metadata::{
 use uuid::Uuid;
 
 use super::{Answer, Call, Refusal};
-use crate::controller::{self, CLIENT_LISTENER};
+use crate::controller::{self, CLIENT_LISTENER, contact};
 use crate::net::DispatchOutcome;
 use crate::shard::Shard;
 
@@ -54,8 +54,7 @@ pub async fn handle(call: Call) -> Answer {
 
 /// Whether this broker reaches nobody who would know better.
 fn is_cut_off(shard: &Shard, image: &MetadataImage) -> bool {
-    let others = image.brokers().filter(|broker| !broker.fenced && broker.id != shard.broker_id());
-    shard.replication.replicas.is_cut_off_from(others.map(|broker| broker.id))
+    shard.replication.replicas.is_cut_off_from(contact::others(shard, image))
 }
 
 /// Topic ids came with version 10, but Kafka's brokers took them from version 12 on.

@@ -197,11 +197,9 @@ fn response<'a>(
     for topic in &request.topic_data {
         let rows = topic.partition_data.iter().map(|data| {
             let mut row = partition_response(data.index, result_of(data));
-            let is_elsewhere = row.error_code == ErrorCode::NOT_LEADER_OR_FOLLOWER.code();
-            if is_elsewhere
-                && version >= FIRST_VERSION_WITH_LEADER_HINTS
+            if version >= FIRST_VERSION_WITH_LEADER_HINTS
                 && let Some((leader, epoch)) =
-                    hints.leader_of(topic_name(version, topic), data.index, ErrorCode::NOT_LEADER_OR_FOLLOWER)
+                    hints.leader_of(topic_name(version, topic), data.index, ErrorCode(row.error_code))
             {
                 let (leader_id, leader_epoch) = (leader.0, epoch.0);
                 row.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };

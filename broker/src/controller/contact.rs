@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use coord::metadata::MetadataImage;
 use coord::types::BrokerId;
 use futures::future::join_all;
 
@@ -49,11 +50,16 @@ async fn tell(shard: &Rc<Shard>, unreachable: &BTreeSet<BrokerId>) {
     shard.mesh.call_all(tell).await;
 }
 
-/// The other brokers that are not fenced, as far as is known, and do not answer.
+/// The other brokers that are not fenced, as far as is known.
+pub fn others<'i>(shard: &Shard, image: &'i MetadataImage) -> impl Iterator<Item = BrokerId> + use<'i> {
+    let me = shard.broker_id();
+    image.brokers().filter(move |broker| !broker.fenced && broker.id != me).map(|broker| broker.id)
+}
+
+/// Those of them that do not answer.
 async fn unreachable(shard: &Rc<Shard>) -> BTreeSet<BrokerId> {
     let image = shard.image();
-    let others = image.brokers().filter(|broker| !broker.fenced && broker.id != shard.broker_id());
-    let probes = others.map(|broker| broker.id).map(|id| async move {
+    let probes = others(shard, &image).map(|id| async move {
         match runtime::timeout(PROBE, cluster::dial(shard, id, Purpose::Control)).await {
             Some(Ok(link)) => {
                 link.close();

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use coord::metadata::Decision;
 use coord::metadata::decide::{balance_leaders, create_cluster, elect_missing_leaders, fence_broker};
 use coord::types::BrokerId;
 
@@ -94,10 +93,7 @@ async fn balance(shard: Rc<Shard>, term: u64) {
         }
         let Some(controller) = shard.metadata.controller.get() else { return };
         let full = controller.look(|_, sessions| sessions.full().clone()).unwrap_or_default();
-        let balanced = controller.commit_view(|view| {
-            let Decision { records, reply: () } = balance_leaders(view, &full, MOVES_MAX);
-            Ok(Decision { reply: records.len(), records })
-        });
+        let balanced = controller.commit_view(|view| Ok(balance_leaders(view, &full, MOVES_MAX)));
         match balanced.await {
             Ok((0, _)) => {}
             Ok((moved, _)) => tracing::info!(moved, "partitions went back to their preferred leaders"),

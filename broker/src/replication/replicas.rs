@@ -183,18 +183,23 @@ pub(super) fn carry_out<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, eff
             }
             Effect::RoleChanged(_) => {
                 hosted.is_in_vain.set(vain::is_in_vain(replicas, hosted));
-                let role = hosted.role();
-                if !matches!(role, Role::Leader { .. }) {
-                    hosted.dismiss_waiters();
-                }
                 replicas.keep_watching(hosted);
-                host.role_changed(hosted.id, role);
-                // Consumers that wait for more hear that somebody else leads.
-                hosted.log.wake_readers();
+                tell_role(host, hosted);
             }
             Effect::MetadataBehind(epoch) => vain::heard_of_later_epoch(host, hosted, epoch),
         }
     }
+}
+
+/// Tells everybody here whom the replica's role to clients concerns that it is another one.
+pub(super) fn tell_role<H: Host>(host: &Rc<H>, hosted: &Hosted<H::Disk>) {
+    let role = hosted.role();
+    if !matches!(role, Role::Leader { .. }) {
+        hosted.dismiss_waiters();
+    }
+    host.role_changed(hosted.id, role);
+    // Consumers that wait for more hear that somebody else leads.
+    hosted.log.wake_readers();
 }
 
 /// Brings the replies that have gathered on their way: one frame's worth for each link.

@@ -17,6 +17,7 @@ use storage::disk::Disk;
 use super::Replicas;
 use super::host::Host;
 use super::hosted::Hosted;
+use super::replicas::tell_role;
 
 /// This broker hears no active controller, and does not reach these brokers; or it hears one, then there are none.
 pub fn set_unreachable<H: Host>(host: &Rc<H>, brokers: BTreeSet<BrokerId>) {
@@ -50,12 +51,7 @@ pub(super) fn is_in_vain<D: Disk>(replicas: &Replicas<D>, hosted: &Hosted<D>) ->
 
 fn review<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>) {
     let is_in_vain = is_in_vain(host.replicas(), hosted);
-    if hosted.is_in_vain.replace(is_in_vain) == is_in_vain {
-        return;
+    if hosted.is_in_vain.replace(is_in_vain) != is_in_vain {
+        tell_role(host, hosted);
     }
-    if is_in_vain {
-        hosted.dismiss_waiters();
-    }
-    host.role_changed(hosted.id, hosted.role());
-    hosted.log.wake_readers();
 }

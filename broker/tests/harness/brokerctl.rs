@@ -26,6 +26,16 @@ pub fn json(broker: &RunningBroker, line: &str) -> Value {
     serde_json::from_str(&brokerctl(broker, &format!("--json {line}"), "")).expect("JSON")
 }
 
+/// Node ids of the quorum's members: voters and observers.
+pub fn quorum(broker: &RunningBroker) -> (Vec<i64>, Vec<i64>) {
+    let shown = json(broker, "cluster");
+    let members = shown["quorum"]["members"].as_array().cloned().unwrap_or_default();
+    let (voters, observers): (Vec<Value>, Vec<Value>) =
+        members.into_iter().partition(|member| member["voter"] == true);
+    let ids = |members: Vec<Value>| members.iter().filter_map(|member| member["id"].as_i64()).collect();
+    (ids(voters), ids(observers))
+}
+
 /// `1\n2\n…`
 pub fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
     range.map(|number| format!("{number}\n")).collect()

@@ -131,6 +131,11 @@ impl RunningBroker {
         self.dir.take().expect("handed back once")
     }
 
+    /// The sum of one of its metrics over all labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        sum_of(&self.http_get("/metrics").1, name)
+    }
+
     /// One HTTP request; status and body.
     pub fn http_get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("connected");

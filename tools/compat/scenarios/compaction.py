@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -87,16 +86,11 @@ class Watch:
         self.broker, self.peak_bytes, self.read_bytes = broker, 0, 0
         threading.Thread(target=self._run, daemon=True).start()
 
-    def metric(self, name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.broker.admin}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{") or line.startswith(name + " "))
-
     def _run(self):
         while True:
             try:
                 self.peak_bytes = max(self.peak_bytes, self.broker.rss_bytes())
-                self.read_bytes = self.metric("broker_cleaner_read_bytes_total")
+                self.read_bytes = self.broker.metric("broker_cleaner_read_bytes_total", timeout=5)
             except (OSError, StopIteration, ValueError):
                 self.read_bytes = 0
             time.sleep(0.02)

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -39,9 +38,7 @@ def bench(broker, *arguments):
 
 def connections(broker):
     """How many clients the broker says are connected."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{broker.admin}/metrics", timeout=DEADLINE_SECONDS) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("kafka_server_socket_server_metrics_connection_count{"))
+    return int(broker.metric("kafka_server_socket_server_metrics_connection_count", timeout=DEADLINE_SECONDS))
 
 
 def ended(report, what, process):

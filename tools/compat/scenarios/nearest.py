@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from functools import partial
 
 from confluent_kafka import ElectionType, TopicPartition
@@ -33,15 +32,8 @@ wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS)
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def metric(broker, name):
-    """The sum of a broker's metric over all labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{broker.admin}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
 def served(broker):
-    return metric(broker, "broker_follower_fetch_bytes_total")
+    return broker.metric("broker_follower_fetch_bytes_total")
 
 
 class Follower:
@@ -112,10 +104,10 @@ class Cast:
     def both_are_near(self):
         """Whether the near broker serves as much as two readers take of two thirds of the records, and more than one of them alone could."""
         near = self.cluster.brokers[NEAR]
-        produced = sum(metric(broker, "kafka_server_brokertopicmetrics_bytesin_total") for broker in self.cluster.brokers.values())
+        produced = sum(broker.metric("kafka_server_brokertopicmetrics_bytesin_total") for broker in self.cluster.brokers.values())
         served_before = served(near)
         time.sleep(1)
-        more = sum(metric(broker, "kafka_server_brokertopicmetrics_bytesin_total") for broker in self.cluster.brokers.values()) - produced
+        more = sum(broker.metric("kafka_server_brokertopicmetrics_bytesin_total") for broker in self.cluster.brokers.values()) - produced
         followed = (PARTITIONS - self.leads(NEAR)) / PARTITIONS
         return served(near) - served_before > 1.5 * more * followed > 0
 

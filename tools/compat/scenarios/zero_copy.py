@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 
 from broker import Broker, Report
 
@@ -66,11 +65,6 @@ class VethBroker(Broker):
         super().__init__("--cores", "0", "--set", f"socket_zero_copy={mode}", "--set", "connection_stall_timeout_ms=2000")
         self.command[self.command.index("--listen") + 1] = f"0.0.0.0:{self.port}"
         self.command += ["--advertise", f"{BROKER_IP}:{self.port}"]
-
-    def metric(self, name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
 
     def zero_copy(self):
         return {name: int(self.metric(f"{SOCKET}zero_copy_{name}_total")) for name in ["send_calls", "byte", "completed", "copied", "switched_off"]}

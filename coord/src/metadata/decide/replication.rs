@@ -258,13 +258,13 @@ pub fn relieve_full_brokers(view: ClusterView<'_>, full: &BTreeSet<BrokerId>) ->
     Decision { reply: records.len(), records }
 }
 
-/// Gives leadership back to preferred leaders that can lead again and whose disks are not `full`, at most `limit` at once (`auto.leader.rebalance.enable`).
-pub fn balance_leaders(view: ClusterView<'_>, full: &BTreeSet<BrokerId>, limit: usize) -> Decision<()> {
+/// Gives leadership back to preferred leaders that can lead again and whose disks are not `full`, at most `limit` at once (`auto.leader.rebalance.enable`). Answers how many.
+pub fn balance_leaders(view: ClusterView<'_>, full: &BTreeSet<BrokerId>, limit: usize) -> Decision<usize> {
     let mut records = view.changes(None, |state, rules, _| {
         state.with_preferred_leader(rules).filter(|next| !full.contains(&next.leader))
     });
     records.truncate(limit);
-    Decision { records, reply: () }
+    Decision { reply: records.len(), records }
 }
 
 /// Changes configs as [`alter_configs`] does. Where that changes how many in-sync replicas a partition needs, its state changes with it: leaders hear of the new

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import ports
 import ready
@@ -94,6 +95,13 @@ class Broker:
         with open(f"/proc/{self.process.pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def metric(self, name, timeout=10):
+        """The sum of a metric over all labels."""
+        host = self.bootstrap.rsplit(":", 1)[0]
+        with urllib.request.urlopen(f"http://{host}:{self.admin}/metrics", timeout=timeout) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
 
     def last_words(self, lines=30):
         with open(self.log_path, errors="replace") as log:
