@@ -57,6 +57,10 @@ class KafkaPython(agent.Agent):
         for messages in self.consumer.poll(timeout_ms=POLL_MS).values():
             for m in messages:
                 self.event("record", partition=f"{m.topic}:{m.partition}", offset=m.offset)
+        # 3.0.12 forgets a rejoin that new partitions have led to, if a poll ends between JoinGroup and SyncGroup: the leader has noted them by then, sees no reason to rejoin
+        # any more, and neither takes its assignment nor sends heartbeats.
+        if self.consumer._coordinator.rejoining:
+            self.consumer._coordinator.request_rejoin()
 
     def commit(self, offsets, how):
         wanted = {TopicPartition(*agent.split(name)): OffsetAndMetadata(offset, metadata, -1) for name, (offset, metadata) in offsets.items()}
