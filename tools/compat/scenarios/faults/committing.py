@@ -1,16 +1,17 @@
 """Members of a group that read and commit until standard input is closed, and log what happens to them (groups.py has the words). confluent-kafka.
 
+What librdkafka says of the group goes to standard error, and on SIGUSR1 where each thread is.
 usage: committing.py GROUP TOPIC MEMBERS LOG
 """
 
+import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-
-from broker import quiet
 
 COMMIT_SECONDS = 0.1
 # What a broker may say to a member: the group has gone on without it, the coordinator or a leader has moved, or cannot answer just now. It gets over these by itself.
@@ -36,8 +37,8 @@ class Member(threading.Thread):
     def __init__(self, number, group, topic, log, stop):
         super().__init__()
         self.number, self.topic, self.log, self.stop, self.read = number, topic, log, stop, {}
-        self.consumer = quiet(Consumer, {
-            "bootstrap.servers": os.environ["BOOTSTRAP"], "group.id": group, "client.id": f"{group}-{number}", "enable.auto.commit": False,
+        self.consumer = Consumer({
+            "debug": "cgrp", "bootstrap.servers": os.environ["BOOTSTRAP"], "group.id": group, "client.id": f"{group}-{number}", "enable.auto.commit": False,
             "auto.offset.reset": "earliest", "check.crcs": True, "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000,
             "partition.assignment.strategy": "cooperative-sticky", "reconnect.backoff.max.ms": 200, "socket.timeout.ms": 10_000,
             "fetch.wait.max.ms": 100, "topic.metadata.refresh.interval.ms": 1000, "max.poll.interval.ms": 300_000})
@@ -95,6 +96,7 @@ class Member(threading.Thread):
 
 
 def main(group, topic, members, path):
+    faulthandler.register(signal.SIGUSR1)
     stop, log = threading.Event(), Log(path)
     following = [Member(number, group, topic, log, stop) for number in range(int(members))]
     for member in following:

@@ -10,18 +10,24 @@ A group is one process with several members (committing.py, and Committing of th
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 from ledger import committed
 
 MEMBERS = 2
+LEAVE_SECONDS = 120
 
 
 class Group:
-    def __init__(self, name, command, folder, topic):
+    def __init__(self, name, command, folder, topic, tells_where):
         self.name, self.topic, self.path, self.position = name, topic, os.path.join(folder, f"{name}.group"), 0
-        self.process = subprocess.Popen([*command, name, topic, str(MEMBERS), self.path], stdin=subprocess.PIPE)
+        self.tells_where = tells_where
+        self.said_path = os.path.join(folder, f"{name}.said")
+        with open(self.said_path, "w") as said:
+            self.process = subprocess.Popen([*command, name, topic, str(MEMBERS), self.path], stdin=subprocess.PIPE, stdout=said, stderr=said)
         self.acknowledged, self.tried, self.next, self.seen, self.problems, self.commits = {}, {}, {}, {}, [], 0
 
     def catch_up(self):
@@ -97,11 +103,21 @@ class Group:
     def leave(self):
         """Tells all members to leave; the exit status of the process."""
         self.process.stdin.close()
-        return self.process.wait(120)
+        try:
+            return self.process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired as failure:
+            raise RuntimeError(f"{self.name} has not left within {LEAVE_SECONDS} s; its members:\n{self.last_words()}") from failure
+
+    def last_words(self, lines=400):
+        """What the process has said, and where its threads are."""
+        self.process.send_signal(self.tells_where)
+        time.sleep(2)
+        with open(self.said_path, errors="replace") as said:
+            return "".join(said.readlines()[-lines:])
 
 
 def start(folder, topic):
     """A group of librdkafka's clients with the classic protocol, and one of Java clients with the new one."""
     here = os.path.dirname(os.path.abspath(__file__))
-    return [Group("librdkafka-group", [sys.executable, os.path.join(here, "committing.py")], folder, topic),
-            Group("java-group", [os.path.join(here, "..", "..", "java", "run"), "committing"], folder, topic)]
+    return [Group("librdkafka-group", [sys.executable, os.path.join(here, "committing.py")], folder, topic, signal.SIGUSR1),
+            Group("java-group", [os.path.join(here, "..", "..", "java", "run"), "committing"], folder, topic, signal.SIGQUIT)]
