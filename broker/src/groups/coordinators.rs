@@ -143,6 +143,11 @@ impl Groups {
         self.partitions.borrow().get(&index).cloned().ok_or(ErrorCode::NOT_COORDINATOR)
     }
 
+    /// Whether this is still the partition's coordinator: one that has ended must not append any more, what it knows may be out of date.
+    pub fn has(&self, partition: &Rc<Partition>) -> bool {
+        self.partitions.borrow().get(&partition.index).is_some_and(|current| Rc::ptr_eq(current, partition))
+    }
+
     /// All partitions that this shard has, in the order of their indexes.
     pub fn partitions(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().cloned().collect()

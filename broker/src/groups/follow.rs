@@ -51,11 +51,14 @@ pub fn role_changed(shard: &Rc<Shard>, id: TopicIdPartition, leads: bool) {
     if !leads {
         return shard.groups.remove(index);
     }
-    if shard.groups.partition(index).is_ok() {
-        // It has led before, and nobody else since.
-        return;
-    }
     let (Some(log), Some(hosted)) = (shard.log(&id), shard.replication.replicas.get(&id)) else { return };
+    match shard.groups.partition(index) {
+        // It leads on.
+        Ok(partition) if partition.leader_epoch == hosted.leader_epoch() => return,
+        // It leads anew: others may have led in between.
+        Ok(_) => shard.groups.remove(index),
+        Err(_) => {}
+    }
     if let Some(topic) = shard.image().topic_by_id(id.topic_id) {
         let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by int32");
         shard.groups.set_topic(Some(OffsetsTopic { id: topic.id, partitions }));
@@ -108,6 +111,9 @@ pub fn record_replayed(shard: &Shard, record: &MetadataRecord) {
 /// The groups forget their offsets of deleted topics.
 fn forget_topics(shard: &Rc<Shard>, partition: Rc<Partition>, topics: Vec<Rc<str>>) {
     AppendQueue::run(shard, move |shard| {
+        if !shard.groups.has(&partition) {
+            return;
+        }
         let mut state = partition.state.borrow_mut();
         match &mut *state {
             PartitionState::Active(coordinator) => {

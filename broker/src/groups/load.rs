@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use coord::group::{GroupCoordinator, GroupRecord, GroupRecordError};
 use protocol::records::{self, BatchError, RecordIter};
 use storage::log::error::ReadError;
-use uuid::Uuid;
 
 use super::coordinators::{Partition, PartitionState};
 use super::overrides;
@@ -94,12 +93,15 @@ async fn load(shard: &Rc<Shard>, partition: &Rc<Partition>) -> Result<Loaded, Lo
     // What a follower has appended just now cannot be read before its commit has begun.
     shard.store().all_durable().await.map_err(ReadError::from)?;
     // Seeds the generator of member ids, which must differ from those of an earlier start.
-    let (high, low) = Uuid::new_v4().as_u64_pair();
-    let mut coordinator = GroupCoordinator::new(Rc::clone(shard.groups.config()), high.rotate_left(20) ^ low);
+    let mut coordinator = GroupCoordinator::new(Rc::clone(shard.groups.config()), runtime::random_bits());
     let loaded = replay_log(partition, &mut coordinator).await?;
     let partition = Rc::clone(partition);
     let began = AppendQueue::call(shard, move |shard| {
         let groups = &shard.groups;
+        if !groups.has(&partition) {
+            // Somebody else leads meanwhile, or this broker leads anew.
+            return;
+        }
         let now_ms = groups.now_ms();
         groups.tell_topics(&shard.image(), &partition, &mut coordinator, now_ms);
         let output = coordinator.loaded(now_ms);

@@ -81,7 +81,9 @@ async fn tick(shard: &Rc<Shard>, partition: &Rc<Partition>) {
     let partition = Rc::clone(partition);
     let ticked = AppendQueue::call(shard, move |shard| {
         let mut state = partition.state.borrow_mut();
-        if let Ok(coordinator) = state.active() {
+        if shard.groups.has(&partition)
+            && let Ok(coordinator) = state.active()
+        {
             let now_ms = shard.groups.now_ms();
             shard.groups.tell_topics(&shard.image(), &partition, coordinator, now_ms);
             let output = coordinator.tick(now_ms);
