@@ -212,7 +212,8 @@ async fn ask_here(shard: &Rc<Shard>, frame: Bytes, patience: Duration) -> Result
     let mut hint = None;
     loop {
         let known = Some(leader(shard)).filter(|leader| leader.is_some());
-        let node = known.or(hint.take()).unwrap_or_else(|| some_voter(shard));
+        let hinted = hint.take();
+        let node = hinted.or(known).unwrap_or_else(|| some_voter(shard));
         let attempt = if node == me {
             Ok(answer(shard, me, frame.clone()).await)
         } else {
@@ -227,7 +228,10 @@ async fn ask_here(shard: &Rc<Shard>, frame: Bytes, patience: Duration) -> Result
         match attempt {
             Ok(Attempt::Answered(answered)) => return Ok(answered),
             Ok(Attempt::Refused) => return Err(ControllerError::Stopped),
-            Ok(Attempt::NotActive(better)) => hint = better.filter(|better| *better != node),
+            // Two that name each other are not asked in turn without a pause.
+            Ok(Attempt::NotActive(better)) => {
+                hint = better.filter(|better| *better != node && hinted.is_none())
+            }
             Err(error) => tracing::debug!(node = node.0, %error, "the active controller could not be asked"),
         }
         if Instant::now() >= deadline || shard.is_closing.get() {
