@@ -121,6 +121,14 @@ group_suite() {
 data_file() {
   DATA=$WORK/data.tsv
   NULLS=$WORK/nulls.tsv
-  PYTHONDONTWRITEBYTECODE=1 python3 "$COMPAT/lib/python/dataset.py" >"$DATA.$$" && mv "$DATA.$$" "$DATA"
-  PYTHONDONTWRITEBYTECODE=1 python3 "$COMPAT/lib/python/dataset.py" nulls >"$NULLS.$$" && mv "$NULLS.$$" "$NULLS"
+  dataset "$DATA"
+  dataset "$NULLS" nulls
+}
+
+# dataset FILE [WHICH]: others may be writing the same file, and in a namespace of their own under the same process id.
+dataset() {
+  local file=$1 made
+  shift
+  made=$(mktemp "$file.XXXXXX")
+  PYTHONDONTWRITEBYTECODE=1 python3 "$COMPAT/lib/python/dataset.py" "$@" >"$made" && mv "$made" "$file"
 }
