@@ -106,11 +106,13 @@ impl<D: Disk> RecordLog<D> {
             return Ok(());
         }
         let start = self.end - self.tail.len() as u64;
-        let mut bytes = std::mem::take(&mut self.tail);
-        self.is_unsettled = true;
+        let mut bytes = self.tail.clone();
         encode_group(&mut bytes, self.next_sequence, records, &self.path)?;
         let padded = block_align(bytes.len());
-        self.grow(start + padded as u64).await?;
+        self.is_unsettled = true;
+        let grown = self.grow(start + padded as u64).await;
+        self.settle_if_only_space_lacks(&grown);
+        grown?;
         self.file.write_at(start, &padded_buffer(&self.disk, &bytes), padded).await?;
 
         self.end = start + bytes.len() as u64;
@@ -125,7 +127,10 @@ impl<D: Disk> RecordLog<D> {
         self.settled()?;
         let new = Layout::of_new_file(records, &self.path)?;
         self.is_unsettled = true;
-        let (file, layout) = write_new(&self.disk, &self.path, &new).await?;
+        let written = write_beside(&self.disk, &self.path, &new).await;
+        self.settle_if_only_space_lacks(&written);
+        written?;
+        let (file, layout) = put_in_place(&self.disk, &self.path, &new).await?;
         *self = Self::with(self.disk.clone(), &self.path, file, layout);
         Ok(())
     }
@@ -141,6 +146,13 @@ impl<D: Disk> RecordLog<D> {
             return Err(crate::DiskError::new("append to", &self.path, what).into());
         }
         Ok(())
+    }
+
+    /// A preparation that has found no space has changed nothing that counts: it can be tried again.
+    fn settle_if_only_space_lacks(&mut self, prepared: &Result<(), StorageError>) {
+        if prepared.as_ref().is_err_and(StorageError::is_out_of_space) {
+            self.is_unsettled = false;
+        }
     }
 
     /// Sees to it that the file is zero-filled up to `needed` at least.
@@ -198,8 +210,13 @@ async fn write_new<D: Disk>(
     path: &Path,
     layout: &Layout,
 ) -> Result<(D::File, Layout), StorageError> {
+    write_beside(disk, path, layout).await?;
+    put_in_place(disk, path, layout).await
+}
+
+/// Writes the new file under another name.
+async fn write_beside<D: Disk>(disk: &D, path: &Path, layout: &Layout) -> Result<(), StorageError> {
     let new = new_path(path);
-    let dir = path.parent().ok_or_else(|| StorageError::InvalidConfig("a log needs a directory".into()))?;
     match disk.remove(&new).await {
         Err(error) if !error.is_not_found() => return Err(error.into()),
         _ => {}
@@ -210,8 +227,17 @@ async fn write_new<D: Disk>(
     file.write_at(0, &padded_buffer(disk, &layout.content), padded).await?;
     zero_fill(disk, &file, padded as u64, layout.allocated).await?;
     file.sync_data().await?;
-    file.close().await?;
-    disk.rename(&new, path).await?;
+    Ok(file.close().await?)
+}
+
+/// Gives the new file the log's name.
+async fn put_in_place<D: Disk>(
+    disk: &D,
+    path: &Path,
+    layout: &Layout,
+) -> Result<(D::File, Layout), StorageError> {
+    let dir = path.parent().ok_or_else(|| StorageError::InvalidConfig("a log needs a directory".into()))?;
+    disk.rename(&new_path(path), path).await?;
     disk.sync_dir(dir).await?;
     let file = disk.open(path, OpenMode::WRITE_DSYNC).await?;
     Ok((file, Layout { content: Vec::new(), tail: layout.tail.clone(), ..*layout }))

@@ -217,10 +217,14 @@ impl<D: Disk> PartitionLog<D> {
         let shared = &self.inner.shared;
         let mut state = self.inner.state.borrow_mut();
         self.check_append(&state, validated, context)?;
-        if let Some(duplicate) = check_sequence(&state, validated, context.origin)? {
+        let sequence = check_sequence(&state, validated, context.origin);
+        if let Ok(Some(duplicate)) = sequence {
             return Ok(duplicate);
         }
+        // Who has been refused for want of space does not hear of a gap, which the refused batch has left: librdkafka would take another producer id then, and send
+        // also those batches again that are appended and wait for their answer.
         shared.check_writable()?;
+        sequence?;
 
         let base_offset = state.log_end;
         let last_offset = base_offset + i64::from(validated.last_offset_delta);

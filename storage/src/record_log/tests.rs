@@ -128,3 +128,25 @@ fn after_a_disk_error_the_log_takes_no_more_appends() {
     run(log.append(&[b"second"])).expect_err("the disk fails");
     run(log.append(&[b"third"])).expect_err("and that is final");
 }
+
+#[test]
+fn a_log_that_finds_no_space_keeps_what_it_has_and_goes_on_when_there_is_some() {
+    let disk = disk(8);
+    let (mut log, _) = run(RecordLog::open(disk.clone(), path())).expect("opens");
+    let record = Bytes::from_static(&[7; 3 * BLOCK / 2]);
+    let mut records = vec![record.clone(); 2];
+    run(log.append(&records)).expect("appends");
+    disk.fill_up();
+    while run(log.append(&[&record])).is_ok() {
+        records.push(record.clone());
+    }
+    run(log.rewrite(&[b"short"])).expect_err("there is no space for another file");
+    run(log.append(&[&record])).expect_err("there is none for more of this one");
+    assert_eq!(reopen(&disk).expect("opens"), records);
+    disk.make_room();
+    run(log.append(&[&record])).expect("there is room");
+    records.push(record);
+    assert_eq!(reopen(&disk).expect("opens"), records);
+    run(log.rewrite(&[b"short"])).expect("there is room");
+    assert_eq!(reopen(&disk).expect("opens"), [&b"short"[..]]);
+}

@@ -131,7 +131,15 @@ impl<D: Disk> ShardStore<D> {
                 producers: ProducerStates::default(),
             },
         };
-        let done = self.carry_out(&log, cut).await;
+        let announced = match self.announce(&log, &cut).await {
+            // Nothing has happened.
+            Err(error) if error.is_out_of_space() => return Err(error.into()),
+            announced => announced,
+        };
+        let done = match announced {
+            Ok(checkpoint) => self.carry_out(&log, cut, checkpoint).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = &done {
             // What is on disk is not what is in memory; a start makes it so.
             log.take_offline(format!("its end could not be cut off: {error}"));
@@ -141,13 +149,13 @@ impl<D: Disk> ShardStore<D> {
         Ok(done?)
     }
 
-    async fn carry_out(&self, log: &Rc<LogInner<D>>, cut: Cut) -> Result<(), StorageError> {
-        let shared = &self.shared;
-        let (before, checkpoint) = {
+    /// From the moment on that this returns the log ends there, whatever lies in its files.
+    async fn announce(&self, log: &Rc<LogInner<D>>, cut: &Cut) -> Result<PartitionCheckpoint, StorageError> {
+        let checkpoint = {
             let mut state = log.state.borrow_mut();
             assert_eq!(state.written_end, state.log_end, "everything is in segments");
             state.is_swapping = true;
-            state.journal_from = shared.durable.get();
+            state.journal_from = self.shared.durable.get();
             let checkpoint = PartitionCheckpoint {
                 log_start: cut.log_start,
                 flushed_end: cut.end,
@@ -161,10 +169,23 @@ impl<D: Disk> ShardStore<D> {
             };
             // Should this fail halfway, that is what is known of the log.
             state.last_checkpoint = Some(Box::new(checkpoint.clone()));
-            (state.segments.clone(), checkpoint)
+            checkpoint
         };
-        self.append_checkpoint(log, &checkpoint).await?;
+        let announced = self.append_checkpoint(log, &checkpoint).await;
+        if announced.as_ref().is_err_and(StorageError::is_out_of_space) {
+            log.state.borrow_mut().last_checkpoint = None;
+        }
+        announced.map(|()| checkpoint)
+    }
 
+    async fn carry_out(
+        &self,
+        log: &Rc<LogInner<D>>,
+        cut: Cut,
+        checkpoint: PartitionCheckpoint,
+    ) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        let before = log.state.borrow().segments.clone();
         shared.files.remove_log(log.index);
         shared.read_ahead.borrow_mut().forget(log.index);
         let kept = cut.segments.len();

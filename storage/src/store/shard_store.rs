@@ -323,7 +323,9 @@ impl<D: Disk> ShardStore<D> {
         let was_low = shared.switches.low_space.get().is_some();
         // Some distance between the two marks, so that the state does not flap.
         let limit = shared.config.low_space_bytes;
-        let is_low = if was_low { free < limit + limit / 16 } else { free < limit };
+        let awaits_space =
+            shared.switches.is_out_of_space.get() && shared.durable.get() > shared.released.get();
+        let is_low = awaits_space || if was_low { free < limit + limit / 16 } else { free < limit };
         if is_low != was_low {
             tracing::warn!(
                 free_bytes = free,

@@ -58,6 +58,8 @@ pub(crate) fn add(counter: &Cell<u64>, n: u64) {
 #[derive(Debug, Default)]
 pub(crate) struct Switches {
     pub low_space: Cell<Option<u64>>,
+    /// A flush has found no space, and none has succeeded since; the file system may say that there is plenty (quotas).
+    pub is_out_of_space: Cell<bool>,
     pub migrating: Cell<bool>,
     pub closing: Cell<bool>,
     /// The last flush found no space; not tried again before the clock has moved on.
@@ -262,6 +264,7 @@ impl<D: Disk> Shared<D> {
             .get()
             .is_some_and(|since| self.now_ms.get().saturating_sub(since) >= self.config.idle_flush_ms);
         is_old
+            || self.switches.is_out_of_space.get()
             || pressure.fullness() > 0.5
             || self.cache.borrow().pinned_bytes() > self.pinned_flush_threshold()
     }

@@ -193,3 +193,56 @@ fn low_space_refuses_produce_while_reads_go_on() {
     run.pool.run_until(run.store.tick(NOW)).unwrap();
     run.append_durably(&log, &bytes);
 }
+
+#[test]
+fn a_producer_hears_of_want_of_space_and_not_of_the_gap_that_it_leaves() {
+    let disk = SimDisk::new(7);
+    let (mut run, spec, _) = filled(&disk, small_log_config());
+    let log = run.log(&spec);
+    let sent = |base_sequence| {
+        let producer =
+            BatchOptions { producer_id: 1, producer_epoch: 0, base_sequence, ..Default::default() };
+        batch(producer, 1, 1, 10, NOW)
+    };
+    run.append_durably(&log, &sent(0));
+    disk.set_free_space(1000);
+    run.pool.run_until(run.store.tick(NOW)).unwrap();
+    for sequence in [1, 2] {
+        let refused = append(&log, &sent(sequence)).unwrap_err();
+        assert_eq!(refused.code(), protocol::ErrorCode::KAFKA_STORAGE_ERROR, "{sequence}");
+    }
+    assert!(append(&log, &sent(0)).unwrap().duplicate, "what is there needs no space");
+    disk.set_free_space(1 << 30);
+    run.pool.run_until(run.store.tick(NOW)).unwrap();
+    let refused = append(&log, &sent(2)).unwrap_err();
+    assert_eq!(refused.code(), protocol::ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    run.append_durably(&log, &sent(1));
+}
+
+#[test]
+fn a_disk_that_has_run_full_takes_nothing_before_a_flush_succeeds_whatever_it_says_is_free() {
+    let disk = SimDisk::new(7);
+    let (mut run, spec, _) = filled(&disk, small_log_config());
+    let log = run.log(&spec);
+    let bytes = batch(BatchOptions::default(), 1, 1, 1000, NOW);
+    disk.fill_up();
+    for _ in 0..10_000 {
+        run.settle();
+        if run.store.writable().is_err() {
+            break;
+        }
+        // The journal has no room as soon as the flusher has none.
+        let _ = append(&log, &bytes);
+    }
+    for _ in 0..3 {
+        run.pool.run_until(run.store.tick(NOW)).unwrap();
+        run.settle();
+        assert!(run.store.writable().is_err());
+    }
+    disk.make_room();
+    for _ in 0..2 {
+        run.pool.run_until(run.store.tick(NOW)).unwrap();
+        run.settle();
+    }
+    run.append_durably(&log, &bytes);
+}

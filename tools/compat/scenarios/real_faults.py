@@ -46,7 +46,7 @@ class Load:
             future.result(30)
         wait_until("all replicas are in sync", self.is_in_sync)
         folder = self.cluster.folder
-        self.logs, self.producers = start_producers(folder, TOPIC, PARTITIONS, options.rate)
+        self.logs, self.producers = start_producers(folder, TOPIC, PARTITIONS, options.rate, open(os.environ["LOAD_SAID"], "w") if "LOAD_SAID" in os.environ else None)
         self.groups = groups.start(folder, TOPIC) if with_groups else []
         self.reader, self.acknowledged = Reader(self.cluster.bootstrap, TOPIC, PARTITIONS), 0
         wait_for_load(self.logs, self.producers)
