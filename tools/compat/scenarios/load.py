@@ -2,6 +2,8 @@
 
 usage: load.py NAME TOPIC PARTITIONS RATE ACKLOG
 
+LOAD_DEBUG  what librdkafka is to say on standard error (its `debug`)
+
 Record values are `NAME partition sequence padding`; a line of ACKLOG is `partition sequence offset`.
 """
 

@@ -28,6 +28,7 @@ TOPIC, PARTITIONS, REPLICAS = "faults", 6, 3
 # The Java producer has one request in flight. With several it may send new batches to a partition's new leader while older ones, which that leader has from replication, wait
 # for the old leader's answer; if more than the five that a broker remembers follow, the retry of the older ones is out of order for ever, with Apache Kafka too.
 os.environ["LOAD_IN_FLIGHT"] = "1"
+os.environ["LOAD_DEBUG"] = "eos"
 PATIENCE_SECONDS = 120
 wait_until = partial(patience.wait_until, seconds=PATIENCE_SECONDS)
 
@@ -46,7 +47,9 @@ class Load:
             future.result(30)
         wait_until("all replicas are in sync", self.is_in_sync)
         folder = self.cluster.folder
-        self.logs, self.producers = start_producers(folder, TOPIC, PARTITIONS, options.rate, open(os.environ["LOAD_SAID"], "w") if "LOAD_SAID" in os.environ else None)
+        self.said_path = os.path.join(folder, "producers.said")
+        with open(self.said_path, "w") as said:
+            self.logs, self.producers = start_producers(folder, TOPIC, PARTITIONS, options.rate, said)
         self.groups = groups.start(folder, TOPIC) if with_groups else []
         self.reader, self.acknowledged = Reader(self.cluster.bootstrap, TOPIC, PARTITIONS), 0
         wait_for_load(self.logs, self.producers)
@@ -78,6 +81,11 @@ class Load:
 
     def ended(self):
         return [f"{name} has ended with {p.returncode}" for name, p in self.producers.items() if p.poll() is not None]
+
+    def last_words(self, lines=60):
+        """Of the producers: what librdkafka thinks of its producer id and of batches that did not arrive, among other things."""
+        with open(self.said_path, errors="replace") as said:
+            return "".join(said.readlines()[-lines:])
 
     def stop_producers(self):
         for process in self.producers.values():
@@ -197,6 +205,8 @@ def main():
         for broker in load.cluster.brokers.values():
             broker.end()
         report.check(not load.cluster.panicked(), "no panic in a broker's log")
+        if report.failed:
+            print(f"producers:\n{load.last_words()}", flush=True)
     if report.failed == 0:
         load = prove(options, report, network)
     return report.close(load.cluster)
