@@ -4,5 +4,7 @@
 need_python
 [ -n "${BROKER_COMMAND:-}" ] || BROKER_BIN=$(broker_binary)
 export BROKER_BIN BROKER_TMP=${BROKER_TMP:-$WORK}
+# Clients in C that crash say where.
+export PYTHONFAULTHANDLER=1
 unset BOOTSTRAP
 scenario() { "$PYTHON" "$COMPAT/scenarios/$(basename "$0" | tr - _).py" "$@"; }
