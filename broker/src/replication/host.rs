@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use coord::replica::{AlterPartition, Role};
-use coord::types::BrokerId;
+use coord::types::{BrokerId, LeaderEpoch};
 use futures::future::LocalBoxFuture;
 use storage::disk::Disk;
 use storage::{ShardStore, TopicIdPartition};
@@ -20,8 +20,25 @@ pub struct Route {
     pub leader: BrokerId,
     /// The shard of this node that has taken the link.
     pub home: usize,
-    /// The number of the link there.
+    /// The number of the link: a later one has a higher number, whichever shard has taken it.
     pub link: u64,
+}
+
+/// Where a leader was heard.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// In which epoch it led.
+    pub epoch: LeaderEpoch,
+    /// On which link.
+    pub route: Route,
+}
+
+impl Heard {
+    /// Whether replies go this way, and not the way that was known. What a leader of before still says, or what comes late from a link that is gone, does not change
+    /// the way: the leader of now would wait for ever for the replies that went with it.
+    pub fn supersedes(&self, known: Option<Heard>) -> bool {
+        known.is_none_or(|known| (self.epoch, self.route.link) >= (known.epoch, known.route.link))
+    }
 }
 
 /// A shard, or a test's idea of one.

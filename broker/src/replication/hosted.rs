@@ -15,7 +15,7 @@ use protocol::ErrorCode;
 use storage::disk::Disk;
 use storage::{LeaderEpoch, Offset, PartitionLog, TopicIdPartition};
 
-use super::host::Route;
+use super::host::{Heard, Route};
 
 /// What becomes of a batch that its producer wants to be with all in-sync replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +59,8 @@ pub struct Hosted<D: Disk> {
     pub(super) replica: RefCell<Replica>,
     /// The generation of the log as the disk has it: behind the replica's while a truncation is under way.
     pub(super) generation: Cell<LogGeneration>,
-    /// How the leader's last message came.
-    pub(super) route: Cell<Option<Route>>,
+    /// How its leader was heard last.
+    pub(super) heard: Cell<Option<Heard>>,
     pub(super) work: RefCell<VecDeque<Work>>,
     pub(super) is_busy: Cell<bool>,
     /// Somebody looks at it now and then, because time matters to it.
@@ -88,7 +88,7 @@ impl<D: Disk> Hosted<D> {
             log,
             generation: Cell::new(positions.generation()),
             replica: RefCell::new(Replica::new(config, positions)),
-            route: Cell::new(None),
+            heard: Cell::new(None),
             work: RefCell::default(),
             is_busy: Cell::new(false),
             is_watched: Cell::new(false),
@@ -175,6 +175,13 @@ impl<D: Disk> Hosted<D> {
         }
         if waiters.is_empty() {
             *waiters = VecDeque::new();
+        }
+    }
+
+    /// A message has come this way.
+    pub(super) fn note_heard(&self, heard: Heard) {
+        if heard.supersedes(self.heard.get()) {
+            self.heard.set(Some(heard));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coord::types::BrokerId;
@@ -19,6 +20,9 @@ use crate::shard::Shard;
 
 /// A link that lasted so long worked; what has ended it is another matter than what ended the one before.
 const LASTING: Duration = Duration::from_secs(5);
+
+/// Of all shards: links of one leader may come to this and that one.
+static NEXT_LINK: AtomicU64 = AtomicU64::new(0);
 
 /// A leader's side: brings a follower what its outbox has, over one link after the other, until the shard is closed.
 pub(super) async fn serve_follower(shard: Rc<Shard>, follower: BrokerId) {
@@ -115,8 +119,7 @@ impl Inbound {
 
 /// Takes a leader's link: what it brings goes to the shards that own the partitions.
 pub(super) async fn take_in(shard: Rc<Shard>, link: Rc<Link>) {
-    let number = shard.replication.next_link.get();
-    shard.replication.next_link.set(number + 1);
+    let number = NEXT_LINK.fetch_add(1, Ordering::Relaxed);
     let inbound = Rc::new(Inbound {
         link: Rc::clone(&link),
         replies: RefCell::default(),

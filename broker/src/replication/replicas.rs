@@ -13,7 +13,7 @@ use storage::disk::Disk;
 use storage::store::CommitEvent;
 use storage::{AppendContext, AppendError, AppendOutcome, LeaderEpoch, TopicIdPartition, WakeSignal};
 
-use super::host::{Host, Route};
+use super::host::{Heard, Host, Route};
 use super::hosted::{Hosted, Work};
 use super::message::PartitionReply;
 use super::metrics::ReplicationCounters;
@@ -36,7 +36,7 @@ pub struct Replicas<D: Disk> {
     watch_wanted: Rc<WakeSignal>,
     replies: RefCell<BTreeMap<Route, Vec<PartitionReply>>>,
     /// How leaders have sent for partitions that are not known here yet.
-    early: RefCell<AHashMap<TopicIdPartition, Route>>,
+    early: RefCell<AHashMap<TopicIdPartition, Heard>>,
     /// Brokers that this one does not reach while it hears no active controller either.
     pub(super) unreachable: RefCell<BTreeSet<BrokerId>>,
     pub(super) pace: RefCell<Pace>,
@@ -114,12 +114,14 @@ impl<D: Disk> Replicas<D> {
     }
 
     /// A leader has sent for a partition that is not known here yet.
-    pub(super) fn note_early(&self, id: TopicIdPartition, route: Route) {
+    pub(super) fn note_early(&self, id: TopicIdPartition, heard: Heard) {
         let mut early = self.early.borrow_mut();
         if early.len() >= EARLY_MAX {
             early.clear();
         }
-        early.insert(id, route);
+        if heard.supersedes(early.get(&id).copied()) {
+            early.insert(id, heard);
+        }
     }
 
     fn keep_watching(&self, hosted: &Hosted<D>) {
@@ -162,7 +164,8 @@ pub(super) fn carry_out<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, eff
             }
             Effect::Reply(addressed) => {
                 // Without a way it is lost, as with a broken link: the leader asks when there is a new one.
-                if let Some(route) = hosted.route.get().filter(|route| route.leader == addressed.to) {
+                let route = hosted.heard.get().map(|heard| heard.route);
+                if let Some(route) = route.filter(|route| route.leader == addressed.to) {
                     let reply = PartitionReply { id: hosted.id, reply: addressed.reply };
                     replicas.replies.borrow_mut().entry(route).or_default().push(reply);
                 }
@@ -223,7 +226,7 @@ pub fn state_changed<H: Host>(host: &Rc<H>, id: &TopicIdPartition, state: Partit
                 return state_changed_later(host, *id, state);
             }
             let hosted = Hosted::new(config, log);
-            hosted.route.set(replicas.early.borrow_mut().remove(id));
+            hosted.heard.set(replicas.early.borrow_mut().remove(id));
             replicas.table.borrow_mut().insert(*id, Rc::clone(&hosted));
             hosted
         }

@@ -39,7 +39,6 @@ pub struct Replication {
     pub replicas: Replicas<DirectDisk>,
     /// Links of leaders that this shard has taken.
     pub(super) inbound: RefCell<BTreeMap<u64, Rc<Inbound>>>,
-    pub(super) next_link: Cell<u64>,
     /// What waits for a request to the controller.
     proposals: RefCell<Vec<(TopicIdPartition, AlterPartition)>>,
     is_proposing: Cell<bool>,
@@ -51,7 +50,6 @@ impl Replication {
         Replication {
             replicas: Replicas::new(catch_up_bytes_per_second),
             inbound: RefCell::default(),
-            next_link: Cell::new(0),
             proposals: RefCell::default(),
             is_proposing: Cell::new(false),
         }

@@ -9,7 +9,7 @@ use protocol::records;
 use storage::log::error::ReadError;
 use storage::{AppendError, LeaderEpoch, Offset};
 
-use super::host::{Host, Route};
+use super::host::{Heard, Host, Route};
 use super::hosted::{Arrived, Hosted, Work};
 use super::message::PartitionAppends;
 use super::replicas::{carry_out, input, send_replies};
@@ -28,7 +28,7 @@ pub fn receive<H: Host>(
     for PartitionAppends { id, append, consumers_from, batches } in appends {
         let Some(hosted) = host.replicas().get(&id) else {
             // The metadata is on its way; then the replica introduces itself to its leader.
-            host.replicas().note_early(id, route);
+            host.replicas().note_early(id, Heard { epoch: append.leader_epoch, route });
             continue;
         };
         let arrived = Arrived { route, append, consumers_from, batches, _frame: Rc::clone(&frame) };
@@ -102,7 +102,7 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
     }
     let batch_spans: Vec<BatchSpan> = found.iter().map(|(span, _)| *span).collect();
     let mut effects = Vec::new();
-    hosted.route.set(Some(*route));
+    hosted.note_heard(Heard { epoch: append.leader_epoch, route: *route });
     let outcome =
         hosted.replica.borrow_mut().append_received(route.leader, append, &batch_spans, &mut effects);
     match outcome {

@@ -1,7 +1,7 @@
 //! A cluster in one thread: real replicas over real stores on simulated disks, real controller decisions; frames are encoded, carried by hand, and lost.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use coord::config::TopicDefaults;
 use coord::metadata::decide::{
     ClusterView, CreateTopicsOptions, NewTopic, RegisterBroker, alter_partitions, create_topics,
-    fence_broker, register_replica_broker, unfence_broker,
+    fence_broker, register_replica_broker, relieve_full_brokers, unfence_broker,
 };
 use coord::metadata::{DecideContext, InSyncProposal, MetadataImage, MetadataRecord};
 use coord::planted::Planted;
@@ -339,25 +339,36 @@ impl Cluster {
 
     /// Carries one frame from a leader's node to a follower's. A frame that gets lost takes the link with it.
     fn carry(&mut self, leader: usize, follower: usize, is_lost: bool) {
-        let is_slow = self.is_slow;
         let (from, to) = (self.nodes[leader].id, self.nodes[follower].id);
-        let link = self.links[&(from, to)];
-        let Some(life) = &mut self.nodes[leader].life else { return };
-        let Some(outbox) = life.host.replicas.outbox(to) else { return };
-        life.run(is_slow);
-        if outbox.is_full() {
-            return;
-        }
-        let host = life.host.clone();
-        let (frame, _) = life.pool.run_until(outbox.gather(&host));
-        let Some(frame) = frame else { return };
+        let Some(frame) = self.next_frame(leader, follower) else { return };
         if is_lost || self.nodes[follower].life.is_none() {
             return self.open_link(from, to);
         }
-        let frame = Bytes::from(frame.concat());
         let bytes = frame.len() as u64;
+        self.arrive(leader, follower, frame);
+        if let Some(life) = &mut self.nodes[leader].life {
+            life.host.replicas.outbox(to).unwrap().stored(bytes);
+        }
+    }
+
+    /// What a leader's node sends to a follower's.
+    fn next_frame(&mut self, leader: usize, follower: usize) -> Option<Bytes> {
+        let (is_slow, to) = (self.is_slow, self.nodes[follower].id);
+        let life = self.nodes[leader].life.as_mut()?;
+        let outbox = life.host.replicas.outbox(to)?;
+        life.run(is_slow);
+        if outbox.is_full() {
+            return None;
+        }
+        let host = life.host.clone();
+        let (frame, _) = life.pool.run_until(outbox.gather(&host));
+        Some(Bytes::from(frame?.concat()))
+    }
+
+    fn arrive(&mut self, leader: usize, follower: usize, frame: Bytes) {
+        let (from, to, is_slow) = (self.nodes[leader].id, self.nodes[follower].id, self.is_slow);
         let life = self.nodes[follower].life.as_mut().unwrap();
-        let route = Route { leader: from, home: 0, link };
+        let route = Route { leader: from, home: 0, link: self.links[&(from, to)] };
         let taken = storing::receive(&life.host, route, decode_appends(frame).unwrap());
         // In this test the follower gives back the room at once: what it has to do is never much.
         drop(taken);
@@ -365,9 +376,6 @@ impl Cluster {
             // The message is taken, and the disk has not got to it.
             true => drop(life.pool.try_run_one()),
             false => life.pool.run_until_stalled(),
-        }
-        if let Some(life) = &mut self.nodes[leader].life {
-            life.host.replicas.outbox(to).unwrap().stored(bytes);
         }
     }
 
@@ -735,6 +743,45 @@ fn producers_of_a_deposed_leader_are_told() {
     assert_eq!(waiting.now_or_never(), Some(CommitOutcome::NotLeader));
     let refused = cluster.append(0, 0, &batch(1, 0, 10)).err().unwrap();
     assert_eq!(refused.code(), ErrorCode::NOT_LEADER_OR_FOLLOWER);
+}
+
+#[test]
+fn what_a_former_leader_still_says_does_not_take_the_replies_away_from_the_new_one() {
+    let mut cluster = Cluster::new(6, "1");
+    cluster.settle();
+    cluster.append(0, 0, &batch(1, 0, 10)).map(drop).unwrap();
+    cluster.carry(0, 1, false);
+    cluster.grant(false);
+    let late = cluster.next_frame(0, 2).expect("the batch");
+    let full = BTreeSet::from([BrokerId(0)]);
+    let moved = relieve_full_brokers(cluster.view(), &full).records;
+    cluster.replay(moved);
+    cluster.publish();
+    assert_eq!(cluster.leader(0), Some(1));
+
+    // The new leader's message is taken, and before it is on disk comes what the former one has sent.
+    let host = cluster.nodes[2].life.as_ref().unwrap().host.clone();
+    let batches = || host.replicas.counters.bytes_in.get();
+    let before = batches();
+    cluster.is_slow = true;
+    for _ in 0..1000 {
+        cluster.is_slow = false;
+        cluster.nodes[1].life.as_mut().unwrap().run(false);
+        cluster.is_slow = true;
+        cluster.carry(1, 2, false);
+        cluster.grant(false);
+        if batches() > before {
+            break;
+        }
+        cluster.nodes[2].life.as_mut().unwrap().pool.try_run_one();
+    }
+    assert!(batches() > before, "the batch has come from the new leader");
+    cluster.arrive(0, 2, late);
+    cluster.is_slow = false;
+    cluster.settle();
+    let in_sync = &cluster.image.topic("orders").unwrap().partitions[0].in_sync_replicas;
+    assert_eq!(in_sync.len(), 3, "{in_sync:?}");
+    assert_eq!(cluster.content(2, 0), cluster.content(1, 0));
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Leaders that lead in vain, and find out.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::replication::vain;
 
