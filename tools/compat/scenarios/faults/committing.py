@@ -14,6 +14,8 @@ import time
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 COMMIT_SECONDS = 0.1
+# Then a commit counts as lost, and is part of the next one.
+ANSWER_SECONDS = 30
 # What a broker may say to a member: the group has gone on without it, the coordinator or a leader has moved, or cannot answer just now. It gets over these by itself.
 PASSING = {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.NOT_COORDINATOR,
            KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION,
@@ -34,18 +36,21 @@ class Log:
 
 
 class Member(threading.Thread):
+    """Commits are asynchronous: librdkafka 2.12's synchronous one waits for ever if the session ends meanwhile, because the application, which should give its
+    partitions up, waits in it (confluentinc/confluent-kafka-python#1801)."""
+
     def __init__(self, number, group, topic, log, stop):
         super().__init__()
         self.number, self.topic, self.log, self.stop, self.read = number, topic, log, stop, {}
+        self.unanswered, self.asked = {}, 0
         self.consumer = Consumer({
             "debug": "cgrp", "bootstrap.servers": os.environ["BOOTSTRAP"], "group.id": group, "client.id": f"{group}-{number}", "enable.auto.commit": False,
             "auto.offset.reset": "earliest", "check.crcs": True, "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000,
             "partition.assignment.strategy": "cooperative-sticky", "reconnect.backoff.max.ms": 200, "socket.timeout.ms": 10_000,
-            "fetch.wait.max.ms": 100, "topic.metadata.refresh.interval.ms": 1000, "max.poll.interval.ms": 300_000})
+            "fetch.wait.max.ms": 100, "on_commit": self.answered, "topic.metadata.refresh.interval.ms": 1000, "max.poll.interval.ms": 300_000})
 
     def run(self):
         self.consumer.subscribe([self.topic], on_assign=self.assigned, on_revoke=self.given_up, on_lost=self.given_up)
-        committed = time.monotonic()
         while not self.stop.is_set():
             message = self.consumer.poll(0.05)
             if message is not None and message.error():
@@ -54,9 +59,11 @@ class Member(threading.Thread):
                 name, _, sequence, _ = message.value().split(b" ", 3)
                 self.log.say("read", self.number, message.partition(), message.offset(), name.decode(), int(sequence))
                 self.read[message.partition()] = message.offset() + 1
-            if self.read and time.monotonic() - committed >= COMMIT_SECONDS:
+            if self.unanswered and time.monotonic() - self.asked >= ANSWER_SECONDS:
+                self.again(self.unanswered)
+                self.unanswered = {}
+            if self.read and not self.unanswered and time.monotonic() - self.asked >= COMMIT_SECONDS:
                 self.commit()
-                committed = time.monotonic()
         self.consumer.close()
 
     def assigned(self, _consumer, partitions):
@@ -71,18 +78,23 @@ class Member(threading.Thread):
         offsets, self.read = self.read, {}
         for partition, offset in offsets.items():
             self.log.say("trying", self.number, partition, offset)
+        self.unanswered, self.asked = offsets, time.monotonic()
         try:
-            results = self.consumer.commit(offsets=[TopicPartition(self.topic, p, o) for p, o in offsets.items()], asynchronous=False)
+            self.consumer.commit(offsets=[TopicPartition(self.topic, p, o) for p, o in offsets.items()], asynchronous=True)
         except KafkaException as error:
+            self.unanswered = {}
             self.again(offsets)
             self.complain(error.args[0])
-            return
+
+    def answered(self, error, results):
+        self.unanswered = {}
         for result in results:
-            if result.error is None:
+            failure = error or result.error
+            if failure is None:
                 self.log.say("committed", self.number, result.partition, result.offset)
             else:
                 self.again({result.partition: result.offset})
-                self.complain(result.error)
+                self.complain(failure)
 
     def again(self, offsets):
         """What could not be committed is part of the next commit, if it is still this member's."""
