@@ -145,6 +145,8 @@ pub enum Request {
     CommitOffset(OffsetOf, i64, Option<(String, i32)>),
     /// A member of a group is there.
     GroupHeartbeat(GroupHeartbeat),
+    /// A member of a classic group wants something.
+    Classic(ClassicRequest),
     /// The offset that a group has committed.
     FetchOffset(OffsetOf),
     /// An administrator's wish, for the active controller.
@@ -181,6 +183,60 @@ pub struct GroupHeartbeat {
     pub says_all: bool,
 }
 
+/// What a member of a classic group says to its coordinator.
+#[derive(Debug, Clone)]
+pub struct ClassicRequest {
+    /// The partition of `__consumer_offsets` in which the group lives.
+    pub home: TopicIdPartition,
+    /// The group.
+    pub group: String,
+    /// The member; empty if it has no id yet.
+    pub member_id: String,
+    /// The generation that it belongs to, as far as it knows.
+    pub generation: i32,
+    /// What it wants.
+    pub wish: ClassicWish,
+}
+
+/// What a member of a classic group wants.
+#[derive(Debug, Clone)]
+pub enum ClassicWish {
+    /// To belong to the next generation.
+    Join,
+    /// Its assignment; the leader says what each member gets.
+    Sync(Vec<(String, Bytes)>),
+    /// To be known to live.
+    Heartbeat,
+    /// To be let go.
+    Leave,
+}
+
+/// What a member of a classic group hears if nothing is wrong.
+#[derive(Debug, Clone)]
+pub enum ClassicAnswer {
+    /// It is to come back with this id.
+    MemberId(String),
+    /// It belongs to a generation.
+    Joined(Generation),
+    /// What it gets.
+    Assignment(Bytes),
+    /// Nothing has changed, or it may go.
+    Fine,
+}
+
+/// A generation of a classic group as a member sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub id: i32,
+    /// The member itself.
+    pub member_id: String,
+    /// Who assigns.
+    pub leader: String,
+    /// All members, if this one leads.
+    pub members: Vec<String>,
+}
+
 /// What a client hears.
 #[derive(Debug, Clone)]
 pub enum Response {
@@ -196,8 +252,12 @@ pub enum Response {
     OffsetCommitted(ErrorCode),
     /// The member's epoch and what it is to own, if that is news, and the leader epoch of the coordinator that says so.
     GroupHeartbeat(Result<(i32, Option<Vec<TopicIdPartition>>), ErrorCode>, LeaderEpoch),
+    /// What a member of a classic group is told, and the leader epoch of the coordinator that says so.
+    Classic(Result<ClassicAnswer, ErrorCode>, LeaderEpoch),
+    /// Whoever was asked does not coordinate the group, or does so no more.
+    NotCoordinator,
     /// The committed offset, -1 for none, and the leader epoch of the coordinator that says so.
-    Offset(Result<(i64, LeaderEpoch), ErrorCode>),
+    Offset(i64, LeaderEpoch),
     /// The controller has done it, or there was nothing to do.
     Done,
     /// The controller did not do it.

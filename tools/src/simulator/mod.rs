@@ -11,7 +11,7 @@
 //! | [`network`], [`message`] | connections between brokers, and what goes over them |
 //! | [`client`] | producers, consumers, members of groups, an administrator |
 //! | [`faults`] | what goes wrong, and when |
-//! | [`oracle`], [`checks`] | what must hold |
+//! | [`oracle`], [`sharing`], [`checks`] | what must hold |
 //! | [`trace`], [`random`] | what is told of a run; chance |
 //! | [`cli`] | the command line |
 
@@ -28,6 +28,7 @@ mod process;
 mod random;
 mod run;
 mod settings;
+mod sharing;
 mod store;
 mod trace;
 mod world;

@@ -10,6 +10,7 @@ use coord::quorum::{CommittedEntry, LogPosition};
 use coord::types::{BrokerId, LeaderEpoch};
 use storage::{Offset, TopicIdPartition};
 
+use super::sharing::Sharing;
 use super::store::{Content, StoredBatch};
 
 /// An invariant that does not hold.
@@ -74,17 +75,6 @@ impl History {
     }
 }
 
-/// The offset of one partition that the members of a group commit, each as its owner.
-#[derive(Debug, Default)]
-struct Committed {
-    /// The last number that somebody took to commit it.
-    last: i64,
-    /// The last one whose commit was acknowledged.
-    acknowledged: Option<i64>,
-    /// Those of whose commit nobody knows what became of it.
-    unknown: BTreeSet<i64>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Oracle {
@@ -94,10 +84,8 @@ pub struct Oracle {
     truth_index: u64,
     entries: BTreeMap<u64, (u64, Bytes)>,
     quorum_leaders: BTreeMap<u64, BrokerId>,
-    /// Who owns what in the group whose members share the partitions.
-    owners: BTreeMap<TopicIdPartition, usize>,
-    /// What that group has committed.
-    offsets: BTreeMap<TopicIdPartition, Committed>,
+    /// The groups whose members share the partitions, by name.
+    groups: BTreeMap<&'static str, Sharing>,
     /// Partitions whose candidates have to be looked at, and from which offset on.
     pub due: BTreeMap<TopicIdPartition, Offset>,
     /// The first thing that was wrong.
@@ -115,8 +103,7 @@ impl Oracle {
             truth_index: 1,
             entries: BTreeMap::new(),
             quorum_leaders: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            offsets: BTreeMap::new(),
+            groups: BTreeMap::new(),
             due: BTreeMap::new(),
             violation: None,
             counts: BTreeMap::new(),
@@ -351,45 +338,39 @@ impl Oracle {
         }
     }
 
-    // ---- a group whose members share the partitions
+    // ---- groups whose members share the partitions
+
+    fn group(&mut self, group: &'static str) -> &mut Sharing {
+        self.groups.entry(group).or_default()
+    }
 
     /// A member owns these from now on, and nothing else.
-    pub fn owns(&mut self, member: usize, partitions: &BTreeSet<TopicIdPartition>) {
-        self.owners.retain(|_, owner| *owner != member);
-        for id in partitions {
-            if let Some(other) = self.owners.insert(*id, member) {
-                self.fail(Some(*id), format!("members {other} and {member} own it at the same time"));
-            }
+    pub fn owns(&mut self, group: &'static str, member: usize, partitions: &BTreeSet<TopicIdPartition>) {
+        if let Err((id, text)) = self.group(group).owns(member, partitions) {
+            self.fail(Some(id), format!("{group}: {text}"));
         }
     }
 
-    /// How many partitions have an owner.
-    pub fn owned_partitions(&self) -> usize {
-        self.owners.len()
+    /// How many partitions have an owner in a group.
+    pub fn owned_partitions(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, Sharing::owned_partitions)
     }
 
     /// A number that the owner of a partition commits.
-    pub fn offset_to_commit(&mut self, id: TopicIdPartition) -> i64 {
-        let committed = self.offsets.entry(id).or_default();
-        committed.last += 1;
-        committed.unknown.insert(committed.last);
-        committed.last
+    pub fn offset_to_commit(&mut self, group: &'static str, id: TopicIdPartition) -> i64 {
+        self.group(group).offset_to_commit(id)
     }
 
     /// The owner has heard that it is committed.
-    pub fn offset_committed(&mut self, id: TopicIdPartition, offset: i64) {
-        let committed = self.offsets.entry(id).or_default();
-        committed.unknown.remove(&offset);
-        committed.acknowledged = Some(offset);
+    pub fn offset_committed(&mut self, group: &'static str, id: TopicIdPartition, offset: i64) {
+        self.group(group).offset_committed(id, offset);
         self.count("offsets committed by owners", 1);
     }
 
     /// The owner has looked for what is committed.
-    pub fn offset_found(&mut self, id: TopicIdPartition, found: i64) {
-        let committed = self.offsets.entry(id).or_default();
-        if found != committed.acknowledged.unwrap_or(-1) && !committed.unknown.contains(&found) {
-            let text = format!("its owner finds the committed offset {found}, and knows {committed:?}");
-            self.fail(Some(id), text);
+    pub fn offset_found(&mut self, group: &'static str, id: TopicIdPartition, found: i64) {
+        if let Err(text) = self.group(group).offset_found(id, found) {
+            self.fail(Some(id), format!("{group}: {text}"));
         }
     }
 

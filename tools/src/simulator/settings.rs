@@ -86,7 +86,11 @@ pub const MAINTENANCE_MS: i64 = 500;
 pub const SNAPSHOT_ENTRIES: u64 = 60;
 /// After so much virtual time without faults everything must be well.
 pub const HEALING_US: u64 = 60_000_000;
-/// `group.consumer.session.timeout.ms`
+/// `group.consumer.session.timeout.ms`, and the session time-out of classic members.
 pub const GROUP_SESSION_MS: i32 = 1_500;
+/// `group.initial.rebalance.delay.ms`
+pub const INITIAL_REBALANCE_DELAY_MS: i32 = 200;
+/// Within this time classic members have to join again. Longer than a session, so that nobody is passed over who may still be an owner.
+pub const REBALANCE_TIMEOUT_MS: i32 = 3_000;
 /// How long a client waits for an answer.
 pub const REQUEST_TIMEOUT_US: u64 = 600_000;

@@ -44,7 +44,13 @@ fn no_run_breaks_an_invariant_and_enough_happens_for_that_to_mean_something() {
     for what in ["leaderships", "crashes", "active controllers", "coordinators loaded", "offsets looked at"] {
         assert!(totals.get(what).copied().unwrap_or(0) >= SEEDS, "{what}: {totals:?}");
     }
-    let some = ["deletions of records", "assignments", "offsets committed by owners", "reads from disk"];
+    let some = [
+        "deletions of records",
+        "assignments",
+        "classic assignments",
+        "offsets committed by owners",
+        "reads from disk",
+    ];
     for what in some {
         assert!(totals.get(what).copied().unwrap_or(0) > 0, "{what}: {totals:?}");
     }

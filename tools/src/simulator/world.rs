@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use coord::quorum::bootstrap;
 use coord::types::BrokerId;
 
-use super::client::{Admin, Client, ClientEnv, Consumer, Member, Producer, Sharer};
+use super::client::{Admin, ClassicMember, Client, ClientEnv, Consumer, Member, Producer, Sharer};
 use super::faults::{Fault, Profile};
 use super::journal::QuorumJournal;
 use super::message::{Address, Message};
@@ -162,6 +162,7 @@ impl World {
         self.clients.push(Client::Member(Member::new(0)));
         self.clients.push(Client::Member(Member::new(1)));
         self.clients.extend((0..3).map(|number| Client::Sharer(Sharer::new(number))));
+        self.clients.extend((0..3).map(|number| Client::Classic(ClassicMember::new(number))));
         for client in 0..self.clients.len() {
             let at_us = self.random.between(100_000, 400_000);
             self.at(at_us, Event::ClientTurn { client });
@@ -477,11 +478,14 @@ impl World {
 
     fn with_client<R>(&mut self, at: usize, act: impl FnOnce(&mut Client, &mut ClientEnv<'_>) -> R) -> R {
         let mut requests = Vec::new();
+        let connection = |node: &Node| node.process.is_some().then_some(node.life);
+        let connections: Vec<Option<u64>> = self.nodes.iter().map(connection).collect();
         let mut env = ClientEnv {
             now_us: self.now_us,
             random: &mut self.random,
             oracle: &mut self.oracle,
             requests: &mut requests,
+            connections: &connections,
             brokers: self.settings.brokers,
             is_ending: self.is_ending,
         };

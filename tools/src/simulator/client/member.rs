@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use coord::types::LeaderEpoch;
 use protocol::ErrorCode;
 
+use super::share::Home;
 use super::{Base, ClientEnv};
-use crate::simulator::message::{OFFSETS_TOPIC, OffsetOf, Request, Response};
+use crate::simulator::message::{OffsetOf, Request, Response};
 
 #[derive(Debug, Clone, Copy)]
 enum Asked {
@@ -28,7 +29,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// The only member of the group of that number.
+    /// The only member of the group of that number, which lives in the partition of that index.
     pub fn new(number: u64) -> Self {
         Member {
             number,
@@ -55,34 +56,23 @@ impl Member {
     }
 
     fn ask(&mut self, env: &mut ClientEnv<'_>) {
-        let homes: Vec<_> = self
-            .base
-            .metadata
-            .partitions
-            .iter()
-            .filter(|partition| partition.topic == OFFSETS_TOPIC)
-            .collect();
-        let Some(home) = homes.get((self.number as usize) % homes.len().max(1)) else {
+        let Some(home) = Home::find(&self.base.metadata, self.number as usize) else {
             self.base.wants_metadata = true;
             return;
         };
-        let (home, leader) = (home.id, home.leader);
-        if !leader.is_some() {
-            self.base.wants_metadata = true;
-            return;
-        }
-        let of =
-            OffsetOf { home, group: format!("group-{}", self.number), topic: "t0".to_owned(), partition: 0 };
+        let of = OffsetOf {
+            home: home.id,
+            group: format!("group-{}", self.number),
+            topic: "t0".to_owned(),
+            partition: 0,
+        };
         if env.is_ending || env.random.one_in(4) {
-            let topic = env.oracle.truth.topic_by_id(home.topic_id);
-            let epoch =
-                topic.and_then(|topic| topic.partition(home.partition)).map(|state| state.leader_epoch);
-            let asked = Asked::Fetch(epoch.unwrap_or(LeaderEpoch::UNKNOWN));
-            self.base.ask(leader, asked, Request::FetchOffset(of), env);
+            let asked = Asked::Fetch(env.leader_epoch(home.id));
+            self.base.ask(home.leader, asked, Request::FetchOffset(of), env);
         } else {
             let offset = self.next_offset;
             self.next_offset += 1;
-            self.base.ask(leader, Asked::Commit(offset), Request::CommitOffset(of, offset, None), env);
+            self.base.ask(home.leader, Asked::Commit(offset), Request::CommitOffset(of, offset, None), env);
         }
     }
 
@@ -98,7 +88,7 @@ impl Member {
                 self.unknown.insert(offset);
                 self.base.wants_metadata = true;
             }
-            (Asked::Fetch(epoch), Response::Offset(Ok((found, answered)))) if *answered >= epoch => {
+            (Asked::Fetch(epoch), Response::Offset(found, answered)) if *answered >= epoch => {
                 self.check(*found, env);
             }
             (Asked::Fetch(_), _) => self.base.wants_metadata = true,

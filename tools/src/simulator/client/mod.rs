@@ -4,14 +4,18 @@
 //! when it wants.
 
 mod admin;
+mod assignment;
+mod classic;
 mod consumer;
 mod member;
 mod producer;
+mod share;
 mod sharer;
 
 use std::collections::BTreeMap;
 
-use coord::types::BrokerId;
+use coord::types::{BrokerId, LeaderEpoch};
+use storage::TopicIdPartition;
 
 use super::message::{ClusterMetadata, Request, Response};
 use super::oracle::Oracle;
@@ -19,6 +23,7 @@ use super::random::Random;
 use super::settings;
 
 pub use admin::Admin;
+pub use classic::ClassicMember;
 pub use consumer::Consumer;
 pub use member::Member;
 pub use producer::Producer;
@@ -34,6 +39,8 @@ pub struct ClientEnv<'a> {
     pub oracle: &'a mut Oracle,
     /// Requests to send.
     pub requests: &'a mut Vec<(BrokerId, u64, Request)>,
+    /// By which connection each broker can be reached; `None` if its process is down.
+    pub connections: &'a [Option<u64>],
     /// All brokers, for who knows nothing yet.
     pub brokers: i32,
     /// Whether the faults are over: nothing new is begun, and what was begun is finished.
@@ -43,6 +50,18 @@ pub struct ClientEnv<'a> {
 impl ClientEnv<'_> {
     fn any_broker(&mut self) -> BrokerId {
         BrokerId(self.random.below(self.brokers as u64) as i32)
+    }
+
+    /// By which connection a broker can be reached. One that was used before and is another now has broken.
+    fn connection(&self, broker: BrokerId) -> Option<u64> {
+        self.connections.get(broker.0 as usize).copied().flatten()
+    }
+
+    /// A partition's leader epoch, in truth.
+    fn leader_epoch(&self, id: TopicIdPartition) -> LeaderEpoch {
+        let topic = self.oracle.truth.topic_by_id(id.topic_id);
+        let partition = topic.and_then(|topic| topic.partition(id.partition));
+        partition.map_or(LeaderEpoch::UNKNOWN, |partition| partition.leader_epoch)
     }
 }
 
@@ -100,14 +119,14 @@ impl<T> Base<T> {
 
     /// Requests that have waited too long; what became of them nobody knows.
     fn timed_out(&mut self, now_us: u64) -> Vec<T> {
-        let is_late = |asked_us: u64| now_us > asked_us + settings::REQUEST_TIMEOUT_US;
-        let late: Vec<u64> = self
-            .asked
-            .iter()
-            .filter(|(_, (asked_us, _))| is_late(*asked_us))
-            .map(|(number, _)| *number)
-            .collect();
-        late.into_iter().filter_map(|number| self.asked.remove(&number).map(|(_, what)| what)).collect()
+        self.give_up(|asked_us, _| now_us > asked_us + settings::REQUEST_TIMEOUT_US)
+    }
+
+    /// Requests that were asked then and are not worth waiting for.
+    fn give_up(&mut self, is_lost: impl Fn(u64, &T) -> bool) -> Vec<T> {
+        let lost = self.asked.iter().filter(|(_, (asked_us, what))| is_lost(*asked_us, what));
+        let lost: Vec<u64> = lost.map(|(number, _)| *number).collect();
+        lost.into_iter().filter_map(|number| self.asked.remove(&number).map(|(_, what)| what)).collect()
     }
 }
 
@@ -122,6 +141,8 @@ pub enum Client {
     Member(Member),
     /// Shares the partitions with others of its group.
     Sharer(Sharer),
+    /// The same by the classic protocol.
+    Classic(ClassicMember),
     /// Makes topics and changes them.
     Admin(Admin),
 }
@@ -134,6 +155,7 @@ impl Client {
             Client::Consumer(consumer) => consumer.turn(env),
             Client::Member(member) => member.turn(env),
             Client::Sharer(sharer) => sharer.turn(env),
+            Client::Classic(member) => member.turn(env),
             Client::Admin(admin) => admin.turn(env),
         }
     }
@@ -145,6 +167,7 @@ impl Client {
             Client::Consumer(consumer) => consumer.response(number, &response, env),
             Client::Member(member) => member.response(number, &response, env),
             Client::Sharer(sharer) => sharer.response(number, &response, env),
+            Client::Classic(member) => member.response(number, &response, env),
             Client::Admin(admin) => admin.response(number, &response),
         }
     }
@@ -156,6 +179,7 @@ impl Client {
             Client::Consumer(consumer) => consumer.unfinished(oracle),
             Client::Member(member) => member.unfinished(),
             Client::Sharer(sharer) => sharer.unfinished(oracle),
+            Client::Classic(member) => member.unfinished(oracle),
             Client::Admin(_) => None,
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use coord::group::consumer::TopicsView;
 use coord::group::{
     GroupConfig, GroupCoordinator, GroupRecord, GroupReply, Output, ReplyToken, RequestContext,
@@ -19,6 +20,7 @@ use protocol::messages::{
 use protocol::records::{BatchBuilder, BatchOptions, RecordIter};
 use storage::{Offset, PartitionId, TopicIdPartition};
 
+use super::classic::classic_answer;
 use super::storing::Awaited;
 use super::{Env, Message, Out, Process};
 use crate::simulator::message::{Address, GroupHeartbeat, OffsetOf, Response};
@@ -31,6 +33,9 @@ const COMMIT_VERSION: i16 = 9;
 const HEARTBEAT_VERSION: i16 = 1;
 /// Longer than a session: who is heard gives up what it is told to in time.
 const REBALANCE_TIMEOUT_MS: i32 = 6_000;
+
+/// How often a coordinator goes on without what could not be appended, at once: that in turn may have something to append.
+const REFUSALS_MAX: usize = 3;
 
 /// The coordinator of one partition, as long as this broker leads it.
 pub(super) struct Coordinator {
@@ -48,6 +53,8 @@ impl Coordinator {
     fn load(batches: &[StoredBatch], end: Offset, seed: u64) -> Self {
         let config = GroupConfig {
             group_consumer_session_timeout_ms: settings::GROUP_SESSION_MS,
+            group_min_session_timeout_ms: settings::GROUP_SESSION_MS,
+            group_initial_rebalance_delay_ms: settings::INITIAL_REBALANCE_DELAY_MS,
             ..GroupConfig::default()
         };
         let mut core = GroupCoordinator::new(Rc::new(config), seed);
@@ -72,13 +79,12 @@ impl Coordinator {
         }
     }
 
-    /// Another broker coordinates from now on.
+    /// Another broker coordinates from now on, or this one anew: all who wait are told, also those whose requests wait for other members.
     pub(super) fn resign(&mut self, out: &mut Vec<Out>) {
         let waiting = self.answers.drain(..).map(|(_, client, number, _)| (client, number));
         let asked = self.asked.drain(..).map(|(_, client, number)| (client, number));
         for (client, number) in waiting.chain(asked) {
-            let response = Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR);
-            out.push(Out::Send(client, Message::Response(number, response)));
+            out.push(Out::Send(client, Message::Response(number, Response::NotCoordinator)));
         }
     }
 }
@@ -195,7 +201,7 @@ impl Process {
     }
 
     /// Gives a request to a coordinator; the answer comes when all that was appended before it is committed.
-    fn ask_coordinator(
+    pub(super) fn ask_coordinator(
         &mut self,
         home: TopicIdPartition,
         (client, number): (Address, u64),
@@ -207,7 +213,7 @@ impl Process {
         self.group_token += 1;
         let token = ReplyToken(self.group_token);
         let Some(coordinator) = self.coordinator_mut(home) else {
-            return Some(Response::OffsetCommitted(ErrorCode::NOT_COORDINATOR));
+            return Some(Response::NotCoordinator);
         };
         let context =
             RequestContext { api_version, client_id: "simulated", client_host: "/127.0.0.1", now_ms, token };
@@ -236,10 +242,10 @@ impl Process {
         env: &mut Env<'_>,
     ) -> Option<Response> {
         let Some(partition) = self.partitions.get_mut(&of.home) else {
-            return Some(Response::Offset(Err(ErrorCode::NOT_COORDINATOR)));
+            return Some(Response::NotCoordinator);
         };
         let Some(coordinator) = partition.coordinator.as_deref_mut() else {
-            return Some(Response::Offset(Err(ErrorCode::NOT_COORDINATOR)));
+            return Some(Response::NotCoordinator);
         };
         let request = OffsetFetchRequestGroup {
             group_id: of.group.as_str().into(),
@@ -252,7 +258,7 @@ impl Process {
         };
         let response = coordinator.core.offset_fetch(&request, false);
         let offset = response.topics[0].partitions[0].committed_offset;
-        let answer = Response::Offset(Ok((offset, partition.replica.leader_epoch())));
+        let answer = Response::Offset(offset, partition.replica.leader_epoch());
         coordinator.answers.push_back((coordinator.end, client, number, answer));
         coordinator.answer(partition.replica.high_watermark(), env.out);
         None
@@ -261,28 +267,23 @@ impl Process {
     /// Appends what an output has to keep, replays it, and lets its answers wait until that is committed.
     fn carry_out_groups(&mut self, id: TopicIdPartition, mut output: Output, env: &mut Env<'_>) {
         let now_ms = self.now_ms(env);
-        if !output.records.is_empty() {
-            let mut builder = BatchBuilder::new(BatchOptions::default());
-            for record in &output.records {
-                let (key, value) = record.encode().expect("short strings");
-                builder.append(now_ms, Some(&key), value.as_deref(), &[]);
+        for _ in 0..REFUSALS_MAX {
+            if output.records.is_empty() {
+                break;
             }
-            let batch = builder.build().expect("no codec is involved");
-            let appended = self.append_as_leader(id, &batch, env);
+            let appended = self.append_as_leader(id, &group_batch(&output, now_ms), env);
             let Some(coordinator) = self.coordinator_mut(id) else { return };
             match appended {
                 Ok(appended) => {
-                    output.records.iter().for_each(|record| coordinator.core.replay(record));
+                    output.records.drain(..).for_each(|record| coordinator.core.replay(&record));
                     coordinator.end = appended.end_offset;
                 }
-                Err(code) => {
-                    output = coordinator.core.append_refused(output, code, now_ms);
-                    output.records.clear();
-                }
+                Err(code) => output = coordinator.core.append_refused(output, code, now_ms),
             }
         }
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let Some(coordinator) = partition.coordinator.as_deref_mut() else { return };
+        let epoch = partition.replica.leader_epoch();
         for (token, reply) in output.replies {
             let Some(at) = coordinator.asked.iter().position(|(asked, ..)| *asked == token) else { continue };
             let (_, client, number) = coordinator.asked.swap_remove(at);
@@ -291,14 +292,24 @@ impl Process {
                     Response::OffsetCommitted(ErrorCode(reply.topics[0].partitions[0].error_code))
                 }
                 GroupReply::ConsumerGroupHeartbeat(reply) => {
-                    Response::GroupHeartbeat(heartbeat_answer(&reply), partition.replica.leader_epoch())
+                    Response::GroupHeartbeat(heartbeat_answer(&reply), epoch)
                 }
-                _ => continue,
+                reply => Response::Classic(classic_answer(reply), epoch),
             };
             coordinator.answers.push_back((coordinator.end, client, number, response));
         }
         coordinator.answer(partition.replica.high_watermark(), env.out);
     }
+}
+
+/// What an output has to keep.
+fn group_batch(output: &Output, now_ms: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    for record in &output.records {
+        let (key, value) = record.encode().expect("short strings");
+        builder.append(now_ms, Some(&key), value.as_deref(), &[]);
+    }
+    builder.build().expect("no codec is involved")
 }
 
 /// What a member hears.

@@ -5,10 +5,12 @@
 //! - [`replication`]: the partitions' replicas and what they want done;
 //! - [`storing`]: what their logs do and tell;
 //! - [`serve`]: requests of producers, consumers and administrators;
-//! - [`groups`]: group coordinators on the partitions of `__consumer_offsets`.
+//! - [`groups`]: group coordinators on the partitions of `__consumer_offsets`;
+//! - [`classic`]: what members of classic groups ask them.
 //!
 //! A process knows its own disks and nothing else of the world: everything comes in through [`Process::handle`] and leaves as [`Out`].
 
+mod classic;
 mod control;
 mod groups;
 mod metadata;

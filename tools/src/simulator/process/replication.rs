@@ -171,8 +171,11 @@ impl Process {
                 let epoch = partition.replica.leader_epoch();
                 let content = env.store.content(id).expect("a replica has a log");
                 env.oracle.leads(id, epoch, (self.id, broker_epoch), content);
-                // One that is there has led before, and nobody else since.
-                if partition.is_group_home && partition.coordinator.is_none() {
+                if partition.is_group_home {
+                    // Somebody else may have led between the epochs, whatever this process has seen of that.
+                    if let Some(mut former) = partition.coordinator.take() {
+                        former.resign(env.out);
+                    }
                     self.read_groups(id, epoch, env);
                 }
             }

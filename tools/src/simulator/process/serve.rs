@@ -25,6 +25,7 @@ impl Process {
                 self.commit_offset(from, number, &of, offset, member, env)
             }
             Request::GroupHeartbeat(heartbeat) => self.group_heartbeat(from, number, &heartbeat, env),
+            Request::Classic(request) => self.classic_request(from, number, &request, env),
             Request::FetchOffset(of) => self.fetch_offset(from, number, &of, env),
             Request::Admin(command) => {
                 if let Address::Client(client) = from {
