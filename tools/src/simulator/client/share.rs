@@ -111,7 +111,7 @@ impl Share {
         let id = env.random.pick(&owned).copied()?;
         let topic = metadata.partition(id)?.topic.clone();
         let of = OffsetOf { home, group: self.group.to_owned(), topic, partition: id.partition.0 };
-        if env.random.one_in(3) {
+        if env.is_ending || env.random.one_in(3) {
             return Some((Work::Fetch(id), Request::FetchOffset(of)));
         }
         let offset = env.oracle.offset_to_commit(self.group, id);
