@@ -99,6 +99,6 @@ mod tests {
         assert_eq!(owned.len(), 2);
         assert_eq!(owned.into_iter().collect::<Owned>(), metadata.data_partitions().map(|p| p.id).collect());
         assert_eq!(Assignment::decode(b""), None);
-        assert_eq!(Assignment::decode(&assign(&generation, &metadata)[1].1[..30]), None);
+        assert_eq!(Assignment::decode(&assign(&generation, &metadata)[1].1[..28]), None);
     }
 }
