@@ -52,19 +52,18 @@ pub fn role_changed(shard: &Rc<Shard>, id: TopicIdPartition, leads: bool) {
         return shard.groups.remove(index);
     }
     let (Some(log), Some(hosted)) = (shard.log(&id), shard.replication.replicas.get(&id)) else { return };
-    match shard.groups.partition(index) {
-        // It leads on.
-        Ok(partition) if partition.leader_epoch == hosted.leader_epoch() => return,
-        // It leads anew: others may have led in between.
-        Ok(_) => shard.groups.remove(index),
-        Err(_) => {}
+    let leader_epoch = hosted.leader_epoch();
+    if shard.groups.partition(index).is_ok_and(|known| known.leader_epoch == leader_epoch) {
+        return;
     }
+    // Of an earlier epoch: others may have led in between.
+    shard.groups.remove(index);
     if let Some(topic) = shard.image().topic_by_id(id.topic_id) {
         let partitions = i32::try_from(topic.partitions.len()).expect("partitions are numbered by int32");
         shard.groups.set_topic(Some(OffsetsTopic { id: topic.id, partitions }));
     }
     let replica = Some((Rc::downgrade(shard), hosted.clone()));
-    let partition = shard.groups.add(index, log, hosted.leader_epoch(), replica);
+    let partition = shard.groups.add(index, log, leader_epoch, replica);
     runtime::spawn(load::load_all(Rc::clone(shard), vec![partition]));
 }
 

@@ -131,13 +131,10 @@ impl<D: Disk> ShardStore<D> {
                 producers: ProducerStates::default(),
             },
         };
-        let announced = match self.announce(&log, &cut).await {
+        let done = match self.announce(&log, &cut).await {
+            Ok(checkpoint) => self.carry_out(&log, cut, checkpoint).await,
             // Nothing has happened.
             Err(error) if error.is_out_of_space() => return Err(error.into()),
-            announced => announced,
-        };
-        let done = match announced {
-            Ok(checkpoint) => self.carry_out(&log, cut, checkpoint).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &done {

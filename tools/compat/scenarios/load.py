@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 import time
-from functools import partial
 
 from confluent_kafka import Producer
 
@@ -25,7 +24,7 @@ def main(name, topic, partitions, rate, path):
     failed = []
     with open(path, "w", buffering=1) as log:
         debug = {"debug": os.environ["LOAD_DEBUG"]} if "LOAD_DEBUG" in os.environ else {}
-        producer = (Producer if debug else partial(quiet, Producer))(debug | {"bootstrap.servers": os.environ["BOOTSTRAP"], "enable.idempotence": True, "acks": "all", "linger.ms": 2,
+        producer = quiet(Producer, debug | {"bootstrap.servers": os.environ["BOOTSTRAP"], "enable.idempotence": True, "acks": "all", "linger.ms": 2,
                              "delivery.timeout.ms": 2_000_000, "message.timeout.ms": 2_000_000, "reconnect.backoff.ms": 20,
                              "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 20})
         stop = threading.Event()

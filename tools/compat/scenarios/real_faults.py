@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import patience
-from broker import Report, quiet
+from broker import Report, last_lines, quiet
 from faults import catalogue, groups
 from faults.node import FaultyCluster
 from faults.silence import Silence
@@ -84,8 +84,7 @@ class Load:
 
     def last_words(self, lines=60):
         """Of the producers: what librdkafka thinks of its producer id and of batches that did not arrive, among other things."""
-        with open(self.said_path, errors="replace") as said:
-            return "".join(said.readlines()[-lines:])
+        return last_lines(self.said_path, lines)
 
     def stop_producers(self):
         for process in self.producers.values():

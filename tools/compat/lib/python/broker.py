@@ -28,10 +28,17 @@ STOP_SECONDS = 60
 
 
 def quiet(client, config):
-    """A confluent-kafka client that does not print a line for every connection that a killed broker refuses."""
+    """A confluent-kafka client that does not print a line for every connection that a killed broker refuses; unless its `debug` asks for more than that."""
+    if "debug" in config:
+        return client(config)
     logger = logging.getLogger("quiet")
     logger.setLevel(logging.CRITICAL + 1)
     return client(config, logger=logger)
+
+
+def last_lines(path, count):
+    with open(path, errors="replace") as log:
+        return "".join(log.readlines()[-count:])
 
 
 def environment():
@@ -104,8 +111,7 @@ class Broker:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
 
     def last_words(self, lines=30):
-        with open(self.log_path, errors="replace") as log:
-            return "".join(log.readlines()[-lines:])
+        return last_lines(self.log_path, lines)
 
     def panicked(self):
         with open(self.log_path, errors="replace") as log:

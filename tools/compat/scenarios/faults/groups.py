@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+from broker import last_lines
 from ledger import committed
 
 MEMBERS = 2
@@ -112,8 +113,7 @@ class Group:
         """What the process has said, and where its threads are."""
         self.process.send_signal(self.tells_where)
         time.sleep(2)
-        with open(self.said_path, errors="replace") as said:
-            return "".join(said.readlines()[-lines:])
+        return last_lines(self.said_path, lines)
 
 
 def start(folder, topic):

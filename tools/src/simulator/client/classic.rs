@@ -281,8 +281,6 @@ impl ClassicMember {
             let asked: Vec<What> = self.base.asked.values().map(|(_, question)| question.what).collect();
             return Some(format!("member {number} of {GROUP} is not back, and waits for {asked:?}"));
         }
-        let owned = oracle.owned_partitions(GROUP);
-        let all = self.base.metadata.data_partitions().count();
-        (owned != all).then(|| format!("of {all} partitions {owned} have an owner in the group {GROUP}"))
+        self.share.unfinished(&self.base.metadata, oracle)
     }
 }

@@ -8,6 +8,7 @@ use storage::TopicIdPartition;
 
 use super::{Base, ClientEnv};
 use crate::simulator::message::{ClusterMetadata, OFFSETS_TOPIC, OffsetOf, Request, Response};
+use crate::simulator::oracle::Oracle;
 use crate::simulator::settings;
 
 /// A member drops everything so long before the coordinator may take it for dead: clocks go differently fast. µs.
@@ -117,6 +118,13 @@ impl Share {
         let offset = env.oracle.offset_to_commit(self.group, id);
         let member = Some((member.0.to_owned(), member.1));
         Some((Work::Commit(id, offset), Request::CommitOffset(of, offset, member)))
+    }
+
+    /// What is missing while not every partition has an owner in the group.
+    pub fn unfinished(&self, metadata: &ClusterMetadata, oracle: &Oracle) -> Option<String> {
+        let (owned, all) = (oracle.owned_partitions(self.group), metadata.data_partitions().count());
+        (owned != all)
+            .then(|| format!("of {all} partitions {owned} have an owner in the group {}", self.group))
     }
 
     /// What has come of it. Answers whether that is known.

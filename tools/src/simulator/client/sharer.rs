@@ -205,8 +205,6 @@ impl Sharer {
     }
 
     pub(super) fn unfinished(&self, oracle: &Oracle) -> Option<String> {
-        let owned = oracle.owned_partitions(GROUP);
-        let all = self.base.metadata.data_partitions().count();
-        (owned != all).then(|| format!("of {all} partitions {owned} have an owner in the group {GROUP}"))
+        self.share.unfinished(&self.base.metadata, oracle)
     }
 }
