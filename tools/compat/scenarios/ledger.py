@@ -1,5 +1,6 @@
 """What producers that run beside a scenario were told (load.py, and Load of the Java client), compared with what a reader finds."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -34,13 +35,19 @@ def end_of(client, partition, deadline):
             time.sleep(0.1)
 
 
+@functools.cache
+def admin_of(bootstrap):
+    """One for as long as the process lives: an admin client that is let go of while one of its answers is under way may take the process with it, because the
+    answer's thread is the one that destroys it (confluent-kafka-python #2129)."""
+    return quiet(AdminClient, {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 1000})
+
+
 def committed(bootstrap, group, topic):
     """The group's offsets in the topic, asked for until the coordinator answers."""
     deadline = time.monotonic() + 120
     while True:
-        admin = quiet(AdminClient, {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 1000})
         try:
-            found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)[group].result()
+            found = admin_of(bootstrap).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)[group].result()
             return {p.partition: p.offset for p in found.topic_partitions if p.topic == topic and p.error is None}
         except KafkaException:
             if time.monotonic() > deadline:
