@@ -135,17 +135,30 @@ impl Notify {
     }
 }
 
-/// Bounds the bytes that are under way to the disk at once.
-#[derive(Debug, Default)]
+/// Bounds the bytes that are under way to the disk, or from it, at once.
+#[derive(Debug)]
 pub(crate) struct ByteGate {
+    limit: Cell<usize>,
     used: Cell<usize>,
     freed: Notify,
 }
 
 impl ByteGate {
-    /// Waits until `bytes` more fit into `limit`; a piece larger than the limit goes alone.
-    pub async fn enter(&self, bytes: usize, limit: usize) -> ByteGateGuard<'_> {
-        self.freed.wait_until(|| self.used.get() == 0 || self.used.get() + bytes <= limit).await;
+    pub fn new(limit: usize) -> Self {
+        Self { limit: Cell::new(limit), used: Cell::default(), freed: Notify::default() }
+    }
+
+    /// From now on; what is under way already goes on.
+    pub fn set_limit(&self, limit: usize) {
+        if self.limit.replace(limit) < limit {
+            self.freed.notify_all();
+        }
+    }
+
+    /// Waits until there is room for `bytes` more; a piece larger than the limit goes alone.
+    pub async fn enter(&self, bytes: usize) -> ByteGateGuard<'_> {
+        let has_room = || self.used.get() == 0 || self.used.get() + bytes <= self.limit.get();
+        self.freed.wait_until(has_room).await;
         self.used.set(self.used.get() + bytes);
         ByteGateGuard { gate: self, bytes }
     }
@@ -191,12 +204,12 @@ mod tests {
     #[test]
     fn the_gate_lets_in_no_more_than_its_limit_but_always_one() {
         let mut pool = LocalPool::new();
-        let gate = Rc::new(ByteGate::default());
+        let gate = Rc::new(ByteGate::new(100));
         let peak = Rc::new(Cell::new(0));
         for bytes in [60, 60, 30, 500, 10] {
             let (gate, peak) = (gate.clone(), peak.clone());
             let task = async move {
-                let guard = gate.enter(bytes, 100).await;
+                let guard = gate.enter(bytes).await;
                 if bytes < 500 {
                     peak.set(peak.get().max(gate.used.get()));
                 }
@@ -208,5 +221,16 @@ mod tests {
         pool.run();
         assert_eq!(gate.used.get(), 0);
         assert!(peak.get() <= 100);
+    }
+    #[test]
+    fn a_limit_that_is_lowered_counts_for_those_who_come_and_one_that_is_raised_for_those_who_wait() {
+        let gate = ByteGate::new(100);
+        let first = gate.enter(60).now_or_never().expect("there is room");
+        gate.set_limit(80);
+        let mut second = std::pin::pin!(gate.enter(30));
+        assert!(second.as_mut().now_or_never().is_none(), "60 are under way");
+        gate.set_limit(100);
+        assert!(second.now_or_never().is_some());
+        drop(first);
     }
 }

@@ -7,7 +7,6 @@ use crate::{
         index::{IndexedBatch, SegmentIndex},
         segment::SegmentMeta,
     },
-    store::shared::FLUSH_BYTES_IN_FLIGHT,
     types::Offset,
     wake::ByteGate,
 };
@@ -84,7 +83,7 @@ impl<D: Disk> Output<D> {
     /// Writes the first `len` pending bytes, which end a block or the segment.
     async fn write(&mut self, len: usize, gate: &ByteGate) -> DiskResult<()> {
         let aligned = block_align(len);
-        let _pass = gate.enter(aligned, FLUSH_BYTES_IN_FLIGHT).await;
+        let _pass = gate.enter(aligned).await;
         let mut buffer = self.disk.alloc(aligned);
         buffer[..len].copy_from_slice(&self.pending[..len]);
         buffer[len..aligned].fill(0);

@@ -38,13 +38,26 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
 const PREPARE_FROM_BATCHES: u64 = 4;
 /// Space is reserved in a segment in steps of so much, ahead of the writes. Bytes.
 const RESERVE_STEP_BYTES: u64 = 64 << 20;
+/// Bytes of durable writes under way at once.
+const DURABLE_BYTES_IN_FLIGHT: usize = 8 << 20;
+
 /// Logs that somebody has to write for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DirectQueue {
     logs: RefCell<Vec<LogIndex>>,
     wanted: Notify,
     /// Bounds what is under way at once.
     pub gate: ByteGate,
+}
+
+impl Default for DirectQueue {
+    fn default() -> Self {
+        Self {
+            logs: RefCell::default(),
+            wanted: Notify::default(),
+            gate: ByteGate::new(DURABLE_BYTES_IN_FLIGHT),
+        }
+    }
 }
 
 impl DirectQueue {

@@ -9,6 +9,7 @@ use crate::{
         files::FileCache,
         partition::LogInner,
         read_ahead::{PieceRead, ReadAhead},
+        read_cold::{COLD_BYTES_BESIDE_COMMIT, COLD_BYTES_IN_FLIGHT},
     },
     store::{
         config::{CommitEvent, HighWatermarkMode, StoreConfig},
@@ -138,7 +139,7 @@ impl<D: Disk> Shared<D> {
             read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
             pieces_wanted: RefCell::default(),
             piece_wanted: Notify::default(),
-            cold_gate: Rc::default(),
+            cold_gate: Rc::new(ByteGate::new(COLD_BYTES_IN_FLIGHT)),
             producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
@@ -161,7 +162,7 @@ impl<D: Disk> Shared<D> {
             room: Notify::default(),
             swapped: Notify::default(),
             maintenance: futures::lock::Mutex::new(()),
-            flush_gate: ByteGate::default(),
+            flush_gate: ByteGate::new(FLUSH_BYTES_IN_FLIGHT),
             throttle,
             commit_observer: RefCell::default(),
             direct: DirectQueue::default(),
@@ -273,13 +274,17 @@ impl<D: Disk> Shared<D> {
     pub fn on_journal_event(&self, event: JournalEvent) {
         match event {
             JournalEvent::Started(commit) => {
+                self.cold_gate.set_limit(COLD_BYTES_BESIDE_COMMIT);
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
                 self.frozen_commit.set(commit.seq.0);
                 self.frozen.notify_all();
                 self.observe(CommitEvent::Readable);
             }
-            JournalEvent::Done(commit) => self.on_commit_done(commit.seq),
+            JournalEvent::Done(commit) => {
+                self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
+                self.on_commit_done(commit.seq);
+            }
             JournalEvent::FileReady => self.room.notify_all(),
             JournalEvent::Failed(error) => self.fail_disk(error),
         }

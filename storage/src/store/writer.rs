@@ -12,7 +12,7 @@ use crate::{
         state::Availability,
         tail::TailBatch,
     },
-    store::shared::{FLUSH_BYTES_IN_FLIGHT, add},
+    store::shared::add,
     types::{Offset, ProducerId},
     wake::ByteGateGuard,
 };
@@ -46,9 +46,6 @@ pub(super) enum WriteMode {
     /// For large batches that commits wait for: durable write by write.
     Durable,
 }
-
-/// Bytes of durable writes under way at once.
-const DURABLE_BYTES_IN_FLIGHT: usize = 8 << 20;
 
 /// Nobody else writes to the log's segments for as long as this lives.
 pub(crate) struct WritingGuard<'a, D: Disk>(&'a LogInner<D>);
@@ -233,8 +230,8 @@ impl<D: Disk> LogInner<D> {
     async fn pass(&self, mode: WriteMode, bytes: usize) -> ByteGateGuard<'_> {
         let shared = &self.shared;
         match mode {
-            WriteMode::Flush => shared.flush_gate.enter(bytes, FLUSH_BYTES_IN_FLIGHT).await,
-            WriteMode::Durable => shared.direct.gate.enter(bytes, DURABLE_BYTES_IN_FLIGHT).await,
+            WriteMode::Flush => shared.flush_gate.enter(bytes).await,
+            WriteMode::Durable => shared.direct.gate.enter(bytes).await,
         }
     }
 

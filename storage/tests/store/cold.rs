@@ -3,8 +3,12 @@
 use crate::harness::*;
 use futures::FutureExt;
 use protocol::records::BatchOptions;
-use std::rc::Rc;
-use storage::{LogConfig, Offset, PartitionLog, StoreStats, disk::SimDisk};
+use std::{cell::Cell, rc::Rc};
+use storage::{
+    LogConfig, Offset, PartitionLog, StoreStats,
+    disk::{SimDisk, sim::SimOp},
+    wake::yield_now,
+};
 
 /// Large enough for some pieces of read-ahead.
 const LOG_BYTES: usize = 3 << 20;
@@ -12,11 +16,14 @@ const BATCH_VALUE_BYTES: usize = 10_000;
 
 /// A store with a log of [`LOG_BYTES`] in segments, none of it in memory, and what the log holds.
 fn cold_log(read_ahead_bytes: usize) -> (Run, PartitionLog<SimDisk>, Vec<u8>) {
-    let disk = SimDisk::new(1);
+    cold_log_on(&SimDisk::new(1), read_ahead_bytes)
+}
+
+fn cold_log_on(disk: &SimDisk, read_ahead_bytes: usize) -> (Run, PartitionLog<SimDisk>, Vec<u8>) {
     let config = Rc::new(LogConfig { segment_bytes: 1 << 20, ..small_log_config() });
     let mut store_config = small_store_config(0, 1);
     store_config.read_ahead_bytes = read_ahead_bytes;
-    let mut run = Run::open(&disk, store_config.clone(), vec![spec(0, &config)]).unwrap();
+    let mut run = Run::open(disk, store_config.clone(), vec![spec(0, &config)]).unwrap();
     let log = run.log(&spec(0, &config));
     let mut expected = Vec::new();
     for value in 0.. {
@@ -29,7 +36,7 @@ fn cold_log(read_ahead_bytes: usize) -> (Run, PartitionLog<SimDisk>, Vec<u8>) {
     }
     drop(log);
     run.shutdown();
-    let run = Run::open(&disk, store_config, vec![spec(0, &config)]).unwrap();
+    let run = Run::open(disk, store_config, vec![spec(0, &config)]).unwrap();
     let log = run.log(&spec(0, &config));
     (run, log, expected)
 }
@@ -132,4 +139,58 @@ fn a_read_that_is_given_up_half_way_does_not_hold_up_others() {
         }
     }
     assert!(run.read_all(&log, Offset(0), 50_000) == expected);
+}
+
+/// How many of twelve reads at different places are at the disk at once, at most, while a commit is there or not.
+fn most_reads_at_the_disk(beside_commit: bool) -> usize {
+    let disk = SimDisk::new(1);
+    let (mut run, log, _) = cold_log_on(&disk, 8 << 20);
+    let (is_held, reading, most) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    disk.set_pace({
+        let (is_held, reading, most) = (is_held.clone(), reading.clone(), most.clone());
+        move |op| {
+            let (is_held, reading, most) = (is_held.clone(), reading.clone(), most.clone());
+            async move {
+                if op == SimOp::Read {
+                    reading.set(reading.get() + 1);
+                    most.set(most.get().max(reading.get()));
+                    for _ in 0..20 {
+                        yield_now().await;
+                    }
+                    reading.set(reading.get() - 1);
+                }
+                while op == SimOp::Write && is_held.get() {
+                    yield_now().await;
+                }
+            }
+            .boxed_local()
+        }
+    });
+    let end = log.offsets().high_watermark;
+    // So that the indexes are in memory, and nothing else.
+    run.read_all(&log, Offset(0), 100_000);
+    run.pool.run_until(run.store.tick(NOW + 60_000)).unwrap();
+    // The journal has its file then.
+    run.append_durably(&log, &batch(BatchOptions::default(), 0, 1, 1000, NOW));
+    is_held.set(beside_commit);
+    let appended = append(&log, &batch(BatchOptions::default(), 1, 1, 1000, NOW)).unwrap();
+    // The commit begins.
+    run.pool.run_until(async {
+        for _ in 0..20 {
+            yield_now().await;
+        }
+    });
+    let reads = (0..12).map(|n| log.read(Offset(n * 25), end, 200_000, true));
+    run.pool.run_until(futures::future::join_all(reads)).into_iter().for_each(|read| drop(read.unwrap()));
+    is_held.set(false);
+    let durable = run.store.durable(appended.commit);
+    run.pool.run_until(durable).unwrap();
+    most.get()
+}
+
+#[test]
+fn reads_leave_the_disk_to_a_commit() {
+    assert_eq!(most_reads_at_the_disk(false), 12);
+    let beside_commit = most_reads_at_the_disk(true);
+    assert!((1..=7).contains(&beside_commit), "{beside_commit} of some 180 kB are more than 1 MiB");
 }
