@@ -30,6 +30,7 @@ pub fn keep_within(memory_bytes: u64) -> std::io::Result<()> {
                 continue;
             }
             let before = resident_bytes();
+            super::allocator::give_back();
             // SAFETY: a plain call, allowed at any time from any thread.
             unsafe { libc::malloc_trim(0) };
             // While it is of no use it is tried less and less often.
