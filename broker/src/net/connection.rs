@@ -13,7 +13,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use super::table::Net;
 use super::zero_copy::ZeroCopySends;
 use crate::budget::{Charge, Permit};
 use crate::placement::ShardId;
-use crate::runtime::{CoalescingWaker, guard::InFlight};
+use crate::runtime::{CoalescingWaker, RingTurn, guard::InFlight};
 
 /// Size of the buffer that a shard's connections receive small requests into.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -43,6 +43,8 @@ const SHORT_RECEIVE_BYTES: usize = 4096;
 const GATHER_BYTES: usize = 256 * 1024;
 /// After so many rounds of receiving and sending, other tasks get their turn.
 const ROUNDS_MAX: usize = 16;
+/// After so many bytes received or sent, too.
+const TURN_BYTES: usize = socket::COPIED_BYTES_MAX;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -189,6 +191,10 @@ struct Driver {
     /// For what is outgoing, and what the kernel still reads from.
     outgoing_charge: Charge,
     last_frame_was_large: bool,
+    /// Lets the shard look at its ring while this connection always has more.
+    turn: RingTurn,
+    /// Bytes received and sent since then.
+    bytes_since_turn: usize,
     /// Where the connection is to go as soon as nothing is in progress.
     moving_to: Option<ShardId>,
     /// Set when no further request is to be read; the connection closes once all answers are sent.
@@ -302,6 +308,8 @@ impl Driver {
             outgoing: Outgoing::default(),
             zero_copy,
             last_frame_was_large: false,
+            turn: RingTurn::default(),
+            bytes_since_turn: 0,
             moving_to: None,
             ending: None,
         }
@@ -339,6 +347,7 @@ impl Driver {
         self.net.pulse.turn();
         self.take_close_request();
         self.reap_zero_copy();
+        ready!(self.turn.poll(cx));
         for _ in 0..ROUNDS_MAX {
             let sent = match self.poll_answers(cx) {
                 Ok(sent) => sent,
@@ -370,8 +379,15 @@ impl Driver {
                 self.connection.is_waiting_for_client.set(owed || self.reader.is_inside_frame());
                 return Poll::Pending;
             }
+            if self.bytes_since_turn >= TURN_BYTES {
+                break;
+            }
         }
-        cx.waker().wake_by_ref();
+        self.bytes_since_turn = 0;
+        self.turn.begin();
+        if self.turn.poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
@@ -438,8 +454,12 @@ impl Driver {
             match self.outgoing.poll_send(&mut self.stream, &mut self.zero_copy, counters, cx) {
                 Poll::Ready(Ok(sent)) => {
                     self.net.counters.sent_bytes.add(sent as u64);
+                    self.bytes_since_turn += sent;
                     self.note_sent();
                     moved = true;
+                    if self.bytes_since_turn >= TURN_BYTES {
+                        return Ok(moved);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Err(CloseReason::Failed(error.kind())),
                 Poll::Pending => return Ok(moved),
@@ -590,8 +610,9 @@ impl Driver {
         }
     }
 
-    fn note_received(&self, bytes: usize) {
+    fn note_received(&mut self, bytes: usize) {
         self.net.counters.received_bytes.add(bytes as u64);
+        self.bytes_since_turn += bytes;
         self.connection.progress_ms.set(self.net.now_ms());
     }
 

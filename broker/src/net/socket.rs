@@ -8,6 +8,8 @@ use socket2::SockRef;
 
 /// Buffers of one `sendmsg`; Linux takes at most 1,024.
 const SEGMENTS_MAX: usize = 256;
+/// Bytes that one call copies, which takes some 0.1 ms: a socket may have room for megabytes, and others want the core.
+pub const COPIED_BYTES_MAX: usize = 256 * 1024;
 
 fn borrow(socket: &impl AsRawFd) -> BorrowedFd<'_> {
     // SAFETY: the descriptor belongs to `socket`, which is borrowed for as long as the result lives.
@@ -33,23 +35,28 @@ pub fn receive_at_end(
     Ok(received)
 }
 
-/// Sends the segments as far as the socket takes them. `None`: it takes nothing now.
+/// Sends the segments as far as the socket takes them, at most [`COPIED_BYTES_MAX`]. `None`: it takes nothing now.
 pub fn send<'a>(
     socket: &impl AsRawFd,
     segments: impl Iterator<Item = &'a Bytes>,
 ) -> io::Result<Option<usize>> {
-    send_with_flags(socket, segments, 0)
+    send_with_flags(socket, segments, COPIED_BYTES_MAX, 0)
 }
 
 fn send_with_flags<'a>(
     socket: &impl AsRawFd,
     segments: impl Iterator<Item = &'a Bytes>,
+    limit: usize,
     flags: libc::c_int,
 ) -> io::Result<Option<usize>> {
     let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
-    let mut count = 0;
+    let (mut count, mut left) = (0, limit);
     for (segment, slice) in segments.zip(slices.iter_mut()) {
-        *slice = IoSlice::new(segment);
+        if left == 0 {
+            break;
+        }
+        *slice = IoSlice::new(&segment[..segment.len().min(left)]);
+        left -= slice.len();
         count += 1;
     }
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -62,7 +69,7 @@ pub fn send_zero_copy<'a>(
     socket: &impl AsRawFd,
     segments: impl Iterator<Item = &'a Bytes>,
 ) -> io::Result<Option<usize>> {
-    send_with_flags(socket, segments, libc::MSG_ZEROCOPY)
+    send_with_flags(socket, segments, usize::MAX, libc::MSG_ZEROCOPY)
 }
 
 /// Asks for permission to use [`send_zero_copy`].

@@ -8,6 +8,7 @@
 //! - [`guard`]: the thread that wakes a shard which sleeps although it has work;
 //! - [`background`]: heavy work on idle-priority threads;
 //! - [`waker`]: many waits of one task behind one reference to it;
+//! - [`ring_turn`]: how a busy task lets the executor look at its rings;
 //! - [`inbox`]: wakes between shards that do not get lost;
 //! - [`limits`]: what the system allows the process;
 //! - [`allocator`]: where memory comes from;
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod memory;
 mod nudge;
 pub mod probe;
+pub mod ring_turn;
 #[cfg(test)]
 mod tests;
 pub mod uring;
@@ -41,6 +43,7 @@ pub use background::Background;
 pub use executor::{ExecutorOptions, spawn_executor};
 pub use guard::{Guard, Pulse};
 pub use launch::ExecutorThread;
+pub use ring_turn::RingTurn;
 pub use waker::CoalescingWaker;
 
 /// Makes every panic end the process: a broken invariant on one shard is not survived by the others. Call it first thing in `main`.

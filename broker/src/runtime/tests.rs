@@ -3,15 +3,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::Write;
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures::AsyncReadExt;
 use storage::disk::{BLOCK, DirectDisk, Disk, DiskFile, OpenMode};
 
 use super::guard::{Guard, Pulse};
-use super::{CoalescingWaker, ExecutorOptions, spawn_executor, yield_now};
+use super::{CoalescingWaker, ExecutorOptions, RingTurn, spawn_executor, yield_now};
 
 /// No test depends on this; it turns a hang into a failure.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -190,4 +193,50 @@ fn a_computing_task_that_asks_whether_to_yield_lets_its_neighbours_run() {
         }
     });
     executor.expect("an executor").join().expect("an orderly end");
+}
+
+/// How many times a task that always has more to do lets others run, until one that waits for a packet has got it; at most 10,000 times.
+fn turns_until_a_packet_is_seen(with_ring_turns: bool) -> u32 {
+    let (turns_sender, turns) = std::sync::mpsc::channel();
+    // Nothing else makes the executor look.
+    let options = ExecutorOptions { preempt_timer: DEADLINE, ..Default::default() };
+    let executor = spawn_executor(options, move || async move {
+        let (here, there) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        // SAFETY: the descriptor is a connected stream socket that nobody else owns.
+        let mut here = unsafe { glommio::net::UnixStream::from_raw_fd(here.into_raw_fd()) };
+        let is_here = Rc::new(Cell::new(false));
+        super::spawn({
+            let is_here = is_here.clone();
+            async move {
+                here.read_exact(&mut [0]).await.expect("one byte");
+                is_here.set(true);
+            }
+        });
+        // Until it waits at the ring.
+        super::sleep(Duration::from_millis(1)).await;
+        (&there).write_all(&[1]).expect("room for one byte");
+        let mut turn = RingTurn::default();
+        let mut turns = 0;
+        while !is_here.get() && turns < 10_000 {
+            turns += 1;
+            if with_ring_turns {
+                turn.begin();
+                poll_fn(|cx| turn.poll(cx)).await;
+            } else {
+                storage::wake::yield_now().await;
+            }
+        }
+        turns_sender.send(turns).expect("somebody waits");
+    });
+    executor.expect("an executor").join().expect("an orderly end");
+    turns.recv().expect("a count")
+}
+
+#[test]
+fn a_busy_task_lets_the_executor_see_what_has_come() {
+    // Hazard: while a task is ready, glommio does not look.
+    println!("without ring turns: seen after {} turns", turns_until_a_packet_is_seen(false));
+    let turns = turns_until_a_packet_is_seen(true);
+    println!("with them: after {turns}");
+    assert!(turns < 10_000);
 }
