@@ -1,19 +1,17 @@
 """What producers that run beside a scenario were told (load.py, and Load of the Java client), compared with what a reader finds."""
 
-import functools
 import os
 import subprocess
 import sys
 import time
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from broker import quiet
 
 
-def consumer(bootstrap):
-    return quiet(Consumer, {"bootstrap.servers": bootstrap, "group.id": "no-group", "enable.auto.commit": False, "auto.offset.reset": "error",
+def consumer(bootstrap, group="no-group"):
+    return quiet(Consumer, {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error",
                      "check.crcs": True, "fetch.wait.max.ms": 50, "reconnect.backoff.max.ms": 200,
                      "topic.metadata.refresh.interval.ms": 1000})
 
@@ -35,24 +33,25 @@ def end_of(client, partition, deadline):
             time.sleep(0.1)
 
 
-@functools.cache
-def admin_of(bootstrap):
-    """One for as long as the process lives: an admin client that is let go of while one of its answers is under way may take the process with it, because the
-    answer's thread is the one that destroys it (confluent-kafka-python #2129)."""
-    return quiet(AdminClient, {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 1000})
-
-
 def committed(bootstrap, group, topic):
-    """The group's offsets in the topic, asked for until the coordinator answers."""
+    """The group's offsets in the topic, asked for until the coordinator answers. By a consumer that does not join: when a coordinator has moved, librdkafka looks
+    for it through the client's consumer group, of which an admin client has none, and the process dies of SIGSEGV (rd_kafka_handle_OffsetFetch, 2.x)."""
     deadline = time.monotonic() + 120
-    while True:
-        try:
-            found = admin_of(bootstrap).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10)[group].result()
-            return {p.partition: p.offset for p in found.topic_partitions if p.topic == topic and p.error is None}
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+    asker = consumer(bootstrap, group)
+    try:
+        while True:
+            try:
+                known = asker.list_topics(topic, timeout=10).topics[topic]
+                if known.error is not None:
+                    raise KafkaException(known.error)
+                found = asker.committed([TopicPartition(topic, partition) for partition in known.partitions], timeout=10)
+                return {p.partition: p.offset for p in found if p.error is None and p.offset >= 0}
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+    finally:
+        asker.close()
 
 
 class Reader:
