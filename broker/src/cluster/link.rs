@@ -141,7 +141,7 @@ impl Link {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.outgoing.borrow_mut().poll_send_copied(&mut self.stream.borrow_mut(), cx)
+        self.outgoing.borrow_mut().poll_send_copied(&mut self.stream.borrow_mut(), usize::MAX, cx)
     }
 
     /// The payload of the next frame. After an error the link is closed.

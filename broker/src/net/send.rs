@@ -43,16 +43,17 @@ impl Outgoing {
         self.bytes
     }
 
-    /// Hands over as much as the socket takes; `Ready` when at least one byte went, `Pending` (and a wake later) when the socket is full.
+    /// Hands over as much as the socket takes, if it is copied at most `limit` bytes; `Ready` when at least one byte went, `Pending` (and a wake later) when the socket is full.
     pub fn poll_send(
         &mut self,
         stream: &mut TcpStream,
+        limit: usize,
         zero_copy: &mut ZeroCopySends,
         counters: &ZeroCopyCounters,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if !zero_copy.suits(stream, self.segments.len(), self.bytes) {
-            return self.poll_send_copied(stream, cx);
+            return self.poll_send_copied(stream, limit, cx);
         }
         let sent = zero_copy.send(stream, self.segments.iter(), counters)?;
         self.poll_sent(sent, stream, cx)
@@ -62,12 +63,13 @@ impl Outgoing {
     pub fn poll_send_copied(
         &mut self,
         stream: &mut TcpStream,
+        limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.segments.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let sent = socket::send(stream, self.segments.iter())?;
+        let sent = socket::send(stream, self.segments.iter(), limit)?;
         self.poll_sent(sent, stream, cx)
     }
 

@@ -8,8 +8,6 @@ use socket2::SockRef;
 
 /// Buffers of one `sendmsg`; Linux takes at most 1,024.
 const SEGMENTS_MAX: usize = 256;
-/// Bytes that one call copies, which takes some 0.1 ms: a socket may have room for megabytes, and others want the core.
-pub const COPIED_BYTES_MAX: usize = 256 * 1024;
 
 fn borrow(socket: &impl AsRawFd) -> BorrowedFd<'_> {
     // SAFETY: the descriptor belongs to `socket`, which is borrowed for as long as the result lives.
@@ -35,12 +33,13 @@ pub fn receive_at_end(
     Ok(received)
 }
 
-/// Sends the segments as far as the socket takes them, at most [`COPIED_BYTES_MAX`]. `None`: it takes nothing now.
+/// Sends the segments as far as the socket takes them, at most `limit` bytes. `None`: it takes nothing now.
 pub fn send<'a>(
     socket: &impl AsRawFd,
     segments: impl Iterator<Item = &'a Bytes>,
+    limit: usize,
 ) -> io::Result<Option<usize>> {
-    send_with_flags(socket, segments, COPIED_BYTES_MAX, 0)
+    send_with_flags(socket, segments, limit, 0)
 }
 
 fn send_with_flags<'a>(

@@ -121,7 +121,9 @@ impl ZeroCopySends {
                 Ok(Some(sent))
             }
             // No memory for notifications, or for locked pages: not this time.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => socket::send(socket, segments),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                socket::send(socket, segments, usize::MAX)
+            }
             other => other,
         }
     }
