@@ -6,7 +6,6 @@
 use crate::{
     disk::Disk,
     error::StorageError,
-    journal::{EntryHeader, EntryKind},
     store::{
         ShardStore, TopicStatus,
         partition_dir::{is_doomed_name, read_metadata, remove_directory},
@@ -47,15 +46,7 @@ impl<D: Disk> ShardStore<D> {
         }
         let mut last = None;
         for id in moved.keys() {
-            let entry = EntryHeader {
-                kind: EntryKind::PartitionDeleted,
-                partition: *id,
-                base_offset: Offset::ZERO,
-                last_offset: Offset::ZERO,
-                leader_epoch: LeaderEpoch::default(),
-            };
-            let appended = self.shared.journal.append(&entry, self.shared.config.durability, &[], |_| {})?;
-            last = Some(appended.commit);
+            last = Some(self.tell_deleted(id, Offset::ZERO, LeaderEpoch::default()).await?);
         }
         if let Some(commit) = last {
             self.durable(commit).await?;

@@ -2,7 +2,7 @@
 
 use crate::{
     disk::Disk,
-    error::StorageError,
+    error::{JournalError, StorageError},
     journal::{CommitSeq, EntryHeader, EntryKind, Journal, Scan},
     log::{
         config::LogConfig,
@@ -24,7 +24,7 @@ use crate::{
         recovery::{Replay, recover_logs, release},
         shared::Shared,
     },
-    types::TopicIdPartition,
+    types::{LeaderEpoch, Offset, TopicIdPartition},
 };
 use futures::{
     FutureExt, StreamExt,
@@ -207,15 +207,8 @@ impl<D: Disk> ShardStore<D> {
             (state.leader_epochs.latest().unwrap_or_default(), state.log_end)
         };
         self.shared.by_id.borrow_mut().remove(id);
-        let entry = EntryHeader {
-            kind: EntryKind::PartitionDeleted,
-            partition: *id,
-            base_offset: log_end,
-            last_offset: log_end,
-            leader_epoch,
-        };
-        let appended = self.shared.journal.append(&entry, self.shared.config.durability, &[], |_| {})?;
-        self.durable(appended.commit).await?;
+        let told = self.tell_deleted(id, log_end, leader_epoch).await?;
+        self.durable(told).await?;
 
         let _lock = self.shared.maintenance.lock().await;
         let _writing = log.writing().await;
@@ -227,6 +220,30 @@ impl<D: Disk> ShardStore<D> {
         *log.state.borrow_mut() =
             LogState { availability: Availability::Deleted, ..LogState::new(Rc::new(LogConfig::default())) };
         Ok(())
+    }
+
+    /// Tells the journal that a partition is deleted, as soon as it has room: unlike a producer nobody would come again.
+    pub(super) async fn tell_deleted(
+        &self,
+        id: &TopicIdPartition,
+        log_end: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<CommitSeq, StorageError> {
+        let entry = EntryHeader {
+            kind: EntryKind::PartitionDeleted,
+            partition: *id,
+            base_offset: log_end,
+            last_offset: log_end,
+            leader_epoch,
+        };
+        let shared = &self.shared;
+        let mut told = Err(JournalError::Full);
+        let is_told = || {
+            told = shared.journal.append(&entry, shared.config.durability, &[], |_| {});
+            !matches!(told, Err(JournalError::Full))
+        };
+        shared.room.wait_until(is_told).await;
+        Ok(told?.commit)
     }
 
     /// The log of a partition, if this shard has it.

@@ -4,7 +4,8 @@ use crate::harness::*;
 use protocol::records::BatchOptions;
 use std::rc::Rc;
 use storage::{
-    AppendError, LeaderEpoch, LogConfig, Offset, PartitionSpec, ReadError, WakeSignal,
+    AppendError, JournalError, LeaderEpoch, LogConfig, Offset, PartitionSpec, ReadError, StorageError,
+    WakeSignal,
     disk::{SimDisk, sim::Survival},
     store::{StrayReport, TopicStatus, remove_gone_partitions},
 };
@@ -245,4 +246,25 @@ fn a_disk_that_has_run_full_takes_nothing_before_a_flush_succeeds_whatever_it_sa
         run.settle();
     }
     run.append_durably(&log, &bytes);
+}
+
+#[test]
+fn a_partition_is_deleted_when_the_journal_has_room_again() {
+    let disk = SimDisk::new(5);
+    let config = Rc::new(small_log_config());
+    let specs = [spec(0, &config), spec(1, &config)];
+    let mut run = Run::open(&disk, small_store_config(0, 1), specs.to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    // Nothing runs meanwhile that could make room.
+    let refused =
+        (0..100).find_map(|value| append(&log, &batch(BatchOptions::default(), value, 1, 8000, NOW)).err());
+    assert!(
+        matches!(refused, Some(AppendError::NotWritable(StorageError::Journal(JournalError::Full)))),
+        "{refused:?}"
+    );
+    run.pool.run_until(run.store.delete_partition(&specs[1].id())).unwrap();
+    assert_eq!(run.store.partitions(), [specs[0].id()]);
+    run.shutdown();
+    let run = Run::open(&disk, small_store_config(0, 1), vec![specs[0].clone()]).unwrap();
+    assert_eq!(run.store.partitions(), [specs[0].id()]);
 }
