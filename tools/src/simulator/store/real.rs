@@ -407,6 +407,13 @@ impl RealLogs {
 
     /// The process ends without warning, or the power fails: of what was not synced any sectors have reached the disk.
     pub fn crash(&mut self, random: u64) {
+        // A start that has moved may be on the disk before anybody is told of it.
+        let ids: Vec<TopicIdPartition> = self.known.keys().copied().collect();
+        for id in ids {
+            if let Some(start) = self.log(id).map(|log| log.offsets().log_start_offset) {
+                self.known_mut(id).memory.advance_start(start);
+            }
+        }
         self.life = None;
         self.is_disk_failing = false;
         self.disk = self.disk.crash(Survival::AnySubset, random);
