@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(gate.used.get(), 0);
         assert!(peak.get() <= 100);
     }
+
     #[test]
     fn a_limit_that_is_lowered_counts_for_those_who_come_and_one_that_is_raised_for_those_who_wait() {
         let gate = ByteGate::new(100);

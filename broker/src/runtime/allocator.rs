@@ -165,6 +165,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn blocks_are_kept_for_others_of_their_size_up_to_a_bound() {
         let mut kept = Kept::new();

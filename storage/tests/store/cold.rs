@@ -141,6 +141,13 @@ fn a_read_that_is_given_up_half_way_does_not_hold_up_others() {
     assert!(run.read_all(&log, Offset(0), 50_000) == expected);
 }
 
+/// Lets all others get on by some steps.
+async fn give_way() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
 /// How many of twelve reads at different places are at the disk at once, at most, while a commit is there or not.
 fn most_reads_at_the_disk(beside_commit: bool) -> usize {
     let disk = SimDisk::new(1);
@@ -154,9 +161,7 @@ fn most_reads_at_the_disk(beside_commit: bool) -> usize {
                 if op == SimOp::Read {
                     reading.set(reading.get() + 1);
                     most.set(most.get().max(reading.get()));
-                    for _ in 0..20 {
-                        yield_now().await;
-                    }
+                    give_way().await;
                     reading.set(reading.get() - 1);
                 }
                 while op == SimOp::Write && is_held.get() {
@@ -175,11 +180,7 @@ fn most_reads_at_the_disk(beside_commit: bool) -> usize {
     is_held.set(beside_commit);
     let appended = append(&log, &batch(BatchOptions::default(), 1, 1, 1000, NOW)).unwrap();
     // The commit begins.
-    run.pool.run_until(async {
-        for _ in 0..20 {
-            yield_now().await;
-        }
-    });
+    run.pool.run_until(give_way());
     let reads = (0..12).map(|n| log.read(Offset(n * 25), end, 200_000, true));
     run.pool.run_until(futures::future::join_all(reads)).into_iter().for_each(|read| drop(read.unwrap()));
     is_held.set(false);

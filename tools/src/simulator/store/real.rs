@@ -375,12 +375,20 @@ impl RealLogs {
     }
 
     fn follow_log_starts(&mut self) {
-        let ids: Vec<TopicIdPartition> = self.known.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.follow_log_start(id));
+        self.known_ids().into_iter().for_each(|id| self.follow_log_start(id));
+    }
+
+    fn known_ids(&self) -> Vec<TopicIdPartition> {
+        self.known.keys().copied().collect()
+    }
+
+    /// Where the store lets the log begin now, if it has it.
+    fn start_in_store(&self, id: TopicIdPartition) -> Option<Offset> {
+        self.log(id).map(|log| log.offsets().log_start_offset)
     }
 
     fn follow_log_start(&mut self, id: TopicIdPartition) {
-        if let Some(start) = self.log(id).map(|log| log.offsets().log_start_offset) {
+        if let Some(start) = self.start_in_store(id) {
             let known = self.known_mut(id);
             known.memory.advance_start(start);
             known.durable.advance_start(start);
@@ -408,9 +416,8 @@ impl RealLogs {
     /// The process ends without warning, or the power fails: of what was not synced any sectors have reached the disk.
     pub fn crash(&mut self, random: u64) {
         // A start that has moved may be on the disk before anybody is told of it.
-        let ids: Vec<TopicIdPartition> = self.known.keys().copied().collect();
-        for id in ids {
-            if let Some(start) = self.log(id).map(|log| log.offsets().log_start_offset) {
+        for id in self.known_ids() {
+            if let Some(start) = self.start_in_store(id) {
                 self.known_mut(id).memory.advance_start(start);
             }
         }
