@@ -391,7 +391,7 @@ impl ShardTask {
             id,
             broker: info.clone(),
             mesh: self.seed.plant(),
-            cluster: Cluster::new(info.cluster.clone(), request_bytes_max, budget.clone(), pulse.clone()),
+            cluster: Cluster::new(info.cluster.clone(), id, request_bytes_max, budget.clone(), pulse.clone()),
             budget,
             metrics: ShardMetrics::default(),
             pulse: pulse.clone(),

@@ -14,7 +14,9 @@ use socket2::Socket;
 use super::dial::HANDSHAKE_TIMEOUT;
 use super::handshake::{self, Challenge, Hello, OPENING_BYTES, Transcript, Verdict};
 use super::secret::PROOF_BYTES;
-use super::{Cluster, ClusterInfo, Handler, LinkError, link};
+use super::{Cluster, ClusterInfo, Handler, LinkError, MovedLink, Purpose, link};
+use crate::net::socket;
+use crate::placement::ShardId;
 use crate::runtime;
 
 /// Attempts that one shard has under way at once; more are closed. The nodes of a cluster need a few each.
@@ -71,7 +73,7 @@ impl Cluster {
         match opened.unwrap_or(Err(LinkError::Silent)) {
             Ok((hello, handler)) => {
                 self.counters.accepted.increment();
-                handler(self.open(stream, hello.from, hello.purpose));
+                self.place(stream, &hello, &*handler);
             }
             Err(error) => {
                 self.counters.refused.increment();
@@ -79,6 +81,26 @@ impl Cluster {
                 tracing::warn!(peer, %error, "a link was refused");
             }
         }
+    }
+
+    /// Serves the link, or gives it to the shard that is its better home. Without a descriptor to spare it is served where it is.
+    fn place(&self, stream: TcpStream, hello: &Hello, handler: &Handler) {
+        let socket =
+            self.better_home(hello).and_then(|shard| Some((shard, socket::duplicate(&stream).ok()?)));
+        match (socket, &*self.neighbours.borrow()) {
+            (Some((shard, socket)), Some(neighbours)) => {
+                (neighbours.hand_over)(shard, MovedLink { socket, peer: hello.from, purpose: hello.purpose });
+            }
+            _ => handler(self.open(stream, hello.from, hello.purpose)),
+        }
+    }
+
+    /// The shard that a link is better served by than by this one.
+    fn better_home(&self, hello: &Hello) -> Option<ShardId> {
+        let neighbours = self.neighbours.borrow();
+        let neighbours = neighbours.as_ref().filter(|_| hello.purpose == Purpose::Replication)?;
+        let shard = ShardId(usize::from(hello.shard) % neighbours.shards);
+        (shard != self.home).then_some(shard)
     }
 
     async fn receive(

@@ -84,7 +84,8 @@ impl Cluster {
                 }
             };
             let (cluster_id, nonce) = (self.cluster_id(), handshake::nonce());
-            let hello = Hello { purpose, from: info.me, to: node, cluster_id, nonce };
+            let shard = (self.home.0 % 256) as u8;
+            let hello = Hello { purpose, from: info.me, to: node, shard, cluster_id, nonce };
             let proved = runtime::timeout(HANDSHAKE_TIMEOUT, prove(info, &mut stream, &hello)).await;
             proved.unwrap_or(Err(LinkError::Silent))?;
             self.counters.dialed.increment();

@@ -1,7 +1,7 @@
 //! How a link begins: both sides prove that they know the secret, and agree on cluster, nodes and purpose.
 //!
 //! ```text
-//! hello      dialer → acceptor   64 bytes: magic "KLNK" | version u16 (= 1) | purpose u8 | 0 | from i32 | to i32 | cluster id 16 | nonce 32
+//! hello      dialer → acceptor   64 bytes: magic "KLNK" | version u16 (= 1) | purpose u8 | shard u8 | from i32 | to i32 | cluster id 16 | nonce 32
 //! challenge  acceptor → dialer   64 bytes: magic "KLNK" | version u16 (= 1) | 0 0 | from i32 | 0 0 0 0 | cluster id 16 | nonce 32
 //! proof      dialer → acceptor   32 bytes: HMAC-SHA256(secret, "link dialer" | hello | challenge)
 //! welcome    acceptor → dialer   33 bytes: verdict u8 | HMAC-SHA256(secret, "link acceptor" | hello | challenge | verdict)
@@ -76,6 +76,8 @@ pub struct Hello {
     pub from: BrokerId,
     /// Who is meant.
     pub to: BrokerId,
+    /// The shard that dials, modulo 256; 0 says a dialer that does not tell.
+    pub shard: u8,
     /// The dialer's cluster; nil if it does not know it yet.
     pub cluster_id: Uuid,
     /// The dialer's nonce.
@@ -85,15 +87,15 @@ pub struct Hello {
 impl Hello {
     /// The message's bytes.
     pub fn encode(&self) -> [u8; OPENING_BYTES] {
-        opening(self.purpose.wire(), self.from, self.to.0, self.cluster_id, &self.nonce)
+        opening([self.purpose.wire(), self.shard], self.from, self.to.0, self.cluster_id, &self.nonce)
     }
 
     /// The message of these bytes.
     pub fn decode(bytes: &[u8; OPENING_BYTES]) -> Result<Hello, LinkError> {
-        let (purpose, from, to, cluster_id, nonce) = parse_opening(bytes)?;
+        let ([purpose, shard], from, to, cluster_id, nonce) = parse_opening(bytes)?;
         let purpose = Purpose::from_wire(purpose)
             .ok_or_else(|| LinkError::Garbage(format!("a link of unknown purpose {purpose}")))?;
-        Ok(Hello { purpose, from, to: BrokerId(to), cluster_id, nonce })
+        Ok(Hello { purpose, from, to: BrokerId(to), shard, cluster_id, nonce })
     }
 }
 
@@ -111,7 +113,7 @@ pub struct Challenge {
 impl Challenge {
     /// The message's bytes.
     pub fn encode(&self) -> [u8; OPENING_BYTES] {
-        opening(0, self.from, 0, self.cluster_id, &self.nonce)
+        opening([0; 2], self.from, 0, self.cluster_id, &self.nonce)
     }
 
     /// The message of these bytes.
@@ -121,11 +123,11 @@ impl Challenge {
     }
 }
 
-fn opening(purpose: u8, from: BrokerId, to: i32, cluster_id: Uuid, nonce: &[u8]) -> [u8; OPENING_BYTES] {
+fn opening(kind: [u8; 2], from: BrokerId, to: i32, cluster_id: Uuid, nonce: &[u8]) -> [u8; OPENING_BYTES] {
     let mut bytes = [0; OPENING_BYTES];
     bytes[..4].copy_from_slice(&MAGIC);
     bytes[4..6].copy_from_slice(&VERSION.to_be_bytes());
-    bytes[6] = purpose;
+    bytes[6..8].copy_from_slice(&kind);
     bytes[8..12].copy_from_slice(&from.0.to_be_bytes());
     bytes[12..16].copy_from_slice(&to.to_be_bytes());
     bytes[16..32].copy_from_slice(cluster_id.as_bytes());
@@ -133,7 +135,7 @@ fn opening(purpose: u8, from: BrokerId, to: i32, cluster_id: Uuid, nonce: &[u8])
     bytes
 }
 
-type Opening = (u8, BrokerId, i32, Uuid, [u8; NONCE_BYTES]);
+type Opening = ([u8; 2], BrokerId, i32, Uuid, [u8; NONCE_BYTES]);
 
 fn parse_opening(bytes: &[u8; OPENING_BYTES]) -> Result<Opening, LinkError> {
     let number = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
@@ -149,7 +151,13 @@ fn parse_opening(bytes: &[u8; OPENING_BYTES]) -> Result<Opening, LinkError> {
         return Err(LinkError::Garbage(format!("node {from}")));
     }
     let cluster_id = Uuid::from_bytes(bytes[16..32].try_into().expect("sixteen bytes"));
-    Ok((bytes[6], BrokerId(from), number(12), cluster_id, bytes[32..].try_into().expect("the nonce")))
+    Ok((
+        [bytes[6], bytes[7]],
+        BrokerId(from),
+        number(12),
+        cluster_id,
+        bytes[32..].try_into().expect("the nonce"),
+    ))
 }
 
 /// Both first messages, as they were sent: what the proofs are about.
@@ -211,6 +219,7 @@ mod tests {
             purpose: Purpose::Control,
             from: BrokerId(3),
             to: BrokerId(4),
+            shard: 5,
             cluster_id: Uuid::from_u128(7),
             nonce: nonce(),
         };

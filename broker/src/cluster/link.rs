@@ -200,7 +200,9 @@ impl Incoming {
             if whole <= RECEIVE_BYTES {
                 return Ok(None);
             }
-            let payload = self.received.split_off(HEADER_BYTES);
+            // Most are whole with the first step.
+            let mut payload = Vec::with_capacity(announced.length.min(FIRST_STEP_BYTES));
+            payload.extend_from_slice(&self.received[HEADER_BYTES..]);
             self.received.clear();
             self.large = Some(Large { announced, payload, charge: budget.charge() });
         }
@@ -220,9 +222,8 @@ impl Incoming {
             return (&mut self.received, wanted);
         };
         let missing = announced.length - payload.len();
-        let step = missing.min(payload.len().max(FIRST_STEP_BYTES));
         if payload.capacity() == payload.len() {
-            payload.reserve_exact(step);
+            payload.reserve_exact(missing.min(payload.len().max(FIRST_STEP_BYTES)));
         }
         let room = payload.capacity() - payload.len();
         (payload, room.min(missing))

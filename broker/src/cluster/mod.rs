@@ -9,7 +9,7 @@
 //!
 //! Whoever wants to talk dials: [`connect`] gives a [`Link`] to a node as soon as there is one. Whoever wants to listen registers with
 //! [`Cluster::serve`]; a link arrives on the shard that the kernel has given it to, so the same handler has to be registered on every shard that
-//! shall take links. A link is one ordered stream in both directions; it says when it is broken, and is never repaired: what was under way on it is
+//! shall take links. Links for replication go on from there to the shard that most likely owns what they bring ([`Cluster::share`]). A link is one ordered stream in both directions; it says when it is broken, and is never repaired: what was under way on it is
 //! for its user to repeat.
 //!
 //! The secret keeps strangers and mistakes out. It does not hide what is sent, nor protect it from somebody who can alter packets on their way: the
@@ -27,6 +27,7 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub use secret::Secret;
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
 use crate::metrics::Counter;
+use crate::placement::ShardId;
 use crate::runtime::Pulse;
 
 /// The name under which a broker's registration has the address of its internal listener.
@@ -147,15 +149,34 @@ pub fn info(config: &Config, address: SocketAddr) -> Result<ClusterInfo, String>
 /// Takes a link that another node has opened.
 pub type Handler = dyn Fn(Rc<Link>);
 
+/// A link that has been taken in, on its way to the shard that serves it.
+pub struct MovedLink {
+    socket: OwnedFd,
+    peer: BrokerId,
+    purpose: Purpose,
+}
+
+/// Gives a link to another shard, which calls [`Cluster::adopt`].
+pub type HandOver = dyn Fn(ShardId, MovedLink);
+
+/// The shards of this node.
+struct Neighbours {
+    shards: usize,
+    hand_over: Box<HandOver>,
+}
+
 /// One shard's side of the cluster's links.
 pub struct Cluster {
     /// None on a node by itself.
     info: Option<ClusterInfo>,
+    /// The shard.
+    home: ShardId,
     /// `socket.request.max.bytes`
     request_bytes_max: usize,
     budget: Budget,
     pulse: Arc<Pulse>,
     handlers: RefCell<[Option<Rc<Handler>>; 3]>,
+    neighbours: RefCell<Option<Neighbours>>,
     cluster_id: Cell<Uuid>,
     /// Attempts of others to open a link that are under way.
     attempts: Cell<usize>,
@@ -173,16 +194,19 @@ impl Cluster {
     /// Without links, and without a cluster that it knows.
     pub fn new(
         info: Option<ClusterInfo>,
+        home: ShardId,
         request_bytes_max: usize,
         budget: Budget,
         pulse: Arc<Pulse>,
     ) -> Rc<Cluster> {
         Rc::new(Cluster {
             info,
+            home,
             request_bytes_max,
             budget,
             pulse,
             handlers: RefCell::default(),
+            neighbours: RefCell::default(),
             cluster_id: Cell::new(Uuid::nil()),
             attempts: Cell::new(0),
             counters: Counters::default(),
@@ -198,6 +222,21 @@ impl Cluster {
     /// From now on links of this purpose that arrive on this shard are given to `handler`, which spawns what serves them.
     pub fn serve(&self, purpose: Purpose, handler: impl Fn(Rc<Link>) + 'static) {
         self.handlers.borrow_mut()[usize::from(purpose.wire()) - 1] = Some(Rc::new(handler));
+    }
+
+    /// From now on links for replication that arrive on this shard go to the one that has the dialing shard's number, modulo `shards`: between nodes with as
+    /// many shards a partition has the same owner on both, so nothing of it crosses from core to core.
+    pub fn share(&self, shards: usize, hand_over: impl Fn(ShardId, MovedLink) + 'static) {
+        *self.neighbours.borrow_mut() = Some(Neighbours { shards, hand_over: Box::new(hand_over) });
+    }
+
+    /// Serves a link that another shard of this node has taken in.
+    pub fn adopt(&self, moved: MovedLink) {
+        // Not open yet: the dialer tries again.
+        let Some(handler) = self.handler(moved.purpose) else { return };
+        // SAFETY: the descriptor is a connected stream socket that nobody else owns.
+        let stream = unsafe { TcpStream::from_raw_fd(moved.socket.into_raw_fd()) };
+        handler(self.open(stream, moved.peer, moved.purpose));
     }
 
     fn handler(&self, purpose: Purpose) -> Option<Rc<Handler>> {

@@ -1,6 +1,6 @@
 //! Links between two ends on one executor, and strangers at the door.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as StdStream};
@@ -19,6 +19,7 @@ use super::{Cluster, ClusterInfo, Link, LinkError, Purpose, Secret, listen};
 use crate::budget::Budget;
 use crate::config::HostPort;
 use crate::net::bind;
+use crate::placement::ShardId;
 use crate::runtime::{self, Guard, Pulse, spawn_executor};
 
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -34,13 +35,18 @@ struct Node {
 impl Node {
     /// A node that takes links for replication.
     fn new(id: i32, secret: &[u8], pulse: &Arc<Pulse>) -> Node {
+        Self::at(id, 0, secret, pulse)
+    }
+
+    /// The shard with this number of such a node.
+    fn at(id: i32, shard: usize, secret: &[u8], pulse: &Arc<Pulse>) -> Node {
         let listeners = bind(&HostPort { host: "127.0.0.1".into(), port: 0 }, 1).expect("a free port");
         let address = listeners.address;
         let here = HostPort { host: "127.0.0.1".into(), port: address.port() };
         let secret = Secret::new(secret).expect("long enough");
         let info = ClusterInfo { me: BrokerId(id), secret, address, advertised: here.clone() };
         let budget = Budget::new(64 << 20);
-        let cluster = Cluster::new(Some(info), REQUEST_BYTES_MAX, budget, pulse.clone());
+        let cluster = Cluster::new(Some(info), ShardId(shard), REQUEST_BYTES_MAX, budget, pulse.clone());
         listen(&cluster, listeners.into_sockets().remove(0)).expect("listening");
         let (arrived, arrivals) = mpsc::unbounded_channel();
         cluster.serve(Purpose::Replication, move |link| drop(arrived.send(link)));
@@ -109,6 +115,33 @@ fn frames_of_all_sizes_arrive_whole_and_in_order_in_both_directions_at_the_same_
             assert_eq!(one.recv().await.expect("a frame"), pattern(size));
             assert_eq!(two.recv().await.expect("a frame"), pattern(size));
         }
+    });
+}
+
+#[test]
+fn a_link_for_replication_goes_on_to_the_shard_that_has_the_dialing_ones_number() {
+    on_executor(|pulse| async move {
+        let (one, two) = (Node::at(1, 1, SECRET, &pulse), Node::at(2, 0, SECRET, &pulse));
+        // The other shard of the second node, which no link reaches by itself.
+        let second = Node::at(2, 1, SECRET, &pulse);
+        let (handed, there) = (Rc::new(Cell::new(None)), Rc::clone(&second.cluster));
+        let seen = Rc::clone(&handed);
+        two.cluster.share(2, move |shard, moved| {
+            seen.set(Some(shard));
+            there.adopt(moved);
+        });
+        let dialed = one.dial(&two, 2, Purpose::Replication).await.expect("welcome");
+        let accepted = second.arrival().await;
+        assert_eq!((handed.get(), accepted.peer()), (Some(ShardId(1)), BrokerId(1)));
+        dialed.send(vec![Bytes::from_static(b"there")]).await.expect("sent");
+        accepted.send(vec![Bytes::from_static(b"and back")]).await.expect("sent");
+        assert_eq!(accepted.recv().await.expect("a frame"), &b"there"[..]);
+        assert_eq!(dialed.recv().await.expect("a frame"), &b"and back"[..]);
+
+        // One that has arrived where it belongs stays there.
+        let near = Node::at(3, 2, SECRET, &pulse);
+        near.dial(&two, 2, Purpose::Replication).await.expect("welcome");
+        assert_eq!(two.arrival().await.peer(), BrokerId(3));
     });
 }
 
@@ -187,6 +220,7 @@ fn after_handshake(address: SocketAddr, bytes: &[u8]) {
         purpose: Purpose::Replication,
         from: BrokerId(9),
         to: BrokerId(1),
+        shard: 0,
         cluster_id: Uuid::nil(),
         nonce: handshake::nonce(),
     }

@@ -41,6 +41,16 @@ pub fn open(shard: &Rc<Shard>) {
         tell_topic(shard, &image, topic);
     }
     runtime::spawn(keep_time(Rc::clone(shard)));
+    let shard_of_moves = Rc::downgrade(shard);
+    shard.cluster.share(shard.count(), move |target, moved| {
+        if let Some(shard) = shard_of_moves.upgrade() {
+            // It is on its way; nobody waits for the answer.
+            drop(shard.mesh.call(target, move |there: &Rc<Shard>| {
+                there.cluster.adopt(moved);
+                std::future::ready(())
+            }));
+        }
+    });
     let shard_of_links = Rc::downgrade(shard);
     shard.cluster.serve(Purpose::Replication, move |link| {
         if let Some(shard) = shard_of_links.upgrade() {

@@ -12,6 +12,7 @@ use storage::WakeSignal;
 
 use super::host::Route;
 use super::message::{self, PartitionReply, Replies};
+use super::outbox::IN_FLIGHT_BYTES_MAX;
 use super::{Outbox, replicas, storing};
 use crate::cluster::{self, Backoff, Link, LinkError, Purpose};
 use crate::partitions::by_owner;
@@ -20,6 +21,9 @@ use crate::shard::Shard;
 
 /// A link that lasted so long worked; what has ended it is another matter than what ended the one before.
 const LASTING: Duration = Duration::from_secs(5);
+
+/// So many bytes that are stored a leader hears of by themselves; fewer go along with what is told of the next commit. A small part of what may be under way.
+const STORED_BYTES_ALONE: u64 = IN_FLIGHT_BYTES_MAX as u64 / 16;
 
 /// Of all shards: links of one leader may come to this and that one.
 static NEXT_LINK: AtomicU64 = AtomicU64::new(0);
@@ -95,7 +99,9 @@ impl Inbound {
 
     fn stored(&self, bytes: u64) {
         self.stored_bytes.set(self.stored_bytes.get() + bytes);
-        self.signal.wake();
+        if self.stored_bytes.get() >= STORED_BYTES_ALONE {
+            self.signal.wake();
+        }
     }
 
     /// Ends the link.
@@ -106,10 +112,10 @@ impl Inbound {
     async fn answer(&self) -> LinkError {
         loop {
             self.signal.wait().await;
-            let replies = Replies { stored_bytes: self.stored_bytes.take(), replies: self.replies.take() };
-            if replies.stored_bytes == 0 && replies.replies.is_empty() {
+            if self.stored_bytes.get() < STORED_BYTES_ALONE && self.replies.borrow().is_empty() {
                 continue;
             }
+            let replies = Replies { stored_bytes: self.stored_bytes.take(), replies: self.replies.take() };
             if let Err(error) = self.link.send(vec![message::encode_replies(&replies)]).await {
                 return error;
             }

@@ -25,7 +25,7 @@ const FRAME_BYTES: usize = 1 << 20;
 /// Most bytes of one partition in a frame, unless a single batch is larger.
 const PARTITION_BYTES: usize = 512 << 10;
 /// So much may be under way to a follower before it says that it has taken some of it.
-const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
+pub(super) const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 /// What retention has just taken is looked for again so much later. Milliseconds.
 const RETENTION_PAUSE_MS: u64 = 5;
 /// A new high watermark waits so long for batches that it could go along with. Milliseconds.
