@@ -305,7 +305,7 @@ fn a_consumer_that_waits_hears_at_once_that_another_broker_leads() {
     let waiting = Fetch { max_wait_ms: 30_000, ..Fetch::of(&second) };
     std::thread::scope(|scope| {
         let waiters: Vec<_> =
-            left.iter().map(|id| scope.spawn(|| waiting.from(cluster.node(*id as usize)))).collect();
+            left.iter().map(|id| (*id, scope.spawn(|| waiting.from(cluster.node(*id as usize))))).collect();
         wait_until(|| {
             left.iter().all(|id| {
                 let metrics = cluster.node(*id as usize).http_get("/metrics").1;
@@ -315,10 +315,14 @@ fn a_consumer_that_waits_hears_at_once_that_another_broker_leads() {
         elect_preferred(cluster.node(first.leader as usize));
         let third = settled(&cluster, TOPIC, &[1, 2, 3]);
         assert_eq!(third.leader, first.leader);
-        for waiter in waiters {
+        for (id, waiter) in waiters {
             let told = waiter.join().expect("answered");
             // Another core's metadata may lag by a moment: then the answer is empty, and the next one says it.
-            assert!([ErrorCode::FENCED_LEADER_EPOCH, ErrorCode::NONE].contains(&told.error), "{told:?}");
+            let is_expected = [ErrorCode::FENCED_LEADER_EPOCH, ErrorCode::NONE].contains(&told.error);
+            // The leader of now may have been heard before the metadata names it: then there is nobody to point at.
+            let leads_in_vain = id == second.leader
+                && (told.error, &told.hint) == (ErrorCode::NOT_LEADER_OR_FOLLOWER, &NO_HINT);
+            assert!(is_expected || leads_in_vain, "{id}: {told:?}");
         }
         let told = waiting.from(cluster.node(second.leader as usize));
         let expected = (ErrorCode::FENCED_LEADER_EPOCH, hint_of(&cluster, third.leader, third.epoch));
