@@ -44,7 +44,7 @@ fn fetch(client: &mut Client, session_id: i32, session_epoch: i32) -> (ErrorCode
 
 #[test]
 fn fetch_sessions_go_on_when_their_connections_move() {
-    let broker = RunningBroker::start(&["--cores", "0-1", "--set", "connection_moves=true"]);
+    let broker = RunningBroker::start(&["--cores", "0-1"]);
     create_topic(&broker);
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| Client::new(&broker)).collect();
     for client in &mut clients {
@@ -60,7 +60,7 @@ fn fetch_sessions_go_on_when_their_connections_move() {
 
 #[test]
 fn without_connection_moves_all_stay() {
-    let broker = RunningBroker::start(&["--cores", "0-1"]);
+    let broker = RunningBroker::start(&["--cores", "0-1", "--set", "connection_moves=false"]);
     create_topic(&broker);
     for mut client in (0..4).map(|_| Client::new(&broker)) {
         let (_, session) = fetch(&mut client, 0, 0);

@@ -149,8 +149,8 @@ settings! {
     /// Connections that the kernel may hold ready for each core (Kafka: `socket.listen.backlog.size`).
     socket_listen_backlog_size: u32 = 1024;
     /// Whether a connection whose requests mostly need another core than its own is moved to that core; clients do not notice.
-    /// Off until its gain has been measured on machines with more cores.
-    connection_moves: bool = false;
+    /// Then one core does all of its work; where a few connections have to carry more than a core can, switch it off.
+    connection_moves: bool = true;
     /// Where large answers are sent without a copy in the kernel: "auto" tries it on each connection that does not stay on this machine and stops
     /// where the kernel has to copy after all; "always" goes on all the same, and on this machine, too, for measurements; "off" never.
     socket_zero_copy: ZeroCopy = ZeroCopy::Auto;
