@@ -185,6 +185,18 @@ impl<S: HasMesh> Mesh<S> {
         })
     }
 
+    /// Has `f` run on `target`, in the order of sending; nobody waits for it.
+    pub fn tell<F>(&self, target: ShardId, f: F)
+    where
+        F: FnOnce(&Rc<S>) + Send + 'static,
+    {
+        // It is on its way when `call` returns.
+        drop(self.call(target, move |state| {
+            f(state);
+            std::future::ready(())
+        }));
+    }
+
     fn call_here<F, Fut, R>(&self, f: F) -> impl Future<Output = R> + use<S, F, Fut, R>
     where
         F: FnOnce(&Rc<S>) -> Fut,

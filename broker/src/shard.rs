@@ -255,15 +255,12 @@ impl Shard {
     /// Gives a connection to another shard, with its fetch session.
     pub fn hand_over(&self, target: ShardId, moved: MovedConnection) {
         let session = self.fetch_sessions.borrow_mut().release(moved.fetch_session());
-        let arrival = self.mesh.call(target, move |there: &Rc<Shard>| {
+        self.mesh.tell(target, move |there| {
             if let Some(session) = session {
                 there.fetch_sessions.borrow_mut().adopt(session, logs::now_ms());
             }
             moved.arrive(there.net.get().expect("opened before any shard lets clients in"));
-            std::future::ready(())
         });
-        // It is on its way; nobody waits for the answer.
-        drop(arrival);
     }
 
     /// The log of a partition that this shard owns.

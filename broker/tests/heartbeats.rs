@@ -1,16 +1,16 @@
 //! A broker's heartbeats when what the active controller answers does not arrive.
 
-mod client;
 mod harness;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use harness::brokerctl::brokerctl;
-use harness::cluster::SECRET;
+use harness::cluster::{SECRET, free_ports, node_flags};
 use harness::{RunningBroker, wait_until};
 
 /// Half of it is how long an answer is waited for.
@@ -31,7 +31,6 @@ struct Shared {
     holds_answers: AtomicBool,
     /// How often something has come from a broker on a link for requests.
     requests: AtomicU64,
-    streams: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
@@ -58,14 +57,6 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 /// Passes on what the two ends of a link say, until one of them ends it.
 fn relay(mut broker: TcpStream, mut controller: TcpStream, shared: &Arc<Shared>) {
     let mut hello = [0; HELLO_BYTES];
@@ -75,13 +66,11 @@ fn relay(mut broker: TcpStream, mut controller: TcpStream, shared: &Arc<Shared>)
     let is_control = hello[PURPOSE_AT] == CONTROL;
     let (from_controller, to_broker) =
         (controller.try_clone().expect("cloned"), broker.try_clone().expect("cloned"));
-    let streams = [broker.try_clone().expect("cloned"), controller.try_clone().expect("cloned")];
-    shared.streams.lock().expect("not poisoned").extend(streams);
     let for_answers = Arc::clone(shared);
     let answers = thread::spawn(move || {
         pass(from_controller, to_broker, || {
             while is_control && for_answers.holds_answers.load(Ordering::SeqCst) {
-                thread::sleep(std::time::Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
         });
     });
@@ -111,21 +100,15 @@ fn start(id: i32, voter: SocketAddr, settings: &[&str]) -> RunningBroker {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
     let secret = dir.path().join("secret");
     std::fs::write(&secret, SECRET).expect("written");
-    let mut flags = vec![
-        format!("--node-id={id}"),
-        format!("--set=controller_quorum_voters=1@{voter}"),
-        format!("--set=cluster_secret_file={}", secret.display()),
-        format!("--set={SESSION}"),
-    ];
-    flags.extend(settings.iter().map(|setting| format!("--set={setting}")));
+    let mut flags = node_flags(id, &format!("1@{voter}"), &secret);
+    flags.extend([&[SESSION], settings].concat().iter().map(|setting| format!("--set={setting}")));
     RunningBroker::start_in(dir, &flags.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]
 fn a_heartbeat_whose_answer_does_not_come_is_sent_again() {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = TcpListener::bind(any).expect("a free port");
-    let behind = TcpListener::bind(any).and_then(|free| free.local_addr()).expect("a free port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)[0]));
     let proxy = Proxy::new(listener, behind);
     let listen = format!("cluster_listen={behind}");
     let controller = start(1, proxy.address, &["process_roles=controller", &listen]);

@@ -85,22 +85,17 @@ impl Cluster {
 
     /// Serves the link, or gives it to the shard that is its better home. Without a descriptor to spare it is served where it is.
     fn place(&self, stream: TcpStream, hello: &Hello, handler: &Handler) {
-        let socket =
-            self.better_home(hello).and_then(|shard| Some((shard, socket::duplicate(&stream).ok()?)));
-        match (socket, &*self.neighbours.borrow()) {
-            (Some((shard, socket)), Some(neighbours)) => {
-                (neighbours.hand_over)(shard, MovedLink { socket, peer: hello.from, purpose: hello.purpose });
-            }
-            _ => handler(self.open(stream, hello.from, hello.purpose)),
-        }
-    }
-
-    /// The shard that a link is better served by than by this one.
-    fn better_home(&self, hello: &Hello) -> Option<ShardId> {
         let neighbours = self.neighbours.borrow();
-        let neighbours = neighbours.as_ref().filter(|_| hello.purpose == Purpose::Replication)?;
-        let shard = ShardId(usize::from(hello.shard) % neighbours.shards);
-        (shard != self.home).then_some(shard)
+        if let Some(neighbours) = neighbours.as_ref().filter(|_| hello.purpose == Purpose::Replication) {
+            let shard = ShardId(usize::from(hello.shard) % neighbours.shards);
+            if shard != self.home
+                && let Ok(socket) = socket::duplicate(&stream)
+            {
+                let moved = MovedLink { socket, peer: hello.from, purpose: hello.purpose };
+                return (neighbours.hand_over)(shard, moved);
+            }
+        }
+        handler(self.open(stream, hello.from, hello.purpose));
     }
 
     async fn receive(

@@ -21,7 +21,7 @@ use crate::net::socket;
 
 /// Small frames are received into a buffer of this size and copied out.
 const RECEIVE_BYTES: usize = 64 << 10;
-/// A large frame's buffer grows from this.
+/// A large frame's buffer begins with this and doubles.
 const FIRST_STEP_BYTES: usize = 256 << 10;
 
 /// A link to another node that has proved itself.
@@ -223,7 +223,7 @@ impl Incoming {
         };
         let missing = announced.length - payload.len();
         if payload.capacity() == payload.len() {
-            payload.reserve_exact(missing.min(payload.len().max(FIRST_STEP_BYTES)));
+            payload.reserve_exact(missing.min(payload.len()));
         }
         let room = payload.capacity() - payload.len();
         (payload, room.min(missing))

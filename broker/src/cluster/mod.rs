@@ -9,8 +9,8 @@
 //!
 //! Whoever wants to talk dials: [`connect`] gives a [`Link`] to a node as soon as there is one. Whoever wants to listen registers with
 //! [`Cluster::serve`]; a link arrives on the shard that the kernel has given it to, so the same handler has to be registered on every shard that
-//! shall take links. Links for replication go on from there to the shard that most likely owns what they bring ([`Cluster::share`]). A link is one ordered stream in both directions; it says when it is broken, and is never repaired: what was under way on it is
-//! for its user to repeat.
+//! shall take links. Links for replication go on from there to the shard that most likely owns what they bring ([`Cluster::share`]). A link is one
+//! ordered stream in both directions; it says when it is broken, and is never repaired: what was under way on it is for its user to repeat.
 //!
 //! The secret keeps strangers and mistakes out. It does not hide what is sent, nor protect it from somebody who can alter packets on their way: the
 //! internal listener belongs in a private network.
@@ -27,7 +27,7 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub use secret::Secret;
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
 use crate::metrics::Counter;
+use crate::net::socket;
 use crate::placement::ShardId;
 use crate::runtime::Pulse;
 
@@ -234,9 +235,7 @@ impl Cluster {
     pub fn adopt(&self, moved: MovedLink) {
         // Not open yet: the dialer tries again.
         let Some(handler) = self.handler(moved.purpose) else { return };
-        // SAFETY: the descriptor is a connected stream socket that nobody else owns.
-        let stream = unsafe { TcpStream::from_raw_fd(moved.socket.into_raw_fd()) };
-        handler(self.open(stream, moved.peer, moved.purpose));
+        handler(self.open(socket::adopt(moved.socket), moved.peer, moved.purpose));
     }
 
     fn handler(&self, purpose: Purpose) -> Option<Rc<Handler>> {

@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -231,9 +231,7 @@ pub(super) async fn serve_moved(net: Rc<Net>, moved: MovedConnection) {
     if !net.take_over(&connection) {
         return;
     }
-    // SAFETY: the descriptor is a connected stream socket that nobody else owns.
-    let stream = unsafe { TcpStream::from_raw_fd(moved.socket.into_raw_fd()) };
-    let mut driver = Driver::new(net, connection, waker, stream, moved.zero_copy);
+    let mut driver = Driver::new(net, connection, waker, socket::adopt(moved.socket), moved.zero_copy);
     driver.reader = moved.reader;
     driver.last_frame_was_large = moved.last_frame_was_large;
     drive(driver).await;

@@ -1,9 +1,10 @@
 //! System calls on connected sockets that glommio does not offer. None of them blocks.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use bytes::Bytes;
+use glommio::net::TcpStream;
 use socket2::SockRef;
 
 /// Buffers of one `sendmsg`; Linux takes at most 1,024.
@@ -163,6 +164,12 @@ pub fn break_connection(socket: &impl AsRawFd) {
 /// Another descriptor of the same socket.
 pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
     borrow(socket).try_clone_to_owned()
+}
+
+/// The connection behind a descriptor from [`duplicate`], served by this thread's executor from now on.
+pub fn adopt(socket: OwnedFd) -> TcpStream {
+    // SAFETY: the descriptor is a connected stream socket that nobody else owns.
+    unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) }
 }
 
 /// Makes a listening socket refuse new connections and its accept return.

@@ -187,10 +187,9 @@ fn services(shard: &Rc<TestShard>, moves: Arc<AtomicU64>) -> Services {
         record_request: Box::new(|_, _| {}),
         hand_over: Box::new(move |target, moved: MovedConnection| {
             moves.fetch_add(1, Ordering::Relaxed);
-            drop(for_moves.mesh.call(target, move |there: &Rc<TestShard>| {
+            for_moves.mesh.tell(target, move |there| {
                 moved.arrive(there.net.get().expect("set up before anybody listens"));
-                std::future::ready(())
-            }));
+            });
         }),
     }
 }

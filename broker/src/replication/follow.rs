@@ -44,11 +44,7 @@ pub fn open(shard: &Rc<Shard>) {
     let shard_of_moves = Rc::downgrade(shard);
     shard.cluster.share(shard.count(), move |target, moved| {
         if let Some(shard) = shard_of_moves.upgrade() {
-            // It is on its way; nobody waits for the answer.
-            drop(shard.mesh.call(target, move |there: &Rc<Shard>| {
-                there.cluster.adopt(moved);
-                std::future::ready(())
-            }));
+            shard.mesh.tell(target, move |there| there.cluster.adopt(moved));
         }
     });
     let shard_of_links = Rc::downgrade(shard);

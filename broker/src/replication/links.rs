@@ -94,12 +94,20 @@ impl Inbound {
     /// Has the leader told, with whatever else there is to tell by then.
     pub fn reply(&self, replies: Vec<PartitionReply>) {
         self.replies.borrow_mut().extend(replies);
-        self.signal.wake();
+        self.wake_for_news();
     }
 
     fn stored(&self, bytes: u64) {
         self.stored_bytes.set(self.stored_bytes.get() + bytes);
-        if self.stored_bytes.get() >= STORED_BYTES_ALONE {
+        self.wake_for_news();
+    }
+
+    fn has_news(&self) -> bool {
+        self.stored_bytes.get() >= STORED_BYTES_ALONE || !self.replies.borrow().is_empty()
+    }
+
+    fn wake_for_news(&self) {
+        if self.has_news() {
             self.signal.wake();
         }
     }
@@ -111,9 +119,8 @@ impl Inbound {
 
     async fn answer(&self) -> LinkError {
         loop {
-            self.signal.wait().await;
-            if self.stored_bytes.get() < STORED_BYTES_ALONE && self.replies.borrow().is_empty() {
-                continue;
+            while !self.has_news() {
+                self.signal.wait().await;
             }
             let replies = Replies { stored_bytes: self.stored_bytes.take(), replies: self.replies.take() };
             if let Err(error) = self.link.send(vec![message::encode_replies(&replies)]).await {

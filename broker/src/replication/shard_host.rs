@@ -131,15 +131,12 @@ impl Host for Shard {
 
 /// Does something with a link on the shard that has taken it, if it is still there.
 fn at_home(shard: &Shard, route: Route, act: impl FnOnce(&Inbound) + Send + 'static) {
-    let told = shard.mesh.call(ShardId(route.home), move |home: &Rc<Shard>| {
+    shard.mesh.tell(ShardId(route.home), move |home| {
         let inbound = home.replication.inbound.borrow().get(&route.link).cloned();
         if let Some(inbound) = inbound {
             act(&inbound);
         }
-        std::future::ready(())
     });
-    // It is on its way; nobody waits for the answer.
-    drop(told);
 }
 
 /// Brings proposals to the controller, as many as there are in each request, until there are none. One whose outcome nobody knows is made again by its

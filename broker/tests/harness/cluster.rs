@@ -1,7 +1,8 @@
 //! Several brokers on one machine that are one cluster.
 
+use std::fmt::Display;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{RunningBroker, wait_until};
 
@@ -23,10 +24,19 @@ pub struct RunningCluster {
 }
 
 /// Ports that were free a moment ago.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+}
+
+/// What a node of a cluster has to be told.
+pub fn node_flags(id: impl Display, voters: &str, secret_file: &Path) -> Vec<String> {
+    vec![
+        format!("--node-id={id}"),
+        format!("--set=controller_quorum_voters={voters}"),
+        format!("--set=cluster_secret_file={}", secret_file.display()),
+    ]
 }
 
 impl RunningCluster {
@@ -90,11 +100,7 @@ impl RunningCluster {
     }
 
     fn join_with(&self, dir: tempfile::TempDir, id: i32, voters: &str, settings: &[&str]) -> RunningBroker {
-        let mut flags = vec![
-            format!("--node-id={id}"),
-            format!("--set=controller_quorum_voters={voters}"),
-            format!("--set=cluster_secret_file={}", self.secret_file().display()),
-        ];
+        let mut flags = node_flags(id, voters, &self.secret_file());
         flags.extend(self.extra.iter().cloned());
         flags.extend(settings.iter().map(|setting| format!("--set={setting}")));
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -119,11 +125,7 @@ impl RunningCluster {
     pub fn launch(&mut self, id: usize) {
         let home = self.home(id);
         std::fs::create_dir_all(&home).expect("made");
-        let mut flags = vec![
-            format!("--node-id={id}"),
-            format!("--set=controller_quorum_voters={}", self.voters),
-            format!("--set=cluster_secret_file={}", self.secret_file().display()),
-        ];
+        let mut flags = node_flags(id, &self.voters, &self.secret_file());
         flags.extend(self.extra.iter().chain(&self.own[id - 1]).cloned());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         self.nodes[id - 1] = Some(RunningBroker::launch_logging(&home, &flags, &home.join(LOG)));
