@@ -5,7 +5,7 @@ use protocol::records::CRC_START;
 use std::{cell::Cell, future::Future, path::PathBuf, rc::Rc};
 use storage::{
     LeaderEpoch, Offset, PartitionId, TopicIdPartition,
-    disk::{BLOCK, DirectDisk, Disk, DiskFile, DiskObserver, OpenMode, zero_fill},
+    disk::{BLOCK, DirectDisk, Disk, DiskFile, DiskObserver, NameStep, OpenMode, zero_fill},
     journal::{CommitSeq, Durability, EntryHeader, EntryKind, Journal, JournalConfig, JournalEvent},
     record_log::RecordLog,
 };
@@ -127,6 +127,32 @@ fn files_keep_working_under_a_new_name_and_directories_tell_what_is_there() {
         assert!(disk.free_space(&dir).await.expect("statvfs") > 0);
         let left: Vec<_> = disk.list(&dir).await.expect("list").into_iter().map(|entry| entry.name).collect();
         assert_eq!(left, ["a"], "the probe file is gone");
+    });
+}
+
+#[test]
+fn directories_and_files_that_are_created_together_are_there() {
+    on_disk(|disk, dir| async move {
+        let (sub, file) = (dir.join("sub"), dir.join("sub/file"));
+        let steps = vec![
+            NameStep::CreateDir(sub.clone()),
+            NameStep::CreateDir(sub.clone()),
+            NameStep::WriteFile(dir.join("sub/beside"), b"longer than that".to_vec()),
+            NameStep::WriteFile(dir.join("sub/beside"), b"content".to_vec()),
+            NameStep::Rename { from: dir.join("sub/beside"), to: file.clone() },
+        ];
+        disk.carry_out(steps).await.expect("done");
+        if disk.can_sync_all(&dir).await.expect("asked") {
+            disk.sync_all(&dir).await.expect("synced");
+        }
+        let opened = disk.open(&file, OpenMode::READ).await.expect("it is there");
+        assert_eq!(opened.read_at(0, 100).await.expect("read"), "content");
+        let into_nowhere = vec![
+            NameStep::CreateDir(dir.join("not/there")),
+            NameStep::WriteFile(dir.join("not reached"), Vec::new()),
+        ];
+        assert!(disk.carry_out(into_nowhere).await.expect_err("no parent").is_not_found());
+        assert!(!dir.join("not reached").exists());
     });
 }
 

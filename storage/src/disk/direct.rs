@@ -9,7 +9,7 @@
 //! Files that go are given back by a thread of their own (`giving_back.rs`).
 
 use super::{
-    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed,
+    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, NameStep, OpenMode, Surveyed,
     giving_back::GivingBack, lent::Lender, sys,
 };
 use crate::error::DiskError;
@@ -147,6 +147,19 @@ fn survey_in_parallel(dirs: &[PathBuf], file: &str) -> DiskResult<Vec<Surveyed>>
     })
 }
 
+fn carry_out(step: &NameStep) -> DiskResult<()> {
+    let (op, path, done) = match step {
+        NameStep::CreateDir(dir) => {
+            let created = std::fs::create_dir(dir);
+            let is_there = created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists);
+            ("create directory", dir, if is_there { Ok(()) } else { created })
+        }
+        NameStep::WriteFile(path, content) => ("write", path, std::fs::write(path, content)),
+        NameStep::Rename { from, to } => ("rename", from, std::fs::rename(from, to)),
+    };
+    done.map_err(|source| DiskError::new(op, path, source))
+}
+
 fn survey_one(dir: &Path, file: &str) -> DiskResult<Surveyed> {
     let fail = |source| DiskError::new("survey", dir, source);
     let mut files = Vec::new();
@@ -235,6 +248,11 @@ impl Disk for DirectDisk {
         .await
     }
 
+    async fn carry_out(&self, steps: Vec<NameStep>) -> DiskResult<()> {
+        let _operation = self.observed.begin();
+        glommio::executor().spawn_blocking(move || steps.iter().try_for_each(carry_out)).await
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
         let to = to.to_owned();
@@ -264,6 +282,20 @@ impl Disk for DirectDisk {
     async fn sync_dir(&self, dir: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
         blocking("sync directory", dir, |dir| std::fs::File::open(dir)?.sync_all()).await
+    }
+
+    async fn can_sync_all(&self, dir: &Path) -> DiskResult<bool> {
+        let _operation = self.observed.begin();
+        blocking("stat the file system of", dir, sys::syncs_as_a_whole).await
+    }
+
+    async fn sync_all(&self, dir: &Path) -> DiskResult<()> {
+        let _operation = self.observed.begin();
+        blocking("sync the file system of", dir, |dir| {
+            // Who has no space may be somebody else, and nobody knows what was synced: not to be tried again as a write is.
+            sys::sync_file_system(dir).map_err(|error| io::Error::other(error.to_string()))
+        })
+        .await
     }
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {

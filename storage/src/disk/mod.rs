@@ -7,7 +7,8 @@
 //! - writes start and end on [`BLOCK`] boundaries, both in the file and in the buffer (a write takes a prefix of its buffer);
 //! - a write is durable after [`DiskFile::sync_data`] that started after the write returned, or when the write returns on a
 //!   file opened with [`OpenMode::dsync`] (that write only, not earlier ones);
-//! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory.
+//! - a name (created, renamed, removed) is durable after [`Disk::sync_dir`] of its directory;
+//! - both are after [`Disk::sync_all`], on disks that have it.
 
 mod direct;
 #[expect(clippy::disallowed_methods, reason = "a thread of the real disk")]
@@ -81,6 +82,22 @@ pub struct Surveyed {
     pub content: Option<Vec<u8>>,
 }
 
+/// A step of [`Disk::carry_out`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameStep {
+    /// Creates a directory in one that is there, unless it is there too.
+    CreateDir(PathBuf),
+    /// Creates a small file, or replaces what it holds.
+    WriteFile(PathBuf, Vec<u8>),
+    /// Renames a file, replacing one that has the name.
+    Rename {
+        /// The file.
+        from: PathBuf,
+        /// Its new name.
+        to: PathBuf,
+    },
+}
+
 /// A disk of one executor. Cheap to clone.
 #[allow(async_fn_in_trait, reason = "disks are !Send by design; no caller wants a Send bound")]
 pub trait Disk: Clone + 'static {
@@ -96,6 +113,8 @@ pub trait Disk: Clone + 'static {
     /// Looks into many directories at once: what files they hold, and what is in those named `file`. As [`Disk::list`], [`DiskFile::len`] and
     /// [`DiskFile::read_at`] would tell it one by one, which takes long when there are thousands. Fails if one of the directories does not exist.
     async fn survey(&self, dirs: Vec<PathBuf>, file: &'static str) -> DiskResult<Vec<Surveyed>>;
+    /// Does all this, in order, until something fails: what takes long one by one if there are thousands. Durable after [`Disk::sync_all`].
+    async fn carry_out(&self, steps: Vec<NameStep>) -> DiskResult<()>;
     /// Creates a directory and its missing parents, durably. No error if it exists.
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()>;
     /// Renames a file or directory, replacing a file at `to`. Durable after [`Disk::sync_dir`] of both directories.
@@ -109,6 +128,11 @@ pub trait Disk: Clone + 'static {
     async fn remove_dir(&self, dir: &Path) -> DiskResult<()>;
     /// Makes the names in a directory durable.
     async fn sync_dir(&self, dir: &Path) -> DiskResult<()>;
+    /// Whether [`Disk::sync_all`] does what it says on the file system of `dir`.
+    async fn can_sync_all(&self, dir: &Path) -> DiskResult<bool>;
+    /// Makes all durable that has been done to the file system of `dir`: writes that have returned, lengths and names. For thousands of files it takes a
+    /// small part of what it takes to sync each. Somebody else's data goes along.
+    async fn sync_all(&self, dir: &Path) -> DiskResult<()>;
     /// Bytes that an unprivileged writer can still use on the file system of `path`.
     async fn free_space(&self, path: &Path) -> DiskResult<u64>;
 }

@@ -8,7 +8,10 @@
 //!
 //! It needs no executor: `futures::executor::LocalPool` will do.
 
-use super::{BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, OpenMode, Surveyed};
+use super::{
+    BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, NameStep, OpenMode, Surveyed,
+    block_align,
+};
 use crate::error::DiskError;
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
@@ -478,6 +481,35 @@ impl Disk for SimDisk {
         .await
     }
 
+    async fn carry_out(&self, steps: Vec<NameStep>) -> DiskResult<()> {
+        for step in steps {
+            match step {
+                NameStep::CreateDir(dir) => {
+                    self.meta("create directory", &dir, |state| {
+                        if !dir.parent().is_some_and(|parent| state.dirs.contains(parent)) {
+                            return Err(io::ErrorKind::NotFound.into());
+                        }
+                        state.dirs.insert(dir.clone());
+                        Ok(())
+                    })
+                    .await?;
+                }
+                NameStep::WriteFile(path, content) => {
+                    let file = self.open(&path, OpenMode::CREATE).await?;
+                    file.truncate(0).await?;
+                    if !content.is_empty() {
+                        let mut buffer = self.alloc(content.len());
+                        buffer[..content.len()].copy_from_slice(&content);
+                        file.write_at(0, &buffer.freeze(), block_align(content.len())).await?;
+                    }
+                    file.truncate(content.len() as u64).await?;
+                }
+                NameStep::Rename { from, to } => self.rename(&from, &to).await?,
+            }
+        }
+        Ok(())
+    }
+
     async fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
         self.meta("rename", from, |state| {
             if state.dirs.contains(from) {
@@ -537,6 +569,37 @@ impl Disk for SimDisk {
             Ok(())
         })
         .await
+    }
+
+    async fn can_sync_all(&self, _: &Path) -> DiskResult<bool> {
+        Ok(true)
+    }
+
+    async fn sync_all(&self, dir: &Path) -> DiskResult<()> {
+        let fail = |source| DiskError::new("sync the file system of", dir, source);
+        let (covered, names) = {
+            let state = &mut *self.state.borrow_mut();
+            let counted =
+                state.mutating().and_then(|()| state.injected(SimOp::Sync)).and_then(|()| state.alive());
+            counted.map_err(fail)?;
+            let pending = state.inodes.values().flat_map(|inode| &inode.unsynced);
+            let covered: BTreeSet<_> = pending.filter(|p| p.returned).map(|p| p.id).collect();
+            (covered, state.unsynced_names.len())
+        };
+        self.delay(SimOp::Sync).await;
+        let state = &mut *self.state.borrow_mut();
+        state.alive().map_err(fail)?;
+        if !state.lying_sync {
+            // A sync of a directory meanwhile has taken names along.
+            let names = names.min(state.unsynced_names.len());
+            for change in state.unsynced_names.drain(..names).collect::<Vec<_>>() {
+                State::apply_name(&mut state.durable_names, &change);
+            }
+            for inode in state.inodes.values_mut() {
+                inode.mark_durable(|pending| covered.contains(&pending.id));
+            }
+        }
+        Ok(())
     }
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {

@@ -57,6 +57,8 @@ pub struct StoreConfig {
     pub low_space_bytes: u64,
     /// Batches from this size on are written once, straight to their segment, and only named in the journal. Bytes.
     pub direct_from_bytes: usize,
+    /// From so many logs in a round on the flusher has the file system synced as a whole, where that can be, and not each log's segment.
+    pub sync_together_from: usize,
     /// Open segment files kept.
     pub max_open_files: usize,
     /// Loaded indexes of closed segments kept. Bytes.
@@ -83,6 +85,7 @@ impl StoreConfig {
             cache_bytes: 256 << 20,
             low_space_bytes: 1 << 30,
             direct_from_bytes: 256 << 10,
+            sync_together_from: 64,
             max_open_files: 512,
             index_cache_bytes: 32 << 20,
             read_ahead_bytes: 16 << 20,

@@ -9,11 +9,12 @@ use crate::{
     disk::Disk,
     error::StorageError,
     journal::CommitSeq,
-    log::state::Availability,
+    log::{partition::LogInner, state::Availability},
     store::{
         checkpoint::{PartitionCheckpoint, RecordBuilder},
         checkpoint_log::CheckpointLog,
         shared::{Shared, add},
+        together,
     },
 };
 use futures::{StreamExt, stream};
@@ -101,14 +102,21 @@ pub(crate) async fn flush_log_set<D: Disk>(
     logs: &[LogIndex],
     up_to: u64,
 ) -> Result<(), StorageError> {
-    let mut work = stream::iter(logs)
-        .filter_map(|&index| std::future::ready(shared.log(index)))
-        .map(|log| async move { log.flush(up_to).await })
-        .buffer_unordered(PARTITIONS_AT_ONCE);
-    // All are brought to an end before a failure is reported: nothing writes to files behind the caller's back.
+    let logs: Vec<_> = logs.iter().filter_map(|&index| shared.log(index)).collect();
+    let alone = together::flush(shared, logs, up_to).await?;
+    for_each(&alone, async |log| log.flush(up_to).await).await
+}
+
+/// Does something with all these logs, a bounded number at once. All are brought to an end before a failure is reported: nothing writes to files behind the
+/// caller's back.
+pub(super) async fn for_each<D: Disk>(
+    logs: &[Rc<LogInner<D>>],
+    work: impl AsyncFn(&LogInner<D>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut working = stream::iter(logs).map(|log| work(log)).buffer_unordered(PARTITIONS_AT_ONCE);
     let mut outcome = Ok(());
-    while let Some(flushed) = work.next().await {
-        outcome = outcome.and(flushed);
+    while let Some(done) = working.next().await {
+        outcome = outcome.and(done);
     }
     outcome
 }

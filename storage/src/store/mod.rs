@@ -32,6 +32,7 @@ pub(crate) mod recover_log;
 mod recovery;
 mod shard_store;
 pub(crate) mod shared;
+mod together;
 mod trim;
 pub(crate) mod writer;
 

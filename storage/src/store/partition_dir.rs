@@ -1,14 +1,17 @@
 //! The directory of a partition: whose it is (`partition.metadata`, Kafka's text format), and how it goes away.
 
 use crate::{
-    disk::{Disk, DiskFile, DiskResult, OpenMode, block_align, remove_slowly},
+    disk::{Disk, DiskFile, DiskResult, NameStep, OpenMode, block_align, remove_slowly},
     error::{DiskError, StorageError},
     log::segment::file_name,
     store::config::TopicStatus,
     types::Offset,
 };
 use protocol::{parse_uuid_text, uuid_text};
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use uuid::Uuid;
 
 /// Size of one write. Bytes.
@@ -26,6 +29,21 @@ pub(crate) async fn write_metadata<D: Disk>(
     replace_file(disk, &directory.join(METADATA_FILE), metadata_text(topic_id).as_bytes()).await
 }
 
+/// Creates the directory, and the metadata file beside its name; [`naming`] gives it that when it has become durable.
+pub(crate) fn preparation(directory: &Path, topic_id: Uuid) -> [NameStep; 2] {
+    let beside = temporary_name(&directory.join(METADATA_FILE));
+    [
+        NameStep::CreateDir(directory.to_owned()),
+        NameStep::WriteFile(beside, metadata_text(topic_id).into_bytes()),
+    ]
+}
+
+/// Gives the metadata file its name.
+pub(crate) fn naming(directory: &Path) -> NameStep {
+    let to = directory.join(METADATA_FILE);
+    NameStep::Rename { from: temporary_name(&to), to }
+}
+
 /// Writes a whole file durably: beside, synced, then renamed.
 pub(crate) async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     replace_file(disk, path, bytes).await?;
@@ -35,9 +53,7 @@ pub(crate) async fn write_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> 
 
 /// As [`write_file`], but the name is not durable yet.
 async fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let directory = path.parent().expect("a file has a directory");
-    let name = path.file_name().and_then(|n| n.to_str()).expect("our names are texts");
-    let temporary = directory.join(format!("{name}.tmp"));
+    let temporary = temporary_name(path);
     let file = disk.open(&temporary, OpenMode::CREATE).await?;
     let mut position = 0;
     for piece in bytes.chunks(WRITE_BYTES) {
@@ -53,6 +69,12 @@ async fn replace_file<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<()
     file.close().await?;
     disk.rename(&temporary, path).await?;
     Ok(())
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
 }
 
 /// The topic id that a directory belongs to. `None` without a readable metadata file: a crash came before anything was in it.

@@ -98,6 +98,7 @@ impl<D: Disk> ShardStore<D> {
         let shard = config.shard;
         let shared = Shared::new(disk.clone(), config, journal, now_ms);
         shared.switches.migrating.set(is_migrating);
+        shared.switches.can_sync_all.set(shared.disk.can_sync_all(&shared.topics_dir()).await?);
         for spec in &wanted {
             insert_log(&shared, spec);
         }

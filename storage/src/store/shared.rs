@@ -63,6 +63,8 @@ pub(crate) struct Switches {
     pub is_out_of_space: Cell<bool>,
     pub migrating: Cell<bool>,
     pub closing: Cell<bool>,
+    /// Many logs may be synced with the file system as a whole.
+    pub can_sync_all: Cell<bool>,
     /// The last flush found no space; not tried again before the clock has moved on.
     pub flush_blocked: Cell<bool>,
     pub failed: RefCell<Option<StorageError>>,

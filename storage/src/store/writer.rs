@@ -61,6 +61,20 @@ impl<D: Disk> LogInner<D> {
     /// Writes all batches of commits up to `up_to` to segment files and syncs them. The caller holds the maintenance lock.
     pub(crate) async fn flush(&self, up_to: u64) -> Result<(), StorageError> {
         let _writing = self.writing().await;
+        if let Some(file) = self.write_pending(up_to, async || self.roll().await).await? {
+            file.sync_data().await?;
+            add(&self.shared.counters.segment_syncs, 1);
+        }
+        Ok(())
+    }
+
+    /// Writes all batches of commits up to `up_to` to segment files, and opens new ones by `roll`. Answers the file that has to be synced, if any has. For
+    /// whoever has the log for writing.
+    pub(super) async fn write_pending(
+        &self,
+        up_to: u64,
+        roll: impl AsyncFn() -> Result<(), StorageError>,
+    ) -> Result<Option<Rc<D::File>>, StorageError> {
         self.trim_findings().await?;
         let mut last_block: Option<Bytes> = None;
         let mut has_written = false;
@@ -68,7 +82,7 @@ impl<D: Disk> LogInner<D> {
             match self.next_step(WriteMode::Flush, up_to) {
                 Step::Nothing => break,
                 Step::Roll => {
-                    self.roll().await?;
+                    roll().await?;
                     last_block = None;
                     has_written = false;
                 }
@@ -82,20 +96,22 @@ impl<D: Disk> LogInner<D> {
                 }
             }
         }
-        if has_written {
-            let base_offset = self.state.borrow().segments.last().expect("it was written to").base_offset;
-            let file = self.segment_for_writing(base_offset).await?;
-            file.sync_data().await?;
-            add(&self.shared.counters.segment_syncs, 1);
+        if !has_written {
+            return Ok(None);
         }
-        Ok(())
+        let base_offset = self.state.borrow().segments.last().expect("it was written to").base_offset;
+        self.segment_for_writing(base_offset).await.map(Some)
     }
 
     /// Waits until nobody else writes to the log's segments, and is the one who does.
     pub(crate) async fn writing(&self) -> WritingGuard<'_, D> {
         self.shared.written.wait_until(|| !self.is_being_written.get()).await;
-        self.is_being_written.set(true);
-        WritingGuard(self)
+        self.try_writing().expect("nobody writes")
+    }
+
+    /// The same, if nobody writes at present.
+    pub(super) fn try_writing(&self) -> Option<WritingGuard<'_, D>> {
+        (!self.is_being_written.replace(true)).then_some(WritingGuard(self))
     }
 
     /// What is to be written next of commits up to `up_to`.

@@ -229,6 +229,45 @@ fn nothing_acknowledged_is_lost_when_recovery_itself_is_interrupted() {
     }
 }
 
+/// All logs of a round are synced with the file system as a whole.
+fn together_config() -> StoreConfig {
+    StoreConfig { sync_together_from: 1, ..small_store_config(0, 1) }
+}
+
+#[test]
+fn nothing_that_is_synced_together_is_lost_wherever_the_power_fails() {
+    for survival in [Survival::AnySubset, Survival::Nothing] {
+        let operations = lives_with(together_config, 1, |_| None, 1, survival);
+        assert!(operations > 200, "{operations}");
+        for at in (1..=operations).step_by(2) {
+            lives_with(together_config, 1, |life| (life == 0).then_some(at), 1, survival);
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_synced_together_is_lost_when_recovery_itself_is_interrupted() {
+    for at in (1..120).step_by(4) {
+        let crash_at = |life| if life == 0 { Some(400) } else { Some(at) };
+        lives_with(together_config, 5, crash_at, 3, Survival::AnySubset);
+    }
+}
+
+/// Most batches go straight to their segment; logs that have none are synced together.
+fn mixed_config() -> StoreConfig {
+    StoreConfig { sync_together_from: 1, direct_from_bytes: 1200, ..small_store_config(0, 1) }
+}
+
+#[test]
+fn random_lives_of_logs_that_are_synced_together_lose_nothing() {
+    for seed in 300..360 {
+        let survival = [Survival::AnySubset, Survival::Nothing, Survival::Everything][seed as usize % 3];
+        let crash_at = |life| Some(40 + (seed * 7919 + life * 104_729) % 700);
+        let config = if seed % 2 == 0 { together_config } else { mixed_config };
+        lives_with(config, seed, crash_at, 6, survival);
+    }
+}
+
 /// Most batches go straight to their segment.
 fn direct_config() -> StoreConfig {
     StoreConfig { direct_from_bytes: 300, ..small_store_config(0, 1) }

@@ -5,7 +5,8 @@ use glommio::{LocalExecutorBuilder, Placement};
 use protocol::records::BatchOptions;
 use std::{path::Path, rc::Rc, time::Instant};
 use storage::{
-    LogConfig, Offset, PartitionId, PartitionSpec, ShardStore, StoreConfig, StoreStats, disk::DirectDisk,
+    LogConfig, Offset, PartitionId, PartitionSpec, ShardStore, StoreConfig, StoreStats,
+    disk::{DirectDisk, Disk},
     store::TopicStatus,
 };
 use uuid::Uuid;
@@ -91,6 +92,38 @@ fn data_survives_a_clean_and_an_unclean_restart_on_a_real_disk() {
             let stats = store.stats();
             assert!(stats.flush_rounds > 0 && stats.cold_reads > 0, "{stats:?}");
             // No shutdown: the executor ends with all its tasks, as a killed process does.
+            expected
+        })
+    };
+    for _ in 0..2 {
+        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            check(&store, &specs, &expected).await;
+            store.shutdown().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn logs_that_are_synced_together_survive_a_clean_and_an_unclean_restart_on_a_real_disk() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().to_owned();
+    let specs = specs(200);
+    let expected = {
+        let (path, specs) = (path.clone(), specs.clone());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            let expected = fill(&store, &specs, 40, 4_000).await;
+            check(&store, &specs, &expected).await;
+            store.flush().await.unwrap();
+            let stats = store.stats();
+            let disk = DirectDisk::new(&path, 0).await.unwrap();
+            if disk.can_sync_all(&path).await.unwrap() {
+                assert!((1..=200).contains(&stats.segment_syncs), "{stats:?}");
+            } else {
+                assert!(stats.segment_syncs >= 200, "{stats:?}");
+            }
             expected
         })
     };

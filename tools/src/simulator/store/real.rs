@@ -59,6 +59,7 @@ impl RealLogs {
         config.cache_bytes = one_of(&[48 << 10, 128 << 10, 1 << 20]);
         config.read_ahead_bytes = one_of(&[0, 64 << 10]);
         config.max_open_files = one_of(&[2, 64]);
+        config.sync_together_from = one_of(&[1, 64]);
         config.idle_flush_ms = one_of(&[200, 1_000, 5_000]) as i64;
         config.low_space_bytes = 1 << 20;
         config.topic_status = Rc::new(|_| TopicStatus::Live);
