@@ -19,10 +19,12 @@ use crate::budget::{Budget, Charge, charged};
 use crate::net::send::Outgoing;
 use crate::net::socket;
 
-/// Small frames are received into a buffer of this size and copied out.
-const RECEIVE_BYTES: usize = 64 << 10;
-/// A large frame's buffer begins with this and doubles.
-const FIRST_STEP_BYTES: usize = 256 << 10;
+/// Frames up to this size are received into a buffer that they share: a batch of 64 KiB, which is what busy producers send, and its head fit.
+const RECEIVE_BYTES: usize = 96 << 10;
+/// A frame from this size on that has come alone gets the buffer. Smaller ones are copied out, so that they do not keep it.
+const KEEPS_BUFFER_FROM: usize = RECEIVE_BYTES / 3;
+/// A larger frame's buffer begins with this and doubles. Replication's frames take no further partition from 1 MiB on.
+const FIRST_STEP_BYTES: usize = 1 << 20;
 
 /// A link to another node that has proved itself.
 ///
@@ -193,6 +195,10 @@ impl Incoming {
             let whole = HEADER_BYTES + announced.length;
             if let Some(payload) = self.received.get(HEADER_BYTES..whole) {
                 announced.check(payload)?;
+                if whole == self.received.len() && whole >= KEEPS_BUFFER_FROM {
+                    let frame = Bytes::from(std::mem::take(&mut self.received));
+                    return Ok(Some(frame.slice(HEADER_BYTES..)));
+                }
                 let payload = Bytes::copy_from_slice(payload);
                 self.received.drain(..whole);
                 return Ok(Some(payload));

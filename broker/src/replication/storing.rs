@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coord::replica::{AppendOutcome, BatchSpan};
 use futures::channel::oneshot;
-use protocol::records;
+use protocol::records::{self, CheckedBatch};
 use storage::log::error::ReadError;
 use storage::{AppendError, LeaderEpoch, Offset};
 
@@ -66,33 +66,31 @@ async fn work_off<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>) {
     send_replies(host);
 }
 
-/// Where the batches lie; `None` if they are none.
-fn spans(batches: &[u8]) -> Option<Vec<(BatchSpan, std::ops::Range<usize>)>> {
+/// The batches, and where they lie in the log; `None` if they are none.
+fn whole_batches(bytes: &[u8]) -> Option<(Vec<BatchSpan>, Vec<CheckedBatch<'_>>)> {
     let mut at = 0;
-    let mut spans = Vec::new();
-    for batch in records::iter_batches(batches) {
-        let batch = batch.ok()?;
+    let (mut spans, mut batches) = (Vec::new(), Vec::new());
+    for batch in records::iter_batches(bytes) {
+        let batch = batch.ok()?.checked().ok()?;
         let span = BatchSpan {
             leader_epoch: LeaderEpoch(batch.leader_epoch()),
             base_offset: Offset(batch.base_offset()),
             end_offset: Offset(batch.next_offset()),
         };
-        if batch.check_crc().is_err() {
-            return None;
-        }
-        spans.push((span, at..at + batch.size()));
         at += batch.size();
+        spans.push(span);
+        batches.push(batch);
     }
-    (at == batches.len()).then_some(spans)
+    (at == bytes.len()).then_some((spans, batches))
 }
 
 async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arrived) {
     let Arrived { route, append, consumers_from, batches, .. } = &arrived;
-    let Some(found) = spans(batches) else {
+    let Some((spans, batches)) = whole_batches(batches) else {
         tracing::error!(partition = %hosted.id, leader = route.leader.0, "a leader sends what are no record batches");
         return host.break_link(*route);
     };
-    if !found.is_empty() {
+    if !batches.is_empty() {
         host.store().wait_for_room().await;
     }
     if let Err(error) = host.store().writable() {
@@ -100,11 +98,9 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
         tracing::debug!(partition = %hosted.id, %error, "a leader's message is not stored");
         return host.break_link(*route);
     }
-    let batch_spans: Vec<BatchSpan> = found.iter().map(|(span, _)| *span).collect();
     let mut effects = Vec::new();
     hosted.note_heard(Heard { epoch: append.leader_epoch, route: *route });
-    let outcome =
-        hosted.replica.borrow_mut().append_received(route.leader, append, &batch_spans, &mut effects);
+    let outcome = hosted.replica.borrow_mut().append_received(route.leader, append, &spans, &mut effects);
     match outcome {
         AppendOutcome::Refused => {}
         AppendOutcome::Corrupt(problem) => {
@@ -122,11 +118,11 @@ async fn store<H: Host>(host: &Rc<H>, hosted: &Rc<Hosted<H::Disk>>, arrived: Arr
                 let end = hosted.log.offsets().log_end_offset;
                 hosted.replica.borrow_mut().synced(generation, end, &mut effects);
             }
-            for (_, range) in &found[skip..] {
-                if let Err(error) = append_one(host, hosted, &batches[range.clone()]).await {
+            for batch in &batches[skip..] {
+                if let Err(error) = append_one(host, hosted, batch).await {
                     return give_up(host, hosted, error);
                 }
-                host.replicas().counters.bytes_in.add(range.len() as u64);
+                host.replicas().counters.bytes_in.add(batch.size() as u64);
             }
             let start = log_start_offset.unwrap_or(Offset::ZERO).max(*consumers_from);
             if let Err(error) = hosted.log.advance_log_start(start) {
@@ -168,7 +164,11 @@ async fn cut<H: Host>(
 }
 
 /// Appends one batch, however long it takes until there is room.
-async fn append_one<H: Host>(host: &Rc<H>, hosted: &Hosted<H::Disk>, batch: &[u8]) -> Result<(), ReadError> {
+async fn append_one<H: Host>(
+    host: &Rc<H>,
+    hosted: &Hosted<H::Disk>,
+    batch: &CheckedBatch<'_>,
+) -> Result<(), ReadError> {
     loop {
         let error = match hosted.log.append_replica(batch, host.wall_clock_ms()) {
             Ok(_) => return Ok(()),

@@ -1,6 +1,7 @@
 //! One whole batch, and several in a row.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use zerocopy::FromBytes;
 
@@ -187,6 +188,27 @@ impl<'a> BatchView<'a> {
             return Err(BatchError::CrcMismatch { stored, computed });
         }
         Ok(())
+    }
+
+    /// The batch as one whose checksum need not be looked at again.
+    ///
+    /// # Errors
+    /// [`BatchError::CrcMismatch`].
+    pub fn checked(self) -> Result<CheckedBatch<'a>, BatchError> {
+        self.check_crc()?;
+        Ok(CheckedBatch(self))
+    }
+}
+
+/// A batch whose stored CRC is that of its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckedBatch<'a>(BatchView<'a>);
+
+impl<'a> Deref for CheckedBatch<'a> {
+    type Target = BatchView<'a>;
+
+    fn deref(&self) -> &BatchView<'a> {
+        &self.0
     }
 }
 

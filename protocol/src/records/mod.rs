@@ -38,7 +38,7 @@ mod varint;
 mod walk;
 
 pub use assign::{assign, set_max_timestamp};
-pub use batch::{BatchView, Batches, decompress, iter_batches};
+pub use batch::{BatchView, Batches, CheckedBatch, decompress, iter_batches};
 pub use builder::{BatchBuilder, BatchOptions, recompress};
 pub use control::{ControlRecord, EndTxnMarker, end_txn_marker};
 pub use error::{BatchError, RecordError, RecordErrors, RecordFault};

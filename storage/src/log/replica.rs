@@ -11,7 +11,7 @@ use crate::{
     store::{HighWatermarkMode, writer::producer_of_view},
     types::{LeaderEpoch, Offset},
 };
-use protocol::records::BatchView;
+use protocol::records::CheckedBatch;
 
 /// Where a leader's batch lies in a follower's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,20 +29,17 @@ impl<D: Disk> PartitionLog<D> {
     /// missing, compaction has taken from the leader's log.
     ///
     /// # Errors
-    /// [`AppendError::Unfit`] for what is damaged or does not continue the log; see [`AppendError`]. Nothing has been appended then.
-    pub fn append_replica(&self, bytes: &[u8], now_ms: i64) -> Result<ReplicaAppend, AppendError> {
-        let batch = BatchView::parse(bytes).map_err(|_| AppendError::Unfit("it is not a record batch"))?;
+    /// [`AppendError::Unfit`] for what does not continue the log; see [`AppendError`]. Nothing has been appended then.
+    pub fn append_replica(
+        &self,
+        batch: &CheckedBatch<'_>,
+        now_ms: i64,
+    ) -> Result<ReplicaAppend, AppendError> {
         let shared = &self.inner.shared;
         let mut state = self.inner.state.borrow_mut();
         state.check_appendable()?;
         let base_offset = Offset(batch.base_offset());
         let (last_offset, leader_epoch) = (Offset(batch.last_offset()), LeaderEpoch(batch.leader_epoch()));
-        if batch.size() != bytes.len() {
-            return Err(AppendError::Unfit("something follows it"));
-        }
-        if batch.check_crc().is_err() {
-            return Err(AppendError::Unfit("its checksum is wrong"));
-        }
         if base_offset < state.log_end || last_offset < base_offset {
             return Err(AppendError::Unfit("its offsets do not continue the log"));
         }
@@ -57,10 +54,10 @@ impl<D: Disk> PartitionLog<D> {
         };
         let entry = EntryHeader { kind, partition: self.id(), base_offset, last_offset, leader_epoch };
         let content = BatchContent {
-            bytes,
+            bytes: batch.bytes(),
             record_count: batch.record_count().into(),
             max_timestamp: batch.max_timestamp(),
-            producer: producer_of_view(&batch),
+            producer: producer_of_view(batch),
         };
         let commit = self.inner.place(&mut state, &entry, content, now_ms, |_| {})?;
         Ok(ReplicaAppend { base_offset, end_offset: last_offset.next(), commit })

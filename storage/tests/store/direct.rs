@@ -78,6 +78,18 @@ async fn check(store: &ShardStore<DirectDisk>, specs: &[PartitionSpec], expected
     }
 }
 
+/// What is left by a store that just ended, and then by one that was shut down.
+fn check_after_restarts(path: &Path, specs: &[PartitionSpec], expected: &[Vec<u8>]) {
+    for _ in 0..2 {
+        let (path, specs, expected) = (path.to_owned(), specs.to_vec(), expected.to_vec());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            check(&store, &specs, &expected).await;
+            store.shutdown().await.unwrap();
+        });
+    }
+}
+
 #[test]
 fn data_survives_a_clean_and_an_unclean_restart_on_a_real_disk() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -95,14 +107,7 @@ fn data_survives_a_clean_and_an_unclean_restart_on_a_real_disk() {
             expected
         })
     };
-    for _ in 0..2 {
-        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            check(&store, &specs, &expected).await;
-            store.shutdown().await.unwrap();
-        });
-    }
+    check_after_restarts(&path, &specs, &expected);
 }
 
 #[test]
@@ -127,14 +132,7 @@ fn logs_that_are_synced_together_survive_a_clean_and_an_unclean_restart_on_a_rea
             expected
         })
     };
-    for _ in 0..2 {
-        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            check(&store, &specs, &expected).await;
-            store.shutdown().await.unwrap();
-        });
-    }
+    check_after_restarts(&path, &specs, &expected);
 }
 
 #[test]
@@ -153,14 +151,7 @@ fn large_batches_survive_a_clean_and_an_unclean_restart_on_a_real_disk() {
             expected
         })
     };
-    for _ in 0..2 {
-        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            check(&store, &specs, &expected).await;
-            store.shutdown().await.unwrap();
-        });
-    }
+    check_after_restarts(&path, &specs, &expected);
 }
 
 /// Appends batches of 900 KiB to four partitions for some seconds, five of them on their way; answers GB/s, and what was written.

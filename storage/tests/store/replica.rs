@@ -1,7 +1,7 @@
 //! A follower's log: a leader's batches as they are, truncations and restarts, and the power failing at any moment of all that.
 
 use crate::harness::*;
-use protocol::records::{BatchOptions, BatchView, iter_batches};
+use protocol::records::{BatchOptions, BatchView, CheckedBatch, iter_batches};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use storage::{
     AppendError, LeaderEpoch, Offset, PartitionLog, PartitionSpec, ReadError, StoreConfig, WakeSignal,
@@ -35,12 +35,16 @@ fn plain(base: i64, epoch: i32, records: usize) -> Vec<u8> {
     leaders_batch(BatchOptions::default(), base, epoch, records, 100)
 }
 
+fn checked(batch: &[u8]) -> CheckedBatch<'_> {
+    BatchView::parse(batch).and_then(BatchView::checked).unwrap()
+}
+
 fn end_of(batch: &[u8]) -> Offset {
     Offset(BatchView::parse(batch).unwrap().next_offset())
 }
 
 fn store_durably(run: &mut Run, log: &PartitionLog<SimDisk>, batch: &[u8]) {
-    let appended = log.append_replica(batch, NOW).unwrap();
+    let appended = log.append_replica(&checked(batch), NOW).unwrap();
     assert_eq!(appended.end_offset, end_of(batch));
     let durable = run.store.durable(appended.commit);
     run.pool.run_until(durable).unwrap();
@@ -76,14 +80,8 @@ fn a_leaders_batches_are_stored_byte_for_byte_and_nothing_else_is() {
     for batch in &batches {
         store_durably(&mut run, &log, batch);
     }
-    let damaged = {
-        let mut bytes = plain(10, 4, 1);
-        *bytes.last_mut().unwrap() ^= 1;
-        bytes
-    };
-    let two = [plain(10, 4, 1), plain(11, 4, 1)].concat();
-    for wrong in [plain(9, 4, 1), plain(10, 3, 1), damaged, two, vec![1, 2, 3]] {
-        assert!(matches!(log.append_replica(&wrong, NOW), Err(AppendError::Unfit(_))));
+    for wrong in [plain(9, 4, 1), plain(10, 3, 1)] {
+        assert!(matches!(log.append_replica(&checked(&wrong), NOW), Err(AppendError::Unfit(_))));
     }
     assert_eq!(content(&mut run, &log).unwrap(), batches.concat());
     drop(run);
@@ -409,7 +407,7 @@ fn append_some(run: &mut Run, log: &PartitionLog<SimDisk>, state: &mut State, ra
                 state.producers().get(&options.producer_id).map_or(0, |(last, _)| last + 1);
         }
         let bytes = leaders_batch(options, base, epoch, records, 8 + random.below(most) as usize);
-        match log.append_replica(&bytes, NOW) {
+        match log.append_replica(&checked(&bytes), NOW) {
             Ok(appended) => {
                 state.batches.push(bytes);
                 last = Some(appended);

@@ -11,6 +11,7 @@ use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::StreamExt;
 use futures::task::{LocalSpawnExt, noop_waker_ref};
 use protocol::ErrorCode;
+use protocol::records::BatchView;
 use std::task::{Context, Poll};
 use storage::disk::{Disk, SimDisk};
 use storage::log::error::ReadError;
@@ -387,8 +388,10 @@ async fn carry_out(shell: &Shell, log: &PartitionLog<SimDisk>, job: Job) -> Resu
 }
 
 async fn append(shell: &Shell, log: &PartitionLog<SimDisk>, batch: &StoredBatch) -> Result<(), ReadError> {
+    let checked =
+        BatchView::parse(&batch.bytes).and_then(BatchView::checked).expect("what was made is a batch");
     loop {
-        let error = match log.append_replica(&batch.bytes, shell.now_ms.get()) {
+        let error = match log.append_replica(&checked, shell.now_ms.get()) {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
