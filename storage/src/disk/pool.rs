@@ -103,12 +103,13 @@ impl Home {
     }
 
     fn give_back(&self, buffer: HeapBuffer) {
-        let capacity = buffer.0.len();
+        let mut freed = Vec::new();
         let mut free = self.lock();
-        if free.free_bytes + capacity <= self.max_free_bytes {
-            free.free_bytes += capacity;
-            free.by_capacity.entry(capacity).or_default().push(buffer);
+        free.put(buffer);
+        while free.free_bytes > self.max_free_bytes {
+            freed.extend(free.take_most_plentiful());
         }
+        drop(free);
     }
 }
 
@@ -117,6 +118,19 @@ impl FreeList {
         let buffer = self.by_capacity.get_mut(&capacity)?.pop()?;
         self.free_bytes -= capacity;
         Some(buffer)
+    }
+
+    fn put(&mut self, buffer: HeapBuffer) {
+        let capacity = buffer.0.len();
+        self.free_bytes += capacity;
+        self.by_capacity.entry(capacity).or_default().push(buffer);
+    }
+
+    /// A buffer of the size of which most bytes are unused. So those that come back by the thousand leave room for the few of another size that are
+    /// wanted as often: a new one has to be cleared.
+    fn take_most_plentiful(&mut self) -> Option<HeapBuffer> {
+        let (&capacity, _) = self.by_capacity.iter().max_by_key(|(capacity, free)| *capacity * free.len())?;
+        self.take(capacity)
     }
 }
 
@@ -307,6 +321,19 @@ mod tests {
         let buffers: Vec<_> = (0..4).map(|_| pool.alloc(65_536)).collect();
         drop(buffers);
         assert_eq!(pool.free_bytes(), 65_536);
+    }
+
+    #[test]
+    fn what_there_is_much_of_makes_room_for_what_there_is_little_of() {
+        let pool = BufferPool::new(1 << 20);
+        let many: Vec<_> = (0..40).map(|_| pool.alloc(65_536)).collect();
+        let few = [pool.alloc(256 << 10), pool.alloc(256 << 10)];
+        drop(many);
+        drop(few);
+        assert_eq!(pool.free_bytes(), 1 << 20);
+        let again = [pool.alloc(256 << 10), pool.alloc(256 << 10)];
+        assert_eq!(pool.free_bytes(), 512 << 10, "both had been kept");
+        drop(again);
     }
 
     #[test]
