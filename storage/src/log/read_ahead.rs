@@ -18,7 +18,7 @@ use futures::{
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most bytes of a piece that is read ahead, unless a single batch is larger.
-pub(crate) const PIECE_BYTES_MAX: usize = 1 << 20;
+pub(crate) const PIECE_BYTES_MAX: usize = 256 << 10;
 /// Least bytes of a piece, but at the end of a segment: smaller reads cost as much.
 pub(crate) const PIECE_BYTES_MIN: usize = 128 << 10;
 /// Most bytes that are read ahead of one reader.
