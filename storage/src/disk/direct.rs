@@ -18,12 +18,14 @@ use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
 use std::{
     cell::OnceCell,
     fmt,
-    io::{self, Read},
-    os::fd::AsRawFd,
+    io::{self, Read, Write},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
+/// Files are for their owner to write.
+const FILE_MODE: u32 = 0o644;
 /// Threads of one [`Disk::survey`].
 const SURVEY_THREADS: usize = 4;
 
@@ -154,7 +156,11 @@ fn carry_out(step: &NameStep) -> DiskResult<()> {
             let is_there = created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists);
             ("create directory", dir, if is_there { Ok(()) } else { created })
         }
-        NameStep::WriteFile(path, content) => ("write", path, std::fs::write(path, content)),
+        NameStep::WriteFile(path, content) => {
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(FILE_MODE);
+            ("write", path, options.open(path).and_then(|mut file| file.write_all(content)))
+        }
         NameStep::Rename { from, to } => ("rename", from, std::fs::rename(from, to)),
     };
     done.map_err(|source| DiskError::new(op, path, source))
@@ -197,7 +203,7 @@ impl Disk for DirectDisk {
         let _operation = self.observed.begin();
         let mut options = OpenOptions::new();
         options.read(true).write(mode.write).create(mode.create && !mode.exclusive);
-        options.create_new(mode.create && mode.exclusive).mode(0o644);
+        options.create_new(mode.create && mode.exclusive).mode(FILE_MODE);
         if mode.dsync {
             options.custom_flags(libc::O_DSYNC);
         }

@@ -59,10 +59,11 @@ pub(super) fn sync_file_system(dir: &Path) -> io::Result<()> {
     // A new descriptor: an error is told to those that were open when it came.
     let dir = File::open(dir)?;
     // SAFETY: the descriptor is open through the call; no memory is involved.
-    match unsafe { libc::syncfs(dir.as_raw_fd()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    if unsafe { libc::syncfs(dir.as_raw_fd()) } != 0 {
+        return Err(io::Error::last_os_error());
     }
+    // Without a journal of its own, ext4 flushes the disk before it waits for the last inodes and directories.
+    dir.sync_all()
 }
 
 /// The length of an open file. By descriptor: glommio asks by path, which is wrong once the file was renamed.
