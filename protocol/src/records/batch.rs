@@ -204,6 +204,20 @@ impl<'a> BatchView<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct CheckedBatch<'a>(BatchView<'a>);
 
+impl<'a> CheckedBatch<'a> {
+    /// The batch that `bytes` are, with nothing behind it.
+    ///
+    /// # Errors
+    /// As [`BatchView::parse`] and [`BatchView::checked`]; [`BatchError::InvalidLength`] if something follows.
+    pub fn parse(bytes: &'a [u8]) -> Result<CheckedBatch<'a>, BatchError> {
+        let batch = BatchView::parse(bytes)?;
+        match batch.size() == bytes.len() {
+            true => batch.checked(),
+            false => Err(BatchError::InvalidLength(batch.header.length.get())),
+        }
+    }
+}
+
 impl<'a> Deref for CheckedBatch<'a> {
     type Target = BatchView<'a>;
 

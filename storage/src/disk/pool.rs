@@ -103,13 +103,14 @@ impl Home {
     }
 
     fn give_back(&self, buffer: HeapBuffer) {
-        let mut freed = Vec::new();
-        let mut free = self.lock();
-        free.put(buffer);
-        while free.free_bytes > self.max_free_bytes {
-            freed.extend(free.take_most_plentiful());
+        self.lock().put(buffer);
+        loop {
+            // Freed without the lock.
+            let surplus = self.lock().take_surplus(self.max_free_bytes);
+            if surplus.is_none() {
+                return;
+            }
         }
-        drop(free);
     }
 }
 
@@ -126,9 +127,12 @@ impl FreeList {
         self.by_capacity.entry(capacity).or_default().push(buffer);
     }
 
-    /// A buffer of the size of which most bytes are unused. So those that come back by the thousand leave room for the few of another size that are
+    /// If there are more bytes than that: a buffer of the size of which most are unused. So those that come back by the thousand leave room for the few of another size that are
     /// wanted as often: a new one has to be cleared.
-    fn take_most_plentiful(&mut self) -> Option<HeapBuffer> {
+    fn take_surplus(&mut self, max_free_bytes: usize) -> Option<HeapBuffer> {
+        if self.free_bytes <= max_free_bytes {
+            return None;
+        }
         let (&capacity, _) = self.by_capacity.iter().max_by_key(|(capacity, free)| *capacity * free.len())?;
         self.take(capacity)
     }

@@ -23,7 +23,7 @@ use std::rc::Rc;
 /// A round takes at least so many bytes for each log that it has to sync.
 const ROUND_BYTES_PER_LOG: usize = 256 << 10;
 /// Partitions that are written and synced at the same time.
-const PARTITIONS_AT_ONCE: usize = 32;
+pub(super) const PARTITIONS_AT_ONCE: usize = 32;
 
 /// Flushes whenever that is needed, until the store is closed. An error is final: what is pending can not be brought to safety.
 pub(crate) async fn run<D: Disk>(
@@ -104,16 +104,17 @@ pub(crate) async fn flush_log_set<D: Disk>(
 ) -> Result<(), StorageError> {
     let logs: Vec<_> = logs.iter().filter_map(|&index| shared.log(index)).collect();
     let alone = together::flush(shared, logs, up_to).await?;
-    for_each(&alone, async |log| log.flush(up_to).await).await
+    for_each(&alone, PARTITIONS_AT_ONCE, async |log| log.flush(up_to).await).await
 }
 
-/// Does something with all these logs, a bounded number at once. All are brought to an end before a failure is reported: nothing writes to files behind the
+/// Does something with all these logs, `at_once` of them at a time. All are brought to an end before a failure is reported: nothing writes to files behind the
 /// caller's back.
 pub(super) async fn for_each<D: Disk>(
     logs: &[Rc<LogInner<D>>],
+    at_once: usize,
     work: impl AsyncFn(&LogInner<D>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let mut working = stream::iter(logs).map(|log| work(log)).buffer_unordered(PARTITIONS_AT_ONCE);
+    let mut working = stream::iter(logs).map(|log| work(log)).buffer_unordered(at_once);
     let mut outcome = Ok(());
     while let Some(done) = working.next().await {
         outcome = outcome.and(done);

@@ -27,9 +27,8 @@ use crate::{
     types::{LeaderEpoch, Offset, TopicIdPartition},
 };
 use futures::{
-    FutureExt, StreamExt,
+    FutureExt,
     future::{LocalBoxFuture, try_join},
-    stream,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -388,13 +387,7 @@ impl<D: Disk> ShardStore<D> {
         {
             let _lock = shared.maintenance.lock().await;
             let logs: Vec<_> = shared.logs.borrow().iter().flatten().cloned().collect();
-            let mut settling =
-                stream::iter(logs).map(|log| async move { log.settle().await }).buffer_unordered(16);
-            let mut outcome = Ok(());
-            while let Some(settled) = settling.next().await {
-                outcome = outcome.and(settled);
-            }
-            outcome?;
+            flusher::for_each(&logs, 16, async |log| log.settle().await).await?;
         }
         shared.journal.shutdown().await?;
         self.checkpoints.rewrite(shared, true).await?;

@@ -13,7 +13,7 @@ use crate::{
     error::StorageError,
     log::{partition::LogInner, state::Availability},
     store::{
-        flusher::for_each,
+        flusher::{PARTITIONS_AT_ONCE, for_each},
         partition_dir::{naming, preparation},
         shared::{Shared, add},
     },
@@ -62,21 +62,18 @@ async fn flush_group<D: Disk>(
             }
         }
     }
-    let outcome = create_files(shared, &taken).await;
-    if outcome.is_err() {
-        // Nobody comes back to what was created.
-        sync(shared, None).await?;
-    }
-    outcome?;
     let written = RefCell::new(None);
-    let outcome = for_each(&taken, async |log| {
+    let write = async |log: &LogInner<D>| {
         if let Some(file) = log.write_with_others(up_to).await? {
             written.replace(Some(file));
         }
         Ok(())
-    })
-    .await;
-    // Also what was written before something failed: nobody comes back to it.
+    };
+    let outcome = match create_files(shared, &taken).await {
+        Ok(()) => for_each(&taken, PARTITIONS_AT_ONCE, write).await,
+        failed => failed,
+    };
+    // Also what was done before something failed: nobody comes back to it.
     sync(shared, written.take()).await?;
     outcome.map(|()| busy)
 }

@@ -78,10 +78,29 @@ async fn check(store: &ShardStore<DirectDisk>, specs: &[PartitionSpec], expected
     }
 }
 
-/// What is left by a store that just ended, and then by one that was shut down.
-fn check_after_restarts(path: &Path, specs: &[PartitionSpec], expected: &[Vec<u8>]) {
+/// Fills the partitions of a store that just ends then, lets `look` at it before, and checks what is left after that, and after the store was shut down.
+fn check_restarts(
+    partitions: i32,
+    rounds: u64,
+    bytes: usize,
+    look: impl AsyncFnOnce(&ShardStore<DirectDisk>, &Path) + 'static,
+) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().to_owned();
+    let specs = specs(partitions);
+    let expected = {
+        let (path, specs) = (path.clone(), specs.clone());
+        on_executor(async move {
+            let store = open(&path, &specs).await;
+            let expected = fill(&store, &specs, rounds, bytes).await;
+            check(&store, &specs, &expected).await;
+            look(&store, &path).await;
+            // No shutdown: the executor ends with all its tasks, as a killed process does.
+            expected
+        })
+    };
     for _ in 0..2 {
-        let (path, specs, expected) = (path.to_owned(), specs.to_vec(), expected.to_vec());
+        let (path, specs, expected) = (path.clone(), specs.clone(), expected.clone());
         on_executor(async move {
             let store = open(&path, &specs).await;
             check(&store, &specs, &expected).await;
@@ -92,66 +111,32 @@ fn check_after_restarts(path: &Path, specs: &[PartitionSpec], expected: &[Vec<u8
 
 #[test]
 fn data_survives_a_clean_and_an_unclean_restart_on_a_real_disk() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = dir.path().to_owned();
-    let specs = specs(3);
-    let expected = {
-        let (path, specs) = (path.clone(), specs.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            let expected = fill(&store, &specs, 150, 100_000).await;
-            check(&store, &specs, &expected).await;
-            let stats = store.stats();
-            assert!(stats.flush_rounds > 0 && stats.cold_reads > 0, "{stats:?}");
-            // No shutdown: the executor ends with all its tasks, as a killed process does.
-            expected
-        })
-    };
-    check_after_restarts(&path, &specs, &expected);
+    check_restarts(3, 150, 100_000, async |store, _| {
+        let stats = store.stats();
+        assert!(stats.flush_rounds > 0 && stats.cold_reads > 0, "{stats:?}");
+    });
 }
 
 #[test]
 fn logs_that_are_synced_together_survive_a_clean_and_an_unclean_restart_on_a_real_disk() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = dir.path().to_owned();
-    let specs = specs(200);
-    let expected = {
-        let (path, specs) = (path.clone(), specs.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            let expected = fill(&store, &specs, 40, 4_000).await;
-            check(&store, &specs, &expected).await;
-            store.flush().await.unwrap();
-            let stats = store.stats();
-            let disk = DirectDisk::new(&path, 0).await.unwrap();
-            if disk.can_sync_all(&path).await.unwrap() {
-                assert!((1..=200).contains(&stats.segment_syncs), "{stats:?}");
-            } else {
-                assert!(stats.segment_syncs >= 200, "{stats:?}");
-            }
-            expected
-        })
-    };
-    check_after_restarts(&path, &specs, &expected);
+    check_restarts(200, 40, 4_000, async |store, path| {
+        store.flush().await.unwrap();
+        let stats = store.stats();
+        let disk = DirectDisk::new(path, 0).await.unwrap();
+        if disk.can_sync_all(path).await.unwrap() {
+            assert!((1..=200).contains(&stats.segment_syncs), "{stats:?}");
+        } else {
+            assert!(stats.segment_syncs >= 200, "{stats:?}");
+        }
+    });
 }
 
 #[test]
 fn large_batches_survive_a_clean_and_an_unclean_restart_on_a_real_disk() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = dir.path().to_owned();
-    let specs = specs(3);
-    let expected = {
-        let (path, specs) = (path.clone(), specs.clone());
-        on_executor(async move {
-            let store = open(&path, &specs).await;
-            let expected = fill(&store, &specs, 60, 400_000).await;
-            check(&store, &specs, &expected).await;
-            let stats = store.stats();
-            assert!(stats.direct_bytes > stats.appended_bytes / 4, "{stats:?}");
-            expected
-        })
-    };
-    check_after_restarts(&path, &specs, &expected);
+    check_restarts(3, 60, 400_000, async |store, _| {
+        let stats = store.stats();
+        assert!(stats.direct_bytes > stats.appended_bytes / 4, "{stats:?}");
+    });
 }
 
 /// Appends batches of 900 KiB to four partitions for some seconds, five of them on their way; answers GB/s, and what was written.

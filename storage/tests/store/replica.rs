@@ -36,7 +36,7 @@ fn plain(base: i64, epoch: i32, records: usize) -> Vec<u8> {
 }
 
 fn checked(batch: &[u8]) -> CheckedBatch<'_> {
-    BatchView::parse(batch).and_then(BatchView::checked).unwrap()
+    CheckedBatch::parse(batch).unwrap()
 }
 
 fn end_of(batch: &[u8]) -> Offset {
@@ -82,6 +82,15 @@ fn a_leaders_batches_are_stored_byte_for_byte_and_nothing_else_is() {
     }
     for wrong in [plain(9, 4, 1), plain(10, 3, 1)] {
         assert!(matches!(log.append_replica(&checked(&wrong), NOW), Err(AppendError::Unfit(_))));
+    }
+    let damaged = {
+        let mut bytes = plain(10, 4, 1);
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    let two = [plain(10, 4, 1), plain(11, 4, 1)].concat();
+    for wrong in [damaged, two, vec![1, 2, 3]] {
+        assert!(CheckedBatch::parse(&wrong).is_err(), "nothing else can be appended");
     }
     assert_eq!(content(&mut run, &log).unwrap(), batches.concat());
     drop(run);

@@ -11,7 +11,7 @@ use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::StreamExt;
 use futures::task::{LocalSpawnExt, noop_waker_ref};
 use protocol::ErrorCode;
-use protocol::records::BatchView;
+use protocol::records::CheckedBatch;
 use std::task::{Context, Poll};
 use storage::disk::{Disk, SimDisk};
 use storage::log::error::ReadError;
@@ -388,8 +388,7 @@ async fn carry_out(shell: &Shell, log: &PartitionLog<SimDisk>, job: Job) -> Resu
 }
 
 async fn append(shell: &Shell, log: &PartitionLog<SimDisk>, batch: &StoredBatch) -> Result<(), ReadError> {
-    let checked =
-        BatchView::parse(&batch.bytes).and_then(BatchView::checked).expect("what was made is a batch");
+    let checked = CheckedBatch::parse(&batch.bytes).expect("what was made is a batch");
     loop {
         let error = match log.append_replica(&checked, shell.now_ms.get()) {
             Ok(_) => return Ok(()),
