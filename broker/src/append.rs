@@ -11,6 +11,7 @@ use protocol::ErrorCode;
 use protocol::compression::{Compression, DecompressionLimit};
 use protocol::records::Origin;
 use protocol::records::{self, BatchError, BatchView, RecordError, ValidatedBatch, ValidationLimits};
+use protocol::wire::Few;
 use storage::disk::DirectDisk;
 use storage::log::config::{TimestampType, TopicCompression};
 use storage::{AppendContext, AppendOutcome, LeaderEpoch, LogConfig, Offset, TopicIdPartition};
@@ -98,9 +99,9 @@ pub type AppendResult = Result<AppendSuccess, AppendFailure>;
 /// Appends all batches, in order, now or in their turn if the store has no room; answers when they are durable, in the order of `appends`.
 pub fn append_all(
     shard: &Rc<Shard>,
-    appends: Vec<PartitionAppend>,
+    appends: Few<PartitionAppend>,
     rules: AppendRules,
-) -> impl Future<Output = Vec<AppendResult>> + use<> {
+) -> impl Future<Output = Few<AppendResult>> + use<> {
     // Whoever asked may be gone; the batches are appended all the same.
     let begun = AppendQueue::call(shard, move |shard| append_now(shard, &appends, rules));
     async move { begun.await.await }
@@ -111,11 +112,11 @@ fn append_now(
     shard: &Rc<Shard>,
     appends: &[PartitionAppend],
     rules: AppendRules,
-) -> impl Future<Output = Vec<AppendResult>> + use<> {
+) -> impl Future<Output = Few<AppendResult>> + use<> {
     let now_ms = now_ms();
-    let mut results = Vec::with_capacity(appends.len());
+    let mut results = Few::with_capacity(appends.len());
     let mut last_commit = None;
-    let mut elsewhere = Vec::new();
+    let mut elsewhere = Few::new();
     for append in appends {
         match append_one(shard, append, rules, now_ms) {
             Ok((outcome, hosted)) => {
@@ -234,7 +235,7 @@ impl Elsewhere {
 }
 
 /// Waits until all in-sync replicas have the batches; the results of those that they do not get in time, or never, become failures.
-async fn wait_for_others(mut elsewhere: Vec<Elsewhere>, timeout: Duration, results: &mut [AppendResult]) {
+async fn wait_for_others(mut elsewhere: Few<Elsewhere>, timeout: Duration, results: &mut [AppendResult]) {
     let waiting = join_all(elsewhere.iter_mut().map(|batch| &mut batch.committed));
     let outcomes = runtime::timeout(timeout, waiting).await;
     for (at, batch) in elsewhere.iter().enumerate() {

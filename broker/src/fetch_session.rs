@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use protocol::error::ErrorCode;
+use protocol::wire::Few;
 use uuid::Uuid;
 
 /// How a request names a topic: by name up to version 12, by id from version 13.
@@ -66,7 +67,7 @@ pub type SessionId = i32;
 #[derive(Debug)]
 pub struct FetchPlan {
     /// Partitions to read, in order of service.
-    pub partitions: Vec<FetchPartition>,
+    pub partitions: Few<FetchPartition>,
     kind: PlanKind,
 }
 
@@ -108,7 +109,7 @@ pub struct SessionRequest {
     /// Whether topics are named by id.
     pub uses_topic_ids: bool,
     /// Partitions named in the request.
-    pub partitions: Vec<FetchPartition>,
+    pub partitions: Few<FetchPartition>,
     /// Partitions to forget.
     pub forgotten: Vec<(TopicRef, i32)>,
 }
@@ -247,7 +248,7 @@ impl FetchSessions {
         session.next_epoch = next_epoch(session.next_epoch);
         session.last_used_ms = now_ms;
         let after = session.order.len();
-        let partitions: Vec<_> = session.order.values().map(|cached| cached.request.clone()).collect();
+        let partitions: Few<_> = session.order.values().map(|cached| cached.request.clone()).collect();
         self.cached_partitions = self.cached_partitions + after - before;
         if after == 0 || self.cached_partitions > self.limits.partitions {
             // Nothing left to follow, or grown beyond what we remember for others: answer in full, end the session.
@@ -268,10 +269,10 @@ impl FetchSessions {
     ) -> FinishedFetch {
         assert_eq!(plan.partitions.len(), news.len(), "one result for each partition asked for");
         match plan.kind {
-            PlanKind::Sessionless => FinishedFetch { session_id: 0, include: vec![true; news.len()] },
+            PlanKind::Sessionless => FinishedFetch { session_id: 0, include: all_of(news) },
             PlanKind::Full => {
                 let session_id = self.try_create(plan, news, uses_topic_ids, now_ms);
-                FinishedFetch { session_id, include: vec![true; news.len()] }
+                FinishedFetch { session_id, include: all_of(news) }
             }
             PlanKind::Incremental(session_id) => {
                 let include = match self.sessions.get_mut(&session_id) {
@@ -282,7 +283,7 @@ impl FetchSessions {
                         .map(|(p, news)| session.observe(&(p.topic.clone(), p.partition), news))
                         .collect(),
                     // Evicted while the request was parked: the answer stays truthful, the next one starts anew.
-                    None => vec![true; news.len()],
+                    None => all_of(news),
                 };
                 FinishedFetch { session_id, include }
             }
@@ -375,7 +376,12 @@ pub struct FinishedFetch {
     /// `session_id` of the answer; 0: no session.
     pub session_id: SessionId,
     /// Which of the plan's partitions the answer names.
-    pub include: Vec<bool>,
+    pub include: Few<bool>,
+}
+
+/// The answer names every partition.
+fn all_of(news: &[PartitionNews]) -> Few<bool> {
+    news.iter().map(|_| true).collect()
 }
 
 /// Epochs count 1, 2, … and wrap to 1.
@@ -424,7 +430,13 @@ mod tests {
     }
 
     fn request(session_id: i32, epoch: i32, partitions: Vec<FetchPartition>) -> SessionRequest {
-        SessionRequest { session_id, epoch, uses_topic_ids: true, partitions, forgotten: vec![] }
+        SessionRequest {
+            session_id,
+            epoch,
+            uses_topic_ids: true,
+            partitions: partitions.into(),
+            forgotten: vec![],
+        }
     }
 
     fn quiet(high_watermark: i64) -> PartitionNews {

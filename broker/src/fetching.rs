@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coord::types::BrokerId;
-use futures::future::{Either, select};
 use protocol::ErrorCode;
+use protocol::wire::Few;
 use storage::{LeaderEpoch, LogOffsets, Offset, TopicIdPartition, WakeSignal};
-use tokio::sync::oneshot;
 
 use crate::budget::Permit;
 use crate::logs::ShardLog;
@@ -90,7 +89,7 @@ pub struct ReadResult {
     /// The follower that the client had better read from.
     pub preferred_read_replica: Option<BrokerId>,
     /// Whole batches.
-    pub slices: Vec<Bytes>,
+    pub slices: Few<Bytes>,
     /// Bytes in `slices`.
     pub bytes: usize,
 }
@@ -105,7 +104,7 @@ impl ReadResult {
             log_start_offset: -1,
             diverging: None,
             preferred_read_replica: None,
-            slices: Vec::new(),
+            slices: Few::new(),
             bytes: 0,
         }
     }
@@ -149,7 +148,7 @@ pub struct ReadLimits {
 #[derive(Debug)]
 pub struct ShardReads {
     /// In the order of the partitions asked for.
-    pub results: Vec<ReadResult>,
+    pub results: Few<ReadResult>,
     /// Taken from the budget of the shard that has read.
     pub permit: Option<Permit>,
 }
@@ -158,8 +157,8 @@ pub struct ShardReads {
 ///
 /// What is read is charged to the shard's memory budget first. If the budget stays short for [`BUDGET_WAIT`] the answer is empty rather than
 /// late: two requests that each hold memory of one shard and wait for another's would wait for each other.
-pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadLimits) -> ShardReads {
-    let mut wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
+pub async fn read_all(shard: Rc<Shard>, reads: Few<PartitionRead>, limits: ReadLimits) -> ShardReads {
+    let mut wanted: Few<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
     if let Some(rack) = &limits.rack {
         wanted.iter_mut().for_each(|wanted| wanted.look_for_nearer(&shard, rack));
     }
@@ -168,7 +167,7 @@ pub async fn read_all(shard: Rc<Shard>, reads: Vec<PartitionRead>, limits: ReadL
         bytes => runtime::timeout(BUDGET_WAIT, shard.budget.acquire(bytes)).await,
     };
     let has_memory = permit.is_some();
-    let mut results = Vec::with_capacity(wanted.len());
+    let mut results = Few::with_capacity(wanted.len());
     let mut left = if has_memory { limits.max_bytes } else { 0 };
     let mut is_first = has_memory;
     for wanted in &wanted {
@@ -298,18 +297,15 @@ fn diverging_end(log: &ShardLog, read: &PartitionRead) -> Option<(i32, i64)> {
     diverges.then_some((epoch.0, end.0))
 }
 
-/// Returns as soon as the partitions have `threshold` readable bytes or more together, one of them cannot be read any more or has another leader, or
-/// `cancelled` is dropped.
+/// Returns as soon as the partitions have `threshold` readable bytes or more together, or one of them cannot be read any more or has another leader.
 pub async fn wait_for_bytes(
     shard: Rc<Shard>,
-    reads: Vec<PartitionRead>,
+    reads: Few<PartitionRead>,
     isolation: Isolation,
     threshold: usize,
-    cancelled: oneshot::Receiver<()>,
 ) {
     let signal = WakeSignal::new();
-    let mut cancelled = cancelled;
-    let wanted: Vec<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
+    let wanted: Few<_> = reads.into_iter().map(|read| WantedRead::of(&shard, read)).collect();
     loop {
         let mut available = 0;
         for wanted in &wanted {
@@ -324,10 +320,7 @@ pub async fn wait_for_bytes(
                 return;
             }
         }
-        match select(std::pin::pin!(signal.wait()), &mut cancelled).await {
-            Either::Left(_) => {}
-            Either::Right(_) => return,
-        }
+        signal.wait().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use coord::metadata::{MetadataImage, TopicImage};
 use protocol::ErrorCode;
+use protocol::wire::Few;
 use storage::{LeaderEpoch, PartitionId, TopicIdPartition};
 use uuid::Uuid;
 
@@ -89,16 +90,18 @@ pub fn check_leader_epoch(client: i32, current: LeaderEpoch) -> Result<(), Error
     }
 }
 
+/// Items of a request for each shard that has any.
+pub type ByOwner<T> = Few<(ShardId, Few<T>)>;
+
 /// Items of a request sorted by the shard that they are for, each with its place in the request.
-pub fn by_owner<T>(shards: usize, items: impl IntoIterator<Item = (ShardId, T)>) -> Vec<(ShardId, Vec<T>)> {
-    let mut groups: Vec<(ShardId, Vec<T>)> = Vec::new();
-    let mut place: Vec<Option<usize>> = vec![None; shards];
+pub fn by_owner<T>(items: impl IntoIterator<Item = (ShardId, T)>) -> ByOwner<T> {
+    let mut groups: ByOwner<T> = Few::new();
     for (owner, item) in items {
-        let group = *place[owner.0].get_or_insert_with(|| {
-            groups.push((owner, Vec::new()));
-            groups.len() - 1
-        });
-        groups[group].1.push(item);
+        // There are no more groups than cores, and neighbours mostly have one owner.
+        match groups.iter_mut().rev().find(|(known, _)| *known == owner) {
+            Some((_, group)) => group.push(item),
+            None => groups.push((owner, Few::one(item))),
+        }
     }
     groups
 }
@@ -119,6 +122,6 @@ mod tests {
     #[test]
     fn items_keep_their_order_within_their_shard() {
         let items = [(ShardId(1), 'a'), (ShardId(0), 'b'), (ShardId(1), 'c')];
-        assert_eq!(by_owner(2, items), vec![(ShardId(1), vec!['a', 'c']), (ShardId(0), vec!['b'])]);
+        assert_eq!(by_owner(items), [(ShardId(1), vec!['a', 'c'].into()), (ShardId(0), Few::one('b'))]);
     }
 }

@@ -29,7 +29,7 @@ use protocol::messages::{
     unregister_broker::UnregisterBrokerRequest,
 };
 use protocol::records::{BatchBuilder, BatchOptions};
-use protocol::wire::Records;
+use protocol::wire::Few;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -106,12 +106,12 @@ fn produce(client: &mut Client, topic: &str, count: usize, producer: Option<(i64
     for n in 0..count {
         batch.append(n as i64 + 1, None, Some(&[7; 100]), &[]);
     }
-    let records = Some(Records::Shared(vec![batch.build().expect("a batch")]));
+    let records = Some(batch.build().expect("a batch").into());
     let partition = PartitionProduceData { index: 0, records, ..Default::default() };
     let topic =
-        TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
+        TopicProduceData { name: topic.into(), partition_data: Few::one(partition), ..Default::default() };
     let request =
-        ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
+        ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: Few::one(topic), ..Default::default() };
     client.call(&request, 9, |response| response.responses[0].partition_responses[0].error_code)
 }
 
@@ -399,14 +399,14 @@ fn a_topic_grows_and_its_new_partitions_take_records_at_once() {
     };
     let partitions = (0..5).map(|index| PartitionProduceData {
         index,
-        records: Some(Records::Shared(vec![batch.clone()])),
+        records: Some(batch.clone().into()),
         ..Default::default()
     });
-    let topic_data = vec![TopicProduceData {
+    let topic_data = Few::one(TopicProduceData {
         name: "t".into(),
         partition_data: partitions.collect(),
         ..Default::default()
-    }];
+    });
     let request = ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data, ..Default::default() };
     for _ in 0..4 {
         // Connections go to any shard.

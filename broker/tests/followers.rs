@@ -14,6 +14,7 @@ use protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest,
 use protocol::messages::metadata::MetadataRequest;
 use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use protocol::records::{BatchBuilder, BatchOptions, iter_batches};
+use protocol::wire::Few;
 use protocol::wire::Records;
 use uuid::Uuid;
 
@@ -85,10 +86,14 @@ fn produce(broker: &RunningBroker, name: &str, topic_id: Uuid, version: i16) -> 
     let records = builder.build().expect("small").to_vec();
     let data =
         PartitionProduceData { index: 0, records: Some(Records::Borrowed(&records)), ..Default::default() };
-    let topic =
-        TopicProduceData { name: name.into(), topic_id, partition_data: vec![data], ..Default::default() };
+    let topic = TopicProduceData {
+        name: name.into(),
+        topic_id,
+        partition_data: Few::one(data),
+        ..Default::default()
+    };
     let request =
-        ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
+        ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: Few::one(topic), ..Default::default() };
     Client::new(broker).call(&request, version, |response| {
         let row = &response.responses[0].partition_responses[0];
         let leader = (row.current_leader.leader_id, row.current_leader.leader_epoch);
@@ -142,13 +147,13 @@ impl<'a> Fetch<'a> {
         let topic = FetchTopic {
             topic: self.name.into(),
             topic_id: self.topic_id,
-            partitions: vec![row],
+            partitions: Few::one(row),
             ..Default::default()
         };
         let request = FetchRequest {
             max_wait_ms: self.max_wait_ms,
             min_bytes: 1,
-            topics: vec![topic],
+            topics: Few::one(topic),
             rack_id: self.rack.into(),
             ..Default::default()
         };

@@ -36,6 +36,7 @@ use protocol::messages::offset_fetch::{
 use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use protocol::records::{BatchBuilder, BatchOptions};
+use protocol::wire::Few;
 use protocol::wire::Records;
 use uuid::Uuid;
 
@@ -492,9 +493,10 @@ fn the_topic_of_offsets_is_internal_and_no_producer_writes_to_it() {
     let batch = builder.build().expect("small");
     let partition =
         PartitionProduceData { index: 0, records: Some(Records::Borrowed(&batch)), ..Default::default() };
-    let data = TopicProduceData { name: name.into(), partition_data: vec![partition], ..Default::default() };
+    let data =
+        TopicProduceData { name: name.into(), partition_data: Few::one(partition), ..Default::default() };
     let produce =
-        ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..Default::default() };
+        ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: Few::one(data), ..Default::default() };
     let error = client
         .call(&produce, 9, |response| ErrorCode(response.responses[0].partition_responses[0].error_code));
     assert_eq!(error, ErrorCode::INVALID_TOPIC_EXCEPTION);

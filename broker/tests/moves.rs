@@ -8,6 +8,7 @@ use harness::{RunningBroker, sum_of};
 use protocol::ErrorCode;
 use protocol::messages::create_topics::{CreatableTopic, CreateTopicsRequest};
 use protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use protocol::wire::Few;
 
 const FETCH_VERSION: i16 = 12;
 const TOPIC: &str = "t";
@@ -36,8 +37,8 @@ fn create_topic(broker: &RunningBroker) {
 /// One fetch; the error and the session's id.
 fn fetch(client: &mut Client, session_id: i32, session_epoch: i32) -> (ErrorCode, i32) {
     let partition = FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() };
-    let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![partition], ..Default::default() };
-    let topics = if session_epoch == 0 { vec![topic] } else { Vec::new() };
+    let topic = FetchTopic { topic: TOPIC.into(), partitions: Few::one(partition), ..Default::default() };
+    let topics = if session_epoch == 0 { Few::one(topic) } else { Few::new() };
     let request = FetchRequest { session_id, session_epoch, topics, ..Default::default() };
     client.call(&request, FETCH_VERSION, |response| (ErrorCode(response.error_code), response.session_id))
 }

@@ -14,6 +14,7 @@ use protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use protocol::messages::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use protocol::records::{BatchBuilder, BatchOptions, BatchView, iter_batches};
+use protocol::wire::Few;
 use protocol::wire::Records;
 
 const TOPIC: &str = "t";
@@ -65,7 +66,7 @@ fn produce_request<'a>(acks: i16, batches: &'a [(i32, Vec<u8>)]) -> ProduceReque
         partition_data: partition_data.collect(),
         ..Default::default()
     };
-    ProduceRequest { acks, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() }
+    ProduceRequest { acks, timeout_ms: 30_000, topic_data: Few::one(topic), ..Default::default() }
 }
 
 /// (partition, error, base offset) of each batch.
@@ -88,7 +89,7 @@ fn fetch_request<'a>(from: &[(i32, i64)], max_wait_ms: i32, min_bytes: i32) -> F
         max_wait_ms,
         min_bytes,
         session_epoch: NO_SESSION,
-        topics: vec![topic],
+        topics: Few::one(topic),
         ..Default::default()
     }
 }

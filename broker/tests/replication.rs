@@ -21,6 +21,7 @@ use protocol::messages::offset_commit::{
 use protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use protocol::records::{BatchBuilder, BatchOptions, RecordIter, decompress, iter_batches};
+use protocol::wire::Few;
 use protocol::wire::Records;
 
 /// Quick enough for a test, slow enough for a loaded machine.
@@ -113,9 +114,14 @@ impl Producer {
             records: Some(Records::Borrowed(&records)),
             ..Default::default()
         };
-        let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
-        let request =
-            ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: vec![topic], ..Default::default() };
+        let topic =
+            TopicProduceData { name: TOPIC.into(), partition_data: Few::one(data), ..Default::default() };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 10_000,
+            topic_data: Few::one(topic),
+            ..Default::default()
+        };
         let frame =
             encode_request(sequence, Some("test"), &request, PRODUCE_VERSION).expect("encodable").concat();
         let (_, client) = self.client.as_mut().expect("connected");
@@ -182,9 +188,13 @@ fn values(cluster: &RunningCluster, partition: i32) -> Vec<String> {
             partition_max_bytes: 1 << 20,
             ..Default::default()
         };
-        let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![wanted], ..Default::default() };
-        let request =
-            FetchRequest { max_bytes: 1 << 20, session_epoch: -1, topics: vec![topic], ..Default::default() };
+        let topic = FetchTopic { topic: TOPIC.into(), partitions: Few::one(wanted), ..Default::default() };
+        let request = FetchRequest {
+            max_bytes: 1 << 20,
+            session_epoch: -1,
+            topics: Few::one(topic),
+            ..Default::default()
+        };
         let (error, records, high_watermark) = client.call(&request, 12, |response| {
             let row = &response.responses[0].partitions[0];
             let records = row.records.as_ref().map(|r| r.contiguous().into_owned()).unwrap_or_default();

@@ -18,7 +18,8 @@ use protocol::messages::init_producer_id::InitProducerIdRequest;
 use protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use protocol::records::{BatchBuilder, BatchOptions};
-use protocol::{ApiKey, Decoder, Message, Records};
+use protocol::wire::Few;
+use protocol::{ApiKey, Decoder, Message};
 use uuid::Uuid;
 
 fn new_topic<'a>(name: &'a str, partitions: i32) -> CreatableTopic<'a> {
@@ -347,12 +348,12 @@ fn copy_files(from: &Path, to: &Path) {
 fn produce(client: &mut Client, topic: &str) {
     let mut batch = BatchBuilder::new(BatchOptions::default());
     batch.append(1, None, Some(b"value"), &[]);
-    let records = Some(Records::Shared(vec![batch.build().unwrap()]));
+    let records = Some(batch.build().unwrap().into());
     let partition = PartitionProduceData { index: 0, records, ..Default::default() };
     let topic =
-        TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
+        TopicProduceData { name: topic.into(), partition_data: Few::one(partition), ..Default::default() };
     let request =
-        ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: vec![topic], ..Default::default() };
+        ProduceRequest { acks: -1, timeout_ms: 60_000, topic_data: Few::one(topic), ..Default::default() };
     client.call(&request, 9, |response| {
         assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
     });

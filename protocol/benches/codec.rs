@@ -12,6 +12,7 @@ use protocol::{
         },
         produce::{PartitionProduceData, TopicProduceData},
     },
+    wire::Few,
 };
 use std::hint::black_box;
 use uuid::Uuid;
@@ -26,12 +27,12 @@ fn produce_request(partitions: i32) -> ProduceRequest<'static> {
     let partition_data = (0..partitions)
         .map(|index| PartitionProduceData {
             index,
-            records: Some(Records::Shared(vec![batch.clone()])),
+            records: Some(Records::from(batch.clone())),
             ..Default::default()
         })
         .collect();
     let topic = TopicProduceData { name: "orders".into(), partition_data, ..Default::default() };
-    ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() }
+    ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: Few::one(topic), ..Default::default() }
 }
 
 fn fetch_request(partitions: i32) -> FetchRequest<'static> {
@@ -44,7 +45,7 @@ fn fetch_request(partitions: i32) -> FetchRequest<'static> {
         })
         .collect();
     let topic = FetchTopic { topic_id: Uuid::from_u128(42), partitions, ..Default::default() };
-    FetchRequest { max_wait_ms: 500, min_bytes: 1, topics: vec![topic], ..Default::default() }
+    FetchRequest { max_wait_ms: 500, min_bytes: 1, topics: Few::one(topic), ..Default::default() }
 }
 
 fn fetch_response(partitions: i32) -> FetchResponse<'static> {
@@ -53,12 +54,12 @@ fn fetch_response(partitions: i32) -> FetchResponse<'static> {
         .map(|partition_index| PartitionData {
             partition_index,
             high_watermark: 1_000_000,
-            records: Some(Records::Shared(vec![batch.clone()])),
+            records: Some(Records::from(batch.clone())),
             ..Default::default()
         })
         .collect();
     let topic = FetchableTopicResponse { topic_id: Uuid::from_u128(42), partitions, ..Default::default() };
-    FetchResponse { responses: vec![topic], ..Default::default() }
+    FetchResponse { responses: Few::one(topic), ..Default::default() }
 }
 
 fn metadata_request(topics: i32) -> MetadataRequest<'static> {

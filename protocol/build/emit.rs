@@ -39,8 +39,9 @@ pub fn messages(modules: &[Module]) -> String {
                     writeln!(
                         out,
                         "const _: () = assert!({0}::MIN_WIRE_SIZE > 0 && \
-                         size_of::<{0}{elided}>() <= MEMORY_FACTOR * {0}::MIN_WIRE_SIZE);",
-                        s.name
+                         size_of::<{0}{elided}>() <= MEMORY_FACTOR * {1});",
+                        s.name,
+                        message.usual_wire_size(s)
                     )
                     .unwrap();
                 }
@@ -132,7 +133,11 @@ fn element_type(field: &Field, message: &Message) -> String {
 
 fn field_type(field: &Field, message: &Message) -> String {
     let element = element_type(field, message);
-    let value = if field.array { format!("Vec<{element}>") } else { element };
+    let value = match (field.array, field.few) {
+        (true, true) => format!("Few<{element}>"),
+        (true, false) => format!("Vec<{element}>"),
+        (false, _) => element,
+    };
     if field.nullable.is_some() { format!("Option<{value}>") } else { value }
 }
 
@@ -150,6 +155,7 @@ pub fn default_value(field: &Field) -> String {
         return "None".to_string();
     }
     let value = match (&field.base, &field.default) {
+        _ if field.few => "Few::new()".to_string(),
         _ if field.array => "Vec::new()".to_string(),
         (Base::String, Some(default)) => format!("Cow::Borrowed({default})"),
         (Base::String, None) => "Cow::Borrowed(\"\")".to_string(),

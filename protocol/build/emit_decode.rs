@@ -140,7 +140,8 @@ fn read_value(field: &Field, message: &Message, nullable: bool) -> String {
             }
             base => (element_size(base, flexible), format!("|d| {}", read_scalar(base, flexible, ""))),
         };
-        return format!("d.{prefix}array({flexible}, {min}, {element})?");
+        let list = if field.few { "few" } else { "array" };
+        return format!("d.{prefix}{list}({flexible}, {min}, {element})?");
     }
     match &field.base {
         Base::Struct(name) => {

@@ -59,7 +59,11 @@ fn random(module: &Module, field: &Field) -> String {
             format!("Generate::generate(g, version) /* {}::{name} */", module.name)
         }
     };
-    let value = if field.array { format!("g.array(|g| {element})") } else { element };
+    let value = match (field.array, field.few) {
+        (true, true) => format!("g.array(|g| {element}).into()"),
+        (true, false) => format!("g.array(|g| {element})"),
+        (false, _) => element,
+    };
     let Some(nullable) = field.nullable else { return value };
     match nullable.condition(field.versions) {
         None => format!("g.option(|g| {value})"),

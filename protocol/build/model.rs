@@ -92,10 +92,20 @@ impl Message {
 
     /// The fewest bytes that the struct takes on the wire in any of its versions.
     pub fn min_wire_size(&self, s: &Struct) -> usize {
-        (s.versions.low..=s.versions.high).map(|version| self.wire_size(s, version)).min().expect("not empty")
+        self.min_of_versions(s, false)
     }
 
-    fn wire_size(&self, s: &Struct, version: i16) -> usize {
+    /// As [`Message::min_wire_size`], if every array that mostly has one element has one.
+    pub fn usual_wire_size(&self, s: &Struct) -> usize {
+        self.min_of_versions(s, true)
+    }
+
+    fn min_of_versions(&self, s: &Struct, usual: bool) -> usize {
+        let sizes = (s.versions.low..=s.versions.high).map(|version| self.wire_size(s, version, usual));
+        sizes.min().expect("not empty")
+    }
+
+    fn wire_size(&self, s: &Struct, version: i16, usual: bool) -> usize {
         let flexible = self.flexible(version);
         let fields = s.fields.iter().filter(|field| field.tag.is_none() && field.versions.contains(version));
         let size: usize = fields
@@ -103,11 +113,14 @@ impl Message {
                 let compact = flexible && !field.classic;
                 match &field.base {
                     _ if field.array => {
-                        if compact {
-                            1
-                        } else {
-                            4
-                        }
+                        let length = if compact { 1 } else { 4 };
+                        let element = match &field.base {
+                            Base::Struct(name) if field.few && usual => {
+                                self.wire_size(self.find(name), version, usual)
+                            }
+                            _ => 0,
+                        };
+                        length + element
                     }
                     Base::Bool | Base::Int8 => 1,
                     Base::Int16 | Base::Uint16 => 2,
@@ -129,7 +142,7 @@ impl Message {
                         }
                     }
                     Base::Struct(_) if field.nullable.is_some() => 1,
-                    Base::Struct(name) => self.wire_size(self.find(name), version),
+                    Base::Struct(name) => self.wire_size(self.find(name), version, usual),
                 }
             })
             .sum();
@@ -185,6 +198,8 @@ pub struct Field {
     pub default: Option<String>,
     pub ignorable: bool,
     pub classic: bool,
+    /// Whether the array mostly has one element.
+    pub few: bool,
     pub doc: String,
 }
 

@@ -145,7 +145,7 @@ fn block(
     Ok(at)
 }
 
-/// `NAME TYPE [VERSIONS] [tag N] [= DEFAULT] [ignorable] [classic]`
+/// `NAME TYPE [VERSIONS] [tag N] [= DEFAULT] [ignorable] [classic] [few]`
 fn field(line: &Line, valid: Range) -> Result<Field, Problem> {
     let problem = |text: String| (line.number, text);
     let words = &line.words;
@@ -164,6 +164,7 @@ fn field(line: &Line, valid: Range) -> Result<Field, Problem> {
         default: None,
         ignorable: false,
         classic: false,
+        few: false,
         doc: line.doc.clone(),
     };
     let mut words = attributes.iter();
@@ -174,6 +175,7 @@ fn field(line: &Line, valid: Range) -> Result<Field, Problem> {
             "=" => field.default = Some(value()?.clone()),
             "ignorable" => field.ignorable = true,
             "classic" => field.classic = true,
+            "few" if field.array => field.few = true,
             word => {
                 let versions = range(word, valid).ok_or(problem(format!("unexpected {word:?}")))?;
                 field.versions = versions;

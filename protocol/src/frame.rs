@@ -3,7 +3,7 @@
 use crate::{
     api::{ApiKey, request_header_version, response_header_version},
     header::{RequestHeader, ResponseHeader},
-    wire::{DecodeError, Decoder, EncodeError, Encoder, Message, Request},
+    wire::{DecodeError, Decoder, EncodeError, Encoder, Few, Message, Request},
 };
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ pub fn encode_request<'a, M: Request<'a>>(
     client_id: Option<&str>,
     message: &M,
     version: i16,
-) -> Result<Vec<Bytes>, EncodeError> {
+) -> Result<Few<Bytes>, EncodeError> {
     let key = api_key::<M>();
     let header = RequestHeader {
         request_api_key: M::KEY,
@@ -39,7 +39,7 @@ pub fn encode_response<'a, M: Message<'a>>(
     correlation_id: i32,
     message: &M,
     version: i16,
-) -> Result<Vec<Bytes>, EncodeError> {
+) -> Result<Few<Bytes>, EncodeError> {
     let header = ResponseHeader { correlation_id, ..ResponseHeader::default() };
     let mut e = Encoder::with_capacity(INITIAL_BYTES);
     e.int32(0);

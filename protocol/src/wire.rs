@@ -7,6 +7,7 @@
 mod decoder;
 mod encoder;
 mod error;
+mod few;
 mod records_field;
 mod tagged;
 
@@ -15,6 +16,7 @@ use std::ops::RangeInclusive;
 pub use decoder::{Decoder, MEMORY_FACTOR};
 pub use encoder::{Encoder, SHARE_FROM_BYTES};
 pub use error::{DecodeError, EncodeError};
+pub use few::Few;
 pub use records_field::Records;
 pub use tagged::TaggedFields;
 
@@ -54,8 +56,8 @@ pub trait Request<'a>: Message<'a> {
 /// What the generated code imports.
 pub(crate) mod generated {
     pub(crate) use super::{
-        DecodeError, Decoder, EncodeError, Encoder, MEMORY_FACTOR, Message, Records, Request, TaggedFields,
-        check_decode_version, check_encode_version,
+        DecodeError, Decoder, EncodeError, Encoder, Few, MEMORY_FACTOR, Message, Records, Request,
+        TaggedFields, check_decode_version, check_encode_version,
     };
     pub(crate) use std::{borrow::Cow, ops::RangeInclusive};
     pub(crate) use uuid::Uuid;

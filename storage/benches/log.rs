@@ -9,6 +9,7 @@ use protocol::{
     frame::encode_response,
     messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData},
     records::{BatchBuilder, BatchOptions, Origin, ValidationLimits, validate},
+    wire::Few,
 };
 use std::{hint::black_box, path::Path, rc::Rc};
 use storage::{
@@ -108,8 +109,8 @@ fn assemble_fetch(c: &mut Criterion) {
                 let read = read.expect("in memory").expect("readable");
                 let records = Some(Records::Shared(read.slices));
                 let partition = PartitionData { records, high_watermark: end.0, ..Default::default() };
-                let topic = FetchableTopicResponse { partitions: vec![partition], ..Default::default() };
-                let response = FetchResponse { responses: vec![topic], ..Default::default() };
+                let topic = FetchableTopicResponse { partitions: Few::one(partition), ..Default::default() };
+                let response = FetchResponse { responses: Few::one(topic), ..Default::default() };
                 black_box(encode_response(1, &response, FETCH_VERSION)).expect("encodable")
             })
         });

@@ -12,6 +12,7 @@ use glommio::timer::sleep;
 use protocol::client::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use protocol::messages::{FetchRequest, FetchResponse};
+use protocol::wire::Few;
 
 use super::session::Session;
 use super::tally::{Checks, PartitionTally, next_offset};
@@ -362,7 +363,7 @@ impl Reader {
 
     fn request<'a>(&self, topic: &'a Topic, session: &mut Session) -> FetchRequest<'a> {
         let (session_id, session_epoch) = session.identity();
-        let partitions: Vec<FetchPartition<'a>> = session
+        let partitions: Few<FetchPartition<'a>> = session
             .name_partitions()
             .into_iter()
             .map(|(partition, fetch_offset)| FetchPartition {
@@ -373,13 +374,13 @@ impl Reader {
             })
             .collect();
         let topics = match partitions.is_empty() {
-            true => Vec::new(),
-            false => vec![FetchTopic {
+            true => Few::new(),
+            false => Few::one(FetchTopic {
                 topic: topic.name.as_str().into(),
                 topic_id: topic.id,
                 partitions,
                 ..Default::default()
-            }],
+            }),
         };
         FetchRequest {
             max_wait_ms: self.setup.fetch.max_wait_ms as i32,

@@ -21,7 +21,7 @@ use protocol::messages::{
     ApiVersionsResponse, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest,
     ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
 };
-use protocol::wire::{Decoder, Message, Records};
+use protocol::wire::{Decoder, Few, Message, Records};
 use protocol::{ApiKey, client, frame};
 
 use super::log::PreparedLog;
@@ -129,7 +129,7 @@ fn serve(mut stream: TcpStream, core: Option<usize>, state: &State) -> io::Resul
     }
 }
 
-fn write_all(stream: &mut TcpStream, mut segments: Vec<Bytes>) -> io::Result<()> {
+fn write_all(stream: &mut TcpStream, mut segments: Few<Bytes>) -> io::Result<()> {
     let mut first = 0;
     while first < segments.len() {
         let slices: Vec<IoSlice<'_>> =
@@ -152,7 +152,7 @@ fn malformed(error: impl ToString) -> io::Error {
 
 impl State {
     /// The answer to a request; nothing if it wants none.
-    fn answer(&self, request: &[u8]) -> io::Result<Vec<Bytes>> {
+    fn answer(&self, request: &[u8]) -> io::Result<Few<Bytes>> {
         let (header, d) = frame::decode_request_header(request).map_err(malformed)?;
         let (version, id) = (header.request_api_version, header.correlation_id);
         fn read<'a, M: Message<'a>>(mut d: Decoder<'a>, version: i16) -> io::Result<M> {
@@ -160,13 +160,13 @@ impl State {
             d.finish().map_err(malformed)?;
             Ok(message)
         }
-        fn reply<'a, M: Message<'a>>(id: i32, message: &M, version: i16) -> io::Result<Vec<Bytes>> {
+        fn reply<'a, M: Message<'a>>(id: i32, message: &M, version: i16) -> io::Result<Few<Bytes>> {
             frame::encode_response(id, message, version).map_err(malformed)
         }
         match ApiKey::try_from(header.request_api_key).map_err(malformed)? {
             ApiKey::Produce => match produce(&read(d, version)?) {
                 Some(response) => reply(id, &response, version),
-                None => Ok(Vec::new()),
+                None => Ok(Few::new()),
             },
             ApiKey::Fetch => reply(id, &self.fetch(&read(d, version)?), version),
             ApiKey::ListOffsets => reply(id, &self.list_offsets(&read(d, version)?), version),
@@ -247,14 +247,14 @@ impl State {
                     PartitionData {
                         partition_index: asked.partition,
                         high_watermark: self.log.end_offset(),
-                        records: Some(Records::Shared(vec![records])),
+                        records: Some(Records::from(records)),
                         ..Default::default()
                     }
                 })
                 .collect(),
             ..Default::default()
         };
-        let responses: Vec<_> = request.topics.iter().map(&mut topic).collect();
+        let responses = request.topics.iter().map(&mut topic).collect();
         if left == request.max_bytes.max(0) as usize {
             thread::sleep(Duration::from_millis(request.max_wait_ms.clamp(0, 1000) as u64));
         }

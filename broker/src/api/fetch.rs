@@ -23,7 +23,7 @@ use protocol::messages::fetch::{
     EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
     PartitionData,
 };
-use protocol::wire::Records;
+use protocol::wire::{Few, Records};
 use tokio::sync::oneshot;
 
 use super::leader_hints::LeaderHints;
@@ -36,8 +36,7 @@ use crate::fetch_session::{
 use crate::fetching::{self, Isolation, PartitionRead, ReadLimits, ReadResult};
 use crate::logs;
 use crate::net::DispatchOutcome;
-use crate::partitions::{self, HeldPartition, TopicName};
-use crate::placement::ShardId;
+use crate::partitions::{self, ByOwner, HeldPartition, TopicName};
 use crate::runtime;
 use crate::shard::Shard;
 
@@ -54,8 +53,8 @@ const MEMORY_PER_ANSWER_MIN: usize = 1 << 20;
 pub async fn handle(call: Call) -> Answer {
     let request: FetchRequest<'_> = call.decode()?;
     let uses_topic_ids = call.version >= FIRST_VERSION_WITH_TOPIC_IDS;
-    let session_request = session_request(&request, uses_topic_ids);
     let shard = &call.shard;
+    let session_request = session_request(&request, uses_topic_ids, &shard.image());
     let begun = shard.fetch_sessions.borrow_mut().begin(session_request, logs::now_ms());
     let plan = match begun {
         Ok(plan) => plan,
@@ -76,7 +75,7 @@ pub async fn handle(call: Call) -> Answer {
     let (mut results, memory) = read_or_wait(&call, &plan, &limits, wait).await;
     apply_total_limit(&mut results, limits.max_bytes);
     count(shard, &results);
-    let news: Vec<_> = results.iter().map(news_of).collect();
+    let news: Few<_> = results.iter().map(news_of).collect();
     let finished = shard.fetch_sessions.borrow_mut().finish(&plan, &news, uses_topic_ids, logs::now_ms());
     if let Some(connection) = &call.connection {
         connection.fetch_session.set(finished.session_id);
@@ -84,7 +83,7 @@ pub async fn handle(call: Call) -> Answer {
     let image = shard.image();
     let hints = (call.version >= FIRST_VERSION_WITH_LEADER_HINTS)
         .then(|| LeaderHints::new(&image, shard.broker_id()));
-    let mut answer = call.respond(&response(plan, results, finished, hints))?;
+    let mut answer = call.respond(&response(&plan, results, finished, hints))?;
     if let DispatchOutcome::Respond(segments) = &mut answer {
         hold(segments, memory);
     }
@@ -107,7 +106,7 @@ fn max_response_bytes(shard: &Shard) -> usize {
 }
 
 /// Gives back the memory of an answer when its last segment has been sent.
-fn hold(segments: &mut [Bytes], memory: Vec<Permit>) {
+fn hold(segments: &mut [Bytes], memory: Few<Permit>) {
     if let Some(last) = segments.last_mut()
         && !memory.is_empty()
     {
@@ -115,11 +114,19 @@ fn hold(segments: &mut [Bytes], memory: Vec<Permit>) {
     }
 }
 
-fn session_request(request: &FetchRequest<'_>, uses_topic_ids: bool) -> SessionRequest {
+fn session_request(
+    request: &FetchRequest<'_>,
+    uses_topic_ids: bool,
+    image: &MetadataImage,
+) -> SessionRequest {
     let topic_ref = |name: &str, id: uuid::Uuid| {
-        if uses_topic_ids { TopicRef::Id(id) } else { TopicRef::Name(Arc::from(name)) }
+        if uses_topic_ids {
+            return TopicRef::Id(id);
+        }
+        let known = image.topic(name).map(|topic| Arc::clone(&topic.name));
+        TopicRef::Name(known.unwrap_or_else(|| Arc::from(name)))
     };
-    let mut partitions = Vec::new();
+    let mut partitions = Few::new();
     for topic in &request.topics {
         let topic_ref = topic_ref(&topic.topic, topic.topic_id);
         partitions.extend(topic.partitions.iter().map(|partition| FetchPartition {
@@ -153,14 +160,14 @@ struct FetchWait {
 }
 
 /// The reads of one request by shard, each with its places in the plan.
-type Groups = Vec<(ShardId, Vec<(usize, PartitionRead)>)>;
+type Groups = ByOwner<(usize, PartitionRead)>;
 
 async fn read_or_wait(
     call: &Call,
     plan: &FetchPlan,
     limits: &ReadLimits,
     wait: FetchWait,
-) -> (Vec<ReadResult>, Vec<Permit>) {
+) -> (Few<ReadResult>, Few<Permit>) {
     let shard = &call.shard;
     let mut bytes_before = None;
     loop {
@@ -175,7 +182,7 @@ async fn read_or_wait(
         if is_enough || is_stuck || left.is_zero() || groups.is_empty() {
             return (results, memory);
         }
-        let have: Vec<usize> = groups
+        let have: Few<usize> = groups
             .iter()
             .map(|(_, group)| group.iter().map(|(place, _)| results[*place].bytes).sum())
             .collect();
@@ -192,11 +199,11 @@ async fn read_or_wait(
 }
 
 /// Finds every partition's log; those that cannot be read have their result already.
-fn route(call: &Call, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
+fn route(call: &Call, plan: &FetchPlan) -> (Few<ReadResult>, Groups) {
     let shard = &call.shard;
     let image = shard.image();
-    let mut results = Vec::with_capacity(plan.partitions.len());
-    let mut reads = Vec::with_capacity(plan.partitions.len());
+    let mut results = Few::with_capacity(plan.partitions.len());
+    let mut reads = Few::with_capacity(plan.partitions.len());
     for (place, partition) in plan.partitions.iter().enumerate() {
         match find_readable(call, &image, partition) {
             Ok(held) => {
@@ -215,7 +222,7 @@ fn route(call: &Call, plan: &FetchPlan) -> (Vec<ReadResult>, Groups) {
             Err(error) => results.push(ReadResult::failed(error)),
         }
     }
-    (results, partitions::by_owner(shard.count(), reads))
+    (results, partitions::by_owner(reads))
 }
 
 fn find_readable(
@@ -230,27 +237,30 @@ fn find_readable(
     (held.is_led || may_follow).then_some(held).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
 }
 
+fn reads_of(group: &[(usize, PartitionRead)]) -> Few<PartitionRead> {
+    group.iter().map(|(_, read)| *read).collect()
+}
+
 async fn read(
     shard: &Rc<Shard>,
     groups: &Groups,
     limits: &ReadLimits,
     results: &mut [ReadResult],
-) -> Vec<Permit> {
-    let reads_of = |group: &[(usize, PartitionRead)]| group.iter().map(|(_, read)| *read).collect::<Vec<_>>();
+) -> Few<Permit> {
     let answers = match &groups[..] {
         [(owner, group)] if *owner == shard.id => {
             shard.mesh.note_local_call();
-            vec![fetching::read_all(shard.clone(), reads_of(group), limits.clone()).await]
+            Few::one(fetching::read_all(shard.clone(), reads_of(group), limits.clone()).await)
         }
         _ => {
             let calls = groups.iter().map(|(owner, group)| {
                 let (reads, limits) = (reads_of(group), limits.clone());
                 shard.mesh.call(*owner, move |shard| fetching::read_all(shard.clone(), reads, limits))
             });
-            join_all(calls.collect::<Vec<_>>()).await
+            join_all(calls.collect::<Vec<_>>()).await.into()
         }
     };
-    let mut memory = Vec::new();
+    let mut memory = Few::new();
     for ((_, group), answer) in groups.iter().zip(answers) {
         for ((place, _), result) in group.iter().zip(answer.results) {
             results[*place] = result;
@@ -271,21 +281,32 @@ async fn wait_for_bytes(
     missing: usize,
     left: Duration,
 ) -> bool {
+    let mut is_draining = shard.is_draining.subscribe();
+    let stopping = pin!(is_draining.wait_for(|is_draining| *is_draining));
+    if let ([(owner, group)], [have]) = (&groups[..], have)
+        && *owner == shard.id
+    {
+        shard.mesh.note_local_call();
+        let wait = pin!(fetching::wait_for_bytes(shard.clone(), reads_of(group), isolation, have + missing));
+        return matches!(runtime::timeout(left, select(wait, stopping)).await, Some(Either::Left(_)));
+    }
     let share = missing.div_ceil(groups.len()).max(1);
-    let mut cancels = Vec::with_capacity(groups.len());
+    let mut cancels: Vec<oneshot::Sender<()>> = Vec::with_capacity(groups.len());
     let waits = groups.iter().zip(have).map(|((owner, group), have)| {
-        let reads: Vec<_> = group.iter().map(|(_, read)| *read).collect();
+        let reads = reads_of(group);
         let (cancel, cancelled) = oneshot::channel();
         cancels.push(cancel);
         let threshold = have + share;
         let wait = shard.mesh.call(*owner, move |shard| {
-            fetching::wait_for_bytes(shard.clone(), reads, isolation, threshold, cancelled)
+            let shard = shard.clone();
+            async move {
+                let wait = pin!(fetching::wait_for_bytes(shard, reads, isolation, threshold));
+                drop(select(wait, cancelled).await);
+            }
         });
         Box::pin(wait)
     });
     let waits: Vec<_> = waits.collect();
-    let mut is_draining = shard.is_draining.subscribe();
-    let stopping = pin!(is_draining.wait_for(|is_draining| *is_draining));
     matches!(runtime::timeout(left, select(select_all(waits), stopping)).await, Some(Either::Left(_)))
 }
 
@@ -318,16 +339,15 @@ fn news_of(result: &ReadResult) -> PartitionNews {
     }
 }
 
-fn response(
-    plan: FetchPlan,
-    results: Vec<ReadResult>,
+fn response<'a>(
+    plan: &'a FetchPlan,
+    results: Few<ReadResult>,
     finished: FinishedFetch,
     mut hints: Option<LeaderHints<'_>>,
-) -> FetchResponse<'static> {
-    let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
-    let mut last_topic: Option<TopicRef> = None;
-    let rows =
-        plan.partitions.into_iter().zip(results).zip(finished.include).filter(|(_, included)| *included);
+) -> FetchResponse<'a> {
+    let mut responses: Few<FetchableTopicResponse<'a>> = Few::new();
+    let mut last_topic: Option<&TopicRef> = None;
+    let rows = plan.partitions.iter().zip(results).zip(finished.include).filter(|(_, included)| *included);
     for ((partition, result), _) in rows {
         let mut data = partition_data(partition.partition, result);
         if let Some(hints) = &mut hints
@@ -337,14 +357,14 @@ fn response(
             let (leader_id, leader_epoch) = (leader.0, epoch.0);
             data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
         }
-        if last_topic.as_ref() != Some(&partition.topic) {
+        if last_topic != Some(&partition.topic) {
             let mut topic = FetchableTopicResponse::default();
             match &partition.topic {
-                TopicRef::Name(name) => topic.topic = Cow::Owned(name.to_string()),
+                TopicRef::Name(name) => topic.topic = Cow::Borrowed(name),
                 TopicRef::Id(id) => topic.topic_id = *id,
             }
             responses.push(topic);
-            last_topic = Some(partition.topic);
+            last_topic = Some(&partition.topic);
         }
         responses.last_mut().expect("pushed above").partitions.push(data);
     }
@@ -393,7 +413,7 @@ mod tests {
     use protocol::{ApiKey, frame::encode_response};
 
     fn result(slices: &[usize]) -> ReadResult {
-        let slices: Vec<_> = slices.iter().map(|&len| Bytes::from(vec![0; len])).collect();
+        let slices: Few<_> = slices.iter().map(|&len| Bytes::from(vec![0; len])).collect();
         let bytes = slices.iter().map(Bytes::len).sum();
         ReadResult { slices, bytes, error: ErrorCode::NONE, ..ReadResult::failed(ErrorCode::NONE) }
     }
@@ -412,8 +432,8 @@ mod tests {
                 partition_data(0, read),
                 partition_data(1, ReadResult::failed(ErrorCode::OFFSET_OUT_OF_RANGE)),
             ];
-            let topic = FetchableTopicResponse { partitions: rows, ..Default::default() };
-            let response = FetchResponse { responses: vec![topic], ..Default::default() };
+            let topic = FetchableTopicResponse { partitions: rows.into(), ..Default::default() };
+            let response = FetchResponse { responses: Few::one(topic), ..Default::default() };
             assert!(encode_response(1, &response, version).is_ok(), "version {version}");
         }
     }

@@ -5,6 +5,7 @@ use coord::config::ConfigResourceType;
 use futures::future::LocalBoxFuture;
 use protocol::ApiKey;
 use protocol::messages::IncrementalAlterConfigsRequest;
+use protocol::wire::Few;
 
 use super::Call;
 use crate::controller::control::{PATIENCE, ask};
@@ -57,7 +58,7 @@ pub async fn handle(
     handler: fn(Call) -> LocalBoxFuture<'static, DispatchOutcome>,
 ) -> DispatchOutcome {
     match ask(&call.shard, call.frame(), PATIENCE).await {
-        Ok(answered) => DispatchOutcome::Respond(vec![answered.response]),
+        Ok(answered) => DispatchOutcome::Respond(Few::one(answered.response)),
         Err(error) => {
             tracing::debug!(request = call.key.name(), %error, "a request for the active controller found none");
             handler(call).await

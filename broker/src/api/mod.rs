@@ -62,6 +62,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use protocol::ApiKey;
 use protocol::frame::decode_request_header;
+use protocol::wire::Few;
 
 pub use call::{Answer, Call, Refusal};
 
@@ -123,7 +124,7 @@ fn is_served_here(shard: &Shard, key: ApiKey) -> bool {
 
 /// Answers a request that another broker passes on, or this one to itself, because it is for the active controller: this node. None if it cannot be
 /// answered.
-pub async fn answer_for(shard: &Rc<Shard>, received_by: BrokerId, frame: Bytes) -> Option<Vec<Bytes>> {
+pub async fn answer_for(shard: &Rc<Shard>, received_by: BrokerId, frame: Bytes) -> Option<Few<Bytes>> {
     let (header, body) = decode_request_header(&frame).ok()?;
     let (key, version) = (header.request_api_key, header.request_api_version);
     let served =

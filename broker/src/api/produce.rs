@@ -16,7 +16,7 @@ use protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
 };
-use protocol::wire::Records;
+use protocol::wire::{Few, Records};
 
 use super::leader_hints::LeaderHints;
 use super::{Answer, Call, Refusal};
@@ -57,7 +57,7 @@ pub async fn handle(call: Call) -> Answer {
         acks_all: request.acks == -1,
         timeout: Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into()),
     };
-    let mut results = append(&call, &request, rules).await;
+    let results = append(&call, &request, rules).await;
     let failed = results.iter().filter(|result| result.is_err()).count();
     call.shard.metrics.failed_produce_requests.add(failed as u64);
     if !wait_until_durable {
@@ -67,12 +67,12 @@ pub async fn handle(call: Call) -> Answer {
             None => Ok(DispatchOutcome::NoResponse),
         };
     }
-    results.reverse();
-    respond(&call, &request, |_| results.pop().expect("one result per partition"))
+    let mut results = results.into_iter();
+    respond(&call, &request, |_| results.next().expect("one result per partition"))
 }
 
 /// Appends every partition's batch on its owner; results are in the order of the request.
-async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -> Vec<AppendResult> {
+async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -> Few<AppendResult> {
     let routed = route(call, request);
     match only_owner(&routed) {
         Some(owner) => {
@@ -92,8 +92,8 @@ fn only_owner(routed: &[Routed]) -> Option<ShardId> {
 }
 
 /// Appends what different shards own or was refused already.
-async fn append_apart(call: &Call, routed: Vec<Routed>, rules: AppendRules) -> Vec<AppendResult> {
-    let mut results = Vec::with_capacity(routed.len());
+async fn append_apart(call: &Call, routed: Few<Routed>, rules: AppendRules) -> Few<AppendResult> {
+    let mut results = Few::with_capacity(routed.len());
     let mut appends = Vec::with_capacity(routed.len());
     for (place, routed) in routed.into_iter().enumerate() {
         match routed {
@@ -105,8 +105,8 @@ async fn append_apart(call: &Call, routed: Vec<Routed>, rules: AppendRules) -> V
             Err(failure) => results.push(Err(failure)),
         }
     }
-    let calls = partitions::by_owner(call.shard.count(), appends).into_iter().map(|(owner, group)| {
-        let (places, appends): (Vec<usize>, Vec<PartitionAppend>) = group.into_iter().unzip();
+    let calls = partitions::by_owner(appends).into_iter().map(|(owner, group)| {
+        let (places, appends): (Vec<usize>, Few<PartitionAppend>) = group.into_iter().unzip();
         let answer = append_on(call, owner, appends, rules);
         async move { (places, answer.await) }
     });
@@ -122,9 +122,9 @@ async fn append_apart(call: &Call, routed: Vec<Routed>, rules: AppendRules) -> V
 fn append_on(
     call: &Call,
     owner: ShardId,
-    appends: Vec<PartitionAppend>,
+    appends: Few<PartitionAppend>,
     rules: AppendRules,
-) -> impl Future<Output = Vec<AppendResult>> + use<> {
+) -> impl Future<Output = Few<AppendResult>> + use<> {
     call.note_call(owner);
     let mesh = &call.shard.mesh;
     if owner == call.shard.id {
@@ -137,10 +137,10 @@ fn append_on(
 
 type Routed = Result<(ShardId, PartitionAppend), AppendFailure>;
 
-fn route(call: &Call, request: &ProduceRequest<'_>) -> Vec<Routed> {
+fn route(call: &Call, request: &ProduceRequest<'_>) -> Few<Routed> {
     let image = call.shard.image();
     let mut routed =
-        Vec::with_capacity(request.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
+        Few::with_capacity(request.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
     for topic_data in &request.topic_data {
         let topic = partitions::find_topic(&image, topic_name(call.version, topic_data)).and_then(|topic| {
             if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) }
@@ -193,7 +193,7 @@ fn response<'a>(
     mut result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
     mut hints: LeaderHints<'_>,
 ) -> ProduceResponse<'a> {
-    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut responses = Few::with_capacity(request.topic_data.len());
     for topic in &request.topic_data {
         let rows = topic.partition_data.iter().map(|data| {
             let mut row = partition_response(data.index, result_of(data));
@@ -270,8 +270,8 @@ mod tests {
                 ..AppendFailure::explained(ErrorCode::INVALID_RECORD, "bad records")
             };
             let rows = vec![partition_response(0, Ok(success)), partition_response(1, Err(failure))];
-            let topic = TopicProduceResponse { partition_responses: rows, ..Default::default() };
-            let response = ProduceResponse { responses: vec![topic], ..Default::default() };
+            let topic = TopicProduceResponse { partition_responses: rows.into(), ..Default::default() };
+            let response = ProduceResponse { responses: Few::one(topic), ..Default::default() };
             assert!(encode_response(1, &response, version).is_ok(), "version {version}");
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use coord::group::{GroupCoordinator, GroupReply, Output, RequestContext};
 use futures::future::{Either, join_all, select};
+use protocol::wire::Few;
 use protocol::{Decoder, Encoder, ErrorCode, Request};
 use tokio::sync::oneshot;
 
@@ -189,7 +190,7 @@ where
         }
     }
     let homes = by_home.into_iter().map(|(partition, (owner, places))| (owner, (partition, places)));
-    let calls = by_owner(shard.count(), homes).into_iter().map(|(owner, homes)| {
+    let calls = by_owner(homes).into_iter().map(|(owner, homes)| {
         let look = look.clone();
         shard.mesh.call(owner, move |shard| read_homes(Rc::clone(shard), homes, look))
     });
@@ -207,7 +208,7 @@ type FoundAt<R> = (Vec<usize>, Result<Vec<R>, ErrorCode>);
 
 async fn read_homes<R>(
     shard: Rc<Shard>,
-    homes: Vec<(i32, Vec<usize>)>,
+    homes: Few<(i32, Vec<usize>)>,
     look: impl Fn(&GroupCoordinator, &[usize]) -> Vec<R>,
 ) -> Vec<FoundAt<R>> {
     let mut found = Vec::with_capacity(homes.len());

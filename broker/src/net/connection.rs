@@ -21,6 +21,7 @@ use futures::AsyncRead;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use glommio::net::TcpStream;
 use protocol::ApiKey;
+use protocol::wire::Few;
 
 use super::affinity::{Affinity, Judgement};
 use super::frames::{FrameReader, Garbage, LENGTH_BYTES, Step};
@@ -50,9 +51,9 @@ const TURN_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub enum DispatchOutcome {
     /// The answer with its length in front, to be sent in the order of requests.
-    Respond(Vec<Bytes>),
+    Respond(Few<Bytes>),
     /// As [`DispatchOutcome::Respond`], and the connection is closed when it is sent; the text goes to the log.
-    RespondAndClose(Vec<Bytes>, String),
+    RespondAndClose(Few<Bytes>, String),
     /// No answer is sent (produce with acks=0).
     NoResponse,
     /// The connection is closed once earlier answers are sent; the text goes to the log.
@@ -512,7 +513,7 @@ impl Driver {
         moved
     }
 
-    fn push(&mut self, segments: Vec<Bytes>) {
+    fn push(&mut self, segments: Few<Bytes>) {
         let before = self.outgoing.bytes();
         self.outgoing.push(segments);
         self.outgoing_charge.grow(self.outgoing.bytes() - before);
@@ -638,7 +639,7 @@ impl Driver {
                     return Ok(());
                 }
             }
-            if !input.is_empty() && self.must_not_read() {
+            if (!input.is_empty() || self.reader.has_frame()) && self.must_not_read() {
                 self.keep(input);
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! Splits what a connection receives into frames: a length of four bytes, then that many bytes.
 //!
-//! Small frames are received into a buffer that all connections of the shard share, and copied out; a frame of which only a part has come gets
+//! Small frames are received into a buffer that all connections of the shard share, and those that came together are copied out together; a frame of which only a part has come gets
 //! its final buffer at once and the rest is received straight into it. So a silent connection holds no buffer, a burst of small requests
 //! costs one system call, and large requests are not copied. Every frame is charged to the memory budget until its last slice is dropped;
 //! a large one is charged as its bytes come in, so that announcing much and sending nothing takes nothing from others.
@@ -82,6 +82,8 @@ pub struct FrameReader {
     /// Input that has not been looked at, or an incomplete length.
     carry: Vec<u8>,
     partial: Option<Box<Partial>>,
+    /// Frames that came whole, with their lengths, in one piece of memory.
+    whole: Bytes,
     granted: Option<Permit>,
 }
 
@@ -93,7 +95,14 @@ impl FrameReader {
 
     /// Whether [`FrameReader::step`] may find something without further input.
     pub fn has_carry(&self) -> bool {
-        self.carry.len() >= LENGTH_BYTES || (self.partial.is_some() && !self.carry.is_empty())
+        self.has_frame()
+            || self.carry.len() >= LENGTH_BYTES
+            || (self.partial.is_some() && !self.carry.is_empty())
+    }
+
+    /// Whether there is a whole frame that no step has given out.
+    pub fn has_frame(&self) -> bool {
+        !self.whole.is_empty()
     }
 
     /// Input that was kept, to be put in front of what comes next.
@@ -131,6 +140,9 @@ impl FrameReader {
         if self.partial.is_some() {
             return Ok(self.continue_partial(input, budget));
         }
+        if let Some(frame) = self.next_whole() {
+            return Ok(Step::Frame(frame));
+        }
         let Some((head, rest)) = input.split_first_chunk::<LENGTH_BYTES>() else {
             self.keep(input);
             *input = &[];
@@ -140,16 +152,21 @@ impl FrameReader {
         if !(FRAME_BYTES_MIN..=frame_bytes_max).contains(&length) {
             return Err(Garbage::Length { bytes: *head, max: frame_bytes_max });
         }
-        let first_charge = length.min(CHARGE_STEP_BYTES.max(rest.len()));
-        let permit =
-            match self.granted.take().or_else(|| budget.try_acquire(first_charge + FRAME_OVERHEAD_BYTES)) {
-                Some(permit) => permit,
-                None => return Ok(need_budget(budget, first_charge + FRAME_OVERHEAD_BYTES)),
-            };
-        if rest.len() >= length {
-            let (frame, rest) = rest.split_at(length);
+        let whole = whole_frames(input, frame_bytes_max);
+        let first_charge = match whole.bytes {
+            0 => length.min(CHARGE_STEP_BYTES.max(rest.len())),
+            bytes => bytes,
+        };
+        let charge = first_charge + whole.frames.max(1) * FRAME_OVERHEAD_BYTES;
+        let permit = match self.granted.take().or_else(|| budget.try_acquire(charge)) {
+            Some(permit) => permit,
+            None => return Ok(need_budget(budget, charge)),
+        };
+        if whole.frames > 0 {
+            let (frames, rest) = input.split_at(whole.bytes);
+            self.whole = charged(frames.to_vec(), permit);
             *input = rest;
-            return Ok(Step::Frame(charged(frame.to_vec(), permit)));
+            return Ok(Step::Frame(self.next_whole().expect("there is one")));
         }
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(length).map_err(|_| Garbage::NoMemory { length })?;
@@ -157,6 +174,12 @@ impl FrameReader {
         *input = &[];
         self.partial = Some(Box::new(Partial { buffer, length, charged: first_charge, permit }));
         Ok(Step::NeedInput)
+    }
+
+    fn next_whole(&mut self) -> Option<Bytes> {
+        let head = *self.whole.first_chunk::<LENGTH_BYTES>()?;
+        let frame = self.whole.split_to(LENGTH_BYTES + i32::from_be_bytes(head) as usize);
+        Some(frame.slice(LENGTH_BYTES..))
     }
 
     fn continue_partial(&mut self, input: &mut &[u8], budget: &Budget) -> Step {
@@ -186,6 +209,29 @@ impl FrameReader {
             None => need_budget(budget, more),
         }
     }
+}
+
+/// Frames that are there from their first to their last byte.
+#[derive(Default)]
+struct WholeFrames {
+    frames: usize,
+    /// With their lengths.
+    bytes: usize,
+}
+
+/// The sound frames at the beginning of `input`.
+fn whole_frames(input: &[u8], frame_bytes_max: usize) -> WholeFrames {
+    let mut whole = WholeFrames::default();
+    while let Some((head, rest)) = input[whole.bytes..].split_first_chunk::<LENGTH_BYTES>() {
+        match usize::try_from(i32::from_be_bytes(*head)) {
+            Ok(length) if (FRAME_BYTES_MIN..=frame_bytes_max.min(rest.len())).contains(&length) => {
+                whole.frames += 1;
+                whole.bytes += LENGTH_BYTES + length;
+            }
+            _ => break,
+        }
+    }
+    whole
 }
 
 /// Doubles, so that even the largest frame takes few steps.
@@ -237,6 +283,24 @@ mod tests {
             assert_eq!(split(&wire, piece, &budget).expect("valid"), bodies, "pieces of {piece}");
             assert_eq!(budget.used_bytes(), 0, "all slices are dropped");
         }
+    }
+
+    #[test]
+    fn frames_that_come_together_are_charged_together_and_what_follows_does_not_delay_them() {
+        let budget = Budget::new(1 << 30);
+        let mut reader = FrameReader::default();
+        let wire = [frame(&[1; 8]), frame(&[2; 20]), frame(&[3; 4])].concat();
+        let mut input = &wire[..];
+        let mut step = || reader.step(&mut input, 1 << 20, &budget);
+        let (Ok(Step::Frame(first)), Ok(Step::Frame(second))) = (step(), step()) else { panic!("whole") };
+        assert_eq!((&first[..], &second[..]), (&[1; 8][..], &[2; 20][..]));
+        assert!(matches!(step(), Err(Garbage::Length { bytes: [0, 0, 0, 4], .. })));
+        let both = (2 * LENGTH_BYTES + 8 + 20 + 2 * FRAME_OVERHEAD_BYTES) as u64;
+        assert_eq!(budget.used_bytes(), both);
+        drop(first);
+        assert_eq!(budget.used_bytes(), both, "they share their memory");
+        drop(second);
+        assert_eq!(budget.used_bytes(), 0, "though the reader goes on");
     }
 
     #[test]

@@ -251,7 +251,7 @@ fn served_by(shard: &TestShard, frame: &[u8]) -> DispatchOutcome {
 
 fn echo(frame: Bytes) -> DispatchOutcome {
     let head = Bytes::copy_from_slice(&(frame.len() as i32).to_be_bytes());
-    DispatchOutcome::Respond(vec![head, frame])
+    DispatchOutcome::Respond(vec![head, frame].into())
 }
 
 fn request(key: i16, body: &[u8]) -> Vec<u8> {
@@ -294,6 +294,25 @@ fn answers_leave_in_the_order_of_requests_whatever_is_ready_first() {
     let bodies: Vec<&[u8]> = answers.iter().map(|(_, body)| &body[..]).collect();
     assert_eq!(bodies, [b"1", b"2", b"3", b"5", b"6"]);
     server.stop();
+}
+
+#[test]
+fn no_more_requests_are_begun_than_may_be_in_flight_though_they_came_together() {
+    let server = TestServer::start(64 << 20, |limits| limits.in_flight_max = 2);
+    let mut client = server.connect();
+    let pipelined = [request(HELD, b"1"), request(HELD, b"2"), request(RELEASE, b"3"), request(ECHO, b"4")];
+    client.write_all(&pipelined.concat()).expect("sent");
+    client.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+    let mut byte = [0];
+    assert!(client.read(&mut byte).is_err(), "the third request would let the first two go");
+    client.set_read_timeout(Some(DEADLINE)).expect("set");
+    let mut other = server.connect();
+    other.write_all(&request(RELEASE, b"5")).expect("sent");
+    let bodies: Vec<_> = (0..4).map(|_| read_answer(&mut client).1).collect();
+    assert_eq!(bodies, [b"1", b"2", b"3", b"4"]);
+    let budget = server.budget.clone();
+    server.stop();
+    assert_eq!(budget.used_bytes(), 0);
 }
 
 #[test]

@@ -162,7 +162,7 @@ async fn listen(shard: &Rc<Shard>, inbound: &Rc<Inbound>, route: Route) -> LinkE
             .into_iter()
             .map(|append| (shard.owner_of(append.id.topic_id, append.id.partition.0), append));
         // On their way, in order, when this returns; the next frame does not wait for the disk.
-        let calls: Vec<_> = by_owner(shard.count(), with_owners)
+        let calls: Vec<_> = by_owner(with_owners)
             .into_iter()
             .map(|(owner, appends)| {
                 shard.mesh.call(owner, move |shard: &Rc<Shard>| storing::receive(shard, route, appends))

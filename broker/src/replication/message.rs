@@ -15,6 +15,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use coord::replica::{Append, Reply, ReplyBody};
+use protocol::wire::Few;
 use storage::{LeaderEpoch, Offset, PartitionId, TopicIdPartition};
 use uuid::Uuid;
 
@@ -83,7 +84,7 @@ impl AppendsBuilder {
         id: TopicIdPartition,
         append: &Append,
         consumers_from: Offset,
-        batches: Vec<Bytes>,
+        batches: Few<Bytes>,
     ) {
         let length: usize = batches.iter().map(Bytes::len).sum();
         let heads = &mut self.heads;
@@ -261,8 +262,13 @@ mod tests {
 
     fn appends_frame() -> Bytes {
         let mut builder = AppendsBuilder::default();
-        builder.put(id(1), &append(7), Offset(9), vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")]);
-        builder.put(id(2), &append(8), Offset(8), Vec::new());
+        builder.put(
+            id(1),
+            &append(7),
+            Offset(9),
+            vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")].into(),
+        );
+        builder.put(id(2), &append(8), Offset(8), Few::new());
         let size = builder.bytes();
         let frame = Bytes::from(builder.finish().concat());
         assert_eq!(frame.len(), size);

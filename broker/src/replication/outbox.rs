@@ -10,6 +10,7 @@ use bytes::Bytes;
 use coord::replica::{Append, Role};
 use coord::types::BrokerId;
 use protocol::records;
+use protocol::wire::Few;
 use storage::log::error::ReadError;
 use storage::{Offset, TopicIdPartition, WakeSignal};
 
@@ -57,7 +58,7 @@ pub struct Outbox {
 struct Said {
     append: Append,
     consumers_from: Offset,
-    batches: Vec<Bytes>,
+    batches: Few<Bytes>,
 }
 
 /// What there is to do for one partition.
@@ -287,7 +288,7 @@ impl Outbox {
         let consumers_from = offsets.log_start_offset.min(append.high_watermark);
         let from = append.previous_end;
         if !can_read {
-            return Next::Say(Said { append, consumers_from, batches: Vec::new() });
+            return Next::Say(Said { append, consumers_from, batches: Few::new() });
         }
         // The first partition of a frame gets on in any case. One that asks where the logs agree sends little: most of the time they do not, there.
         let max_bytes = if next.is_probe { room.min(64 << 10) } else { room };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use coord::replica::{AppendOutcome, BatchSpan};
 use futures::channel::oneshot;
 use protocol::records::{self, CheckedBatch};
+use protocol::wire::Few;
 use storage::log::error::ReadError;
 use storage::{AppendError, LeaderEpoch, Offset};
 
@@ -21,7 +22,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub fn receive<H: Host>(
     host: &Rc<H>,
     route: Route,
-    appends: Vec<PartitionAppends>,
+    appends: Few<PartitionAppends>,
 ) -> impl Future<Output = ()> + use<H> {
     let (done, all_done) = oneshot::channel();
     let frame = Rc::new(done);

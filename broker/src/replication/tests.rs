@@ -369,7 +369,7 @@ impl Cluster {
         let (from, to, is_slow) = (self.nodes[leader].id, self.nodes[follower].id, self.is_slow);
         let life = self.nodes[follower].life.as_mut().unwrap();
         let route = Route { leader: from, home: 0, link: self.links[&(from, to)] };
-        let taken = storing::receive(&life.host, route, decode_appends(frame).unwrap());
+        let taken = storing::receive(&life.host, route, decode_appends(frame).unwrap().into());
         // In this test the follower gives back the room at once: what it has to do is never much.
         drop(taken);
         match is_slow {

@@ -1,6 +1,6 @@
 //! Reading: a cursor over a frame that never trusts a length.
 
-use super::{DecodeError, Records, tagged::Entry};
+use super::{DecodeError, Few, Records, tagged::Entry};
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// elements is allocated, once and exactly, two things must hold: the frame has at least `n` times the fewest bytes of
 /// an element left, and the array fits the decoder's remaining budget, which starts at `MEMORY_FACTOR * N`. No honest
 /// message can hit the budget, because no type takes more than `MEMORY_FACTOR` times its fewest bytes on the wire (the
-/// generated code asserts that when it is compiled).
+/// generated code asserts that when it is compiled; it counts one element in arrays that mostly have one, such as the partitions of a topic).
 pub const MEMORY_FACTOR: usize = 40;
 
 /// The greatest length of a string in bytes.
@@ -235,6 +235,22 @@ impl<'a> Decoder<'a> {
     ) -> Result<Vec<T>, DecodeError> {
         let len = self.len(flexible)?.ok_or(DecodeError::UnexpectedNull)?;
         self.elements(len, min_size, element)
+    }
+
+    /// As [`Decoder::array`], of an array that mostly has one element.
+    #[inline]
+    pub fn few<T>(
+        &mut self,
+        flexible: bool,
+        min_size: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Few<T>, DecodeError> {
+        let len = self.len(flexible)?.ok_or(DecodeError::UnexpectedNull)?;
+        if len == 1 {
+            self.reserve(1, min_size, 0)?;
+            return element(self).map(Few::one);
+        }
+        self.elements(len, min_size, element).map(Few::Many)
     }
 
     /// An array or null, of elements that take at least `min_size` bytes each and are read by `element`.

@@ -1,11 +1,19 @@
 //! Writing: small fields into one buffer, large records beside it without a copy.
 
-use super::{EncodeError, Records, TaggedFields};
+use super::{EncodeError, Few, Records, TaggedFields};
 use bytes::Bytes;
+use std::cell::Cell;
 use uuid::Uuid;
 
 /// Shared records of at least this many bytes become segments of their own; smaller ones are copied.
 pub const SHARE_FROM_BYTES: usize = 1024;
+/// What is no larger is copied out of the encoder's buffer, and the buffer kept for the next message.
+const COPY_OUT_BYTES: usize = 4096;
+
+thread_local! {
+    /// The buffer of the last encoder of this thread that was small.
+    static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Collects the bytes of a message.
 #[derive(Debug, Default)]
@@ -13,7 +21,7 @@ pub struct Encoder {
     /// Everything but the shared slices.
     buf: Vec<u8>,
     /// Shared slices and the places in `buf` before which they belong, ascending.
-    shared: Vec<(usize, Bytes)>,
+    shared: Few<(usize, Bytes)>,
     /// Sum of the lengths of the shared slices.
     shared_bytes: usize,
 }
@@ -26,7 +34,9 @@ impl Encoder {
 
     /// An empty encoder with room for `capacity` bytes of small fields.
     pub fn with_capacity(capacity: usize) -> Self {
-        Encoder { buf: Vec::with_capacity(capacity), ..Self::default() }
+        let mut buf = KEPT.take();
+        buf.reserve(capacity);
+        Encoder { buf, ..Self::default() }
     }
 
     /// How many bytes have been written, shared ones included.
@@ -40,10 +50,10 @@ impl Encoder {
     }
 
     /// The bytes as the segments they consist of, in order, none of them empty.
-    pub fn finish(self) -> Vec<Bytes> {
-        let buf = Bytes::from(self.buf);
+    pub fn finish(self) -> Few<Bytes> {
+        let buf = into_bytes(self.buf);
         if self.shared.is_empty() {
-            return if buf.is_empty() { Vec::new() } else { vec![buf] };
+            return if buf.is_empty() { Few::new() } else { Few::one(buf) };
         }
         let mut segments = Vec::with_capacity(2 * self.shared.len() + 1);
         let mut start = 0;
@@ -57,13 +67,13 @@ impl Encoder {
         if start < buf.len() {
             segments.push(buf.slice(start..));
         }
-        segments
+        segments.into()
     }
 
     /// The bytes in one piece; copies if there are shared slices.
     pub fn finish_contiguous(self) -> Bytes {
         if self.shared.is_empty() {
-            return Bytes::from(self.buf);
+            return into_bytes(self.buf);
         }
         let mut all = Vec::with_capacity(self.len());
         for segment in self.finish() {
@@ -217,7 +227,10 @@ impl Encoder {
         self.array_len(flexible, value.len())?;
         match value {
             Records::Borrowed(bytes) => self.raw(bytes),
-            Records::Shared(slices) => slices.iter().for_each(|slice| self.shared_bytes(slice)),
+            Records::Shared(slices) => {
+                self.shared.reserve(slices.len());
+                slices.iter().for_each(|slice| self.shared_bytes(slice));
+            }
         }
         Ok(())
     }
@@ -271,6 +284,17 @@ impl Encoder {
     }
 }
 
+/// What was written, in memory of its own.
+fn into_bytes(mut buf: Vec<u8>) -> Bytes {
+    if buf.len() > COPY_OUT_BYTES || buf.capacity() > 2 * COPY_OUT_BYTES {
+        return Bytes::from(buf);
+    }
+    let bytes = Bytes::copy_from_slice(&buf);
+    buf.clear();
+    KEPT.set(buf);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,7 +305,7 @@ mod tests {
         let small = Bytes::from_static(b"small");
         let mut e = Encoder::new();
         e.int8(1);
-        e.records(false, &Records::Shared(vec![large.clone(), small, large.clone()])).unwrap();
+        e.records(false, &Records::Shared(vec![large.clone(), small, large.clone()].into())).unwrap();
         e.int8(2);
         let len = e.len();
         let segments = e.finish();

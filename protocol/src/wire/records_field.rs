@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
+use super::Few;
+
 /// Record batches as they travel in produce requests and fetch responses.
 #[derive(Debug, Clone)]
 pub enum Records<'a> {
     /// A part of the frame that was decoded.
     Borrowed(&'a [u8]),
     /// Slices of caches or of read buffers, sent in order without copying them together.
-    Shared(Vec<Bytes>),
+    Shared(Few<Bytes>),
 }
 
 impl Records<'_> {
@@ -29,7 +31,7 @@ impl Records<'_> {
     pub fn contiguous(&self) -> std::borrow::Cow<'_, [u8]> {
         match self {
             Records::Borrowed(bytes) => (*bytes).into(),
-            Records::Shared(slices) => match slices.as_slice() {
+            Records::Shared(slices) => match &slices[..] {
                 [] => (&[][..]).into(),
                 [only] => (&only[..]).into(),
                 slices => slices.concat().into(),
@@ -46,7 +48,7 @@ impl Default for Records<'_> {
 
 impl From<Bytes> for Records<'_> {
     fn from(bytes: Bytes) -> Self {
-        Records::Shared(vec![bytes])
+        Records::Shared(Few::one(bytes))
     }
 }
 

@@ -7,6 +7,7 @@ use protocol::{
         encode_versioned,
     },
     messages::*,
+    wire::Few,
 };
 use std::borrow::Cow;
 
@@ -69,11 +70,11 @@ fn a_produce_request_with_one_batch_in_the_first_flexible_version() {
     };
     let topic = produce::TopicProduceData {
         name: "topic".into(),
-        partition_data: vec![partition],
+        partition_data: Few::one(partition),
         ..Default::default()
     };
     let message =
-        ProduceRequest { acks: -1, timeout_ms: 30000, topic_data: vec![topic], ..Default::default() };
+        ProduceRequest { acks: -1, timeout_ms: 30000, topic_data: Few::one(topic), ..Default::default() };
     request(&frame, message, 9);
 }
 

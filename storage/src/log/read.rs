@@ -17,13 +17,14 @@ use crate::{
     types::Offset,
 };
 use bytes::Bytes;
+use protocol::wire::Few;
 use std::rc::Rc;
 
 /// Whole batches of a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// The batches, in pieces that may each hold several; exactly the bytes that were appended.
-    pub slices: Vec<Bytes>,
+    pub slices: Few<Bytes>,
     /// Sum of the slices' lengths.
     pub bytes: usize,
     /// Where to read on: the offset after the last batch, or the offset asked for if there is none.
@@ -238,7 +239,12 @@ impl<D: Disk> LogInner<D> {
     fn read_memory(&self, state: &LogState, wanted: Wanted) -> ReadOutcome {
         let cache = self.shared.cache.borrow();
         let mut outcome = ReadOutcome { next_offset: wanted.from, ..ReadOutcome::default() };
-        for batch in state.tail.from(wanted.from) {
+        let mut batches = state.tail.from(wanted.from).peekable();
+        if let Some(first) = batches.peek() {
+            let fitting = wanted.max_bytes / first.size.max(1) as usize;
+            outcome.slices.reserve(fitting.clamp(1, batches.len()));
+        }
+        for batch in batches {
             let fits = outcome.bytes + batch.size as usize <= wanted.max_bytes
                 || (outcome.bytes == 0 && wanted.at_least_one);
             if !fits || batch.end_offset() > wanted.upper {

@@ -69,7 +69,7 @@ impl Tail {
     }
 
     /// The batches whose last offset is at or after `offset`, oldest first. Found by binary search.
-    pub fn from(&self, offset: Offset) -> impl Iterator<Item = &TailBatch> + '_ {
+    pub fn from(&self, offset: Offset) -> impl ExactSizeIterator<Item = &TailBatch> + '_ {
         let first = self.batches.partition_point(|b| b.last_offset() < offset);
         self.batches.range(first..)
     }

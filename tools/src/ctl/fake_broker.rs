@@ -20,7 +20,7 @@ use protocol::messages::metadata::{
 use protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
 use protocol::messages::*;
 use protocol::records::{assign, iter_batches};
-use protocol::wire::{Decoder, Message, Records};
+use protocol::wire::{Decoder, Few, Message, Records};
 use protocol::{ApiKey, frame};
 
 /// What the fake serves.
@@ -131,7 +131,7 @@ impl FakeBroker {
         let _ = serve();
     }
 
-    fn answer(&self, request: &[u8]) -> Option<Vec<Bytes>> {
+    fn answer(&self, request: &[u8]) -> Option<Few<Bytes>> {
         let (header, d) = frame::decode_request_header(request).expect("a sound header");
         let (version, id) = (header.request_api_version, header.correlation_id);
         fn read<'a, M: Message<'a>>(mut d: Decoder<'a>, version: i16) -> M {
@@ -139,7 +139,7 @@ impl FakeBroker {
             d.finish().expect("nothing after the request");
             message
         }
-        fn reply<'a, M: Message<'a>>(id: i32, message: &M, version: i16) -> Option<Vec<Bytes>> {
+        fn reply<'a, M: Message<'a>>(id: i32, message: &M, version: i16) -> Option<Few<Bytes>> {
             Some(frame::encode_response(id, message, version).expect("the fake's answers fit their versions"))
         }
         match ApiKey::try_from(header.request_api_key).expect("a known request") {
@@ -281,9 +281,9 @@ impl FakeBroker {
             return None;
         }
         state.produced += 1;
-        let mut responses = Vec::new();
+        let mut responses = Few::new();
         for topic in &request.topic_data {
-            let mut partition_responses = Vec::new();
+            let mut partition_responses = Few::new();
             for data in &topic.partition_data {
                 let refusal = state.refusals.pop_front();
                 let log =

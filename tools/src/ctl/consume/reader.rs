@@ -9,6 +9,7 @@ use protocol::error::ErrorCode;
 use protocol::messages::FetchRequest;
 use protocol::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use protocol::records::{RecordIter, decompress, iter_batches};
+use protocol::wire::Few;
 
 use super::from::From;
 use super::printer::Printer;
@@ -138,7 +139,7 @@ impl<'a> Reader<'a> {
         max_wait_ms: i32,
         out: &mut dyn Write,
     ) -> Result<(), CtlError> {
-        let mut topics: Vec<FetchTopic<'_>> = Vec::new();
+        let mut topics: Few<FetchTopic<'_>> = Few::new();
         for partition in partitions {
             let asked = FetchPartition {
                 partition: partition.partition,
@@ -151,7 +152,7 @@ impl<'a> Reader<'a> {
                 _ => topics.push(FetchTopic {
                     topic: partition.topic.clone().into(),
                     topic_id: self.topics.get(&partition.topic).map(|topic| topic.id).unwrap_or_default(),
-                    partitions: vec![asked],
+                    partitions: Few::one(asked),
                     ..Default::default()
                 }),
             }

@@ -9,7 +9,7 @@ use protocol::messages::produce::{PartitionProduceData, TopicProduceData};
 use protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use protocol::partitioner::partition_for_key;
 use protocol::records::{BatchBuilder, BatchOptions, NO_SEQUENCE, RecordHeader, sequence_after};
-use protocol::wire::Records;
+use protocol::wire::Few;
 
 use super::ProduceArgs;
 use super::input::Input;
@@ -135,16 +135,16 @@ impl<'a> Writer<'a> {
         let request = ProduceRequest {
             acks: self.args.acks,
             timeout_ms: self.client.timeout_ms(),
-            topic_data: vec![TopicProduceData {
+            topic_data: Few::one(TopicProduceData {
                 name: self.topic.name.as_str().into(),
                 topic_id: self.topic.id,
-                partition_data: vec![PartitionProduceData {
+                partition_data: Few::one(PartitionProduceData {
                     index: partition,
-                    records: Some(Records::Shared(vec![batch])),
+                    records: Some(batch.into()),
                     ..Default::default()
-                }],
+                }),
                 ..Default::default()
-            }],
+            }),
             ..Default::default()
         };
         let connection = self.client.broker(leader)?;
