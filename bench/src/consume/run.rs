@@ -281,9 +281,9 @@ impl Reader {
     async fn read(&self, topic: Topic, control: Client) -> Result<(), BenchError> {
         let mut topic = topic;
         let mut control = Some(control);
-        let partitions: Vec<i32> = self.positions.borrow().keys().copied().collect();
         loop {
             self.restart.set(false);
+            let partitions = self.unread();
             let groups = by_connection(&topic, &partitions, usize::from(self.setup.target.connections));
             let rounds =
                 groups.into_iter().map(|((leader, _), group)| self.read_connection(&topic, leader, group));
@@ -315,8 +315,11 @@ impl Reader {
     }
 
     async fn read_connection(&self, topic: &Topic, leader: i32, group: Vec<i32>) -> Result<(), BenchError> {
-        let outcome = self.fetch_loop(topic, leader, group).await;
-        self.restart.set(true);
+        let outcome = self.fetch_loop(topic, leader, &group).await;
+        // Who has come to the end leaves the others alone.
+        if !self.are_read(self.positions_of(&group)) {
+            self.restart.set(true);
+        }
         outcome
     }
 
@@ -324,13 +327,10 @@ impl Reader {
         self.stopped.get() || self.restart.get()
     }
 
-    async fn fetch_loop(&self, topic: &Topic, leader: i32, group: Vec<i32>) -> Result<(), BenchError> {
+    async fn fetch_loop(&self, topic: &Topic, leader: i32, group: &[i32]) -> Result<(), BenchError> {
         let client = Client::connect(address(topic, leader)?).await?;
         let version = client.version::<FetchRequest<'_>>()?;
-        let mut session = {
-            let positions = self.positions.borrow();
-            Session::new(group.iter().map(|partition| (*partition, positions[partition])))
-        };
+        let mut session = Session::new(self.positions_of(group));
         let (mut sender, connection, mut reader) = client.split();
         sender.send(&connection, &self.request(topic, &mut session), version).await?;
         loop {
@@ -473,12 +473,25 @@ impl Reader {
     }
 
     fn are_read(&self, mut positions: impl Iterator<Item = (i32, i64)>) -> bool {
+        self.ends.borrow().is_some() && positions.all(|(partition, offset)| self.is_read(partition, offset))
+    }
+
+    /// Whether the partition is to be read up to an end, and that is reached.
+    fn is_read(&self, partition: i32, offset: i64) -> bool {
         let ends = self.ends.borrow();
-        let is_read = |ends: &BTreeMap<i32, i64>, partition, offset| {
-            ends.get(&partition).is_none_or(|end| offset >= *end)
-        };
-        ends.as_ref()
-            .is_some_and(|ends| positions.all(|(partition, offset)| is_read(ends, partition, offset)))
+        ends.as_ref().is_some_and(|ends| ends.get(&partition).is_none_or(|end| offset >= *end))
+    }
+
+    /// The partitions that have not been read to their end.
+    fn unread(&self) -> Vec<i32> {
+        let positions = self.positions.borrow();
+        let unread = positions.iter().filter(|(partition, offset)| !self.is_read(**partition, **offset));
+        unread.map(|(partition, _)| *partition).collect()
+    }
+
+    fn positions_of(&self, group: &[i32]) -> impl Iterator<Item = (i32, i64)> {
+        let positions = self.positions.borrow();
+        group.iter().map(move |partition| (*partition, positions[partition]))
     }
 
     /// Hands over seconds while nothing arrives, and ends the run when its time is over.

@@ -88,10 +88,15 @@ mod tests {
     #[test]
     fn what_it_serves_to_consumers_passes_their_checks() {
         let address = start();
-        let report =
-            crate::consume::tests::consume_from(&address, "--from beginning --partition-max-bytes 20KiB");
-        let verification = report.verification.as_ref().expect("verified");
-        assert!(verification.is_sound() && verification.checked == report.records, "{verification:?}");
-        assert!(report.records > 3 * 400, "{}", report.records);
+        for options in ["", "--connections 2"] {
+            let report = crate::consume::tests::consume_from(
+                &address,
+                &format!("--from beginning --partition-max-bytes 20KiB --fetch-max-bytes 20KiB {options}"),
+            );
+            let verification = report.verification.as_ref().expect("verified");
+            assert!(verification.is_sound() && verification.checked == report.records, "{verification:?}");
+            assert!(report.records > 3 * 400, "{}", report.records);
+            assert_eq!(report.reconnects, 0, "the connection that is done first leaves the other alone");
+        }
     }
 }
