@@ -62,6 +62,15 @@ pub struct Limits {
     /// Its 99th percentile.
     #[serde(default)]
     pub synced_record_p99_ns: u64,
+    /// The same beside sequential direct reads of 256 KiB, one at a time: median.
+    #[serde(default)]
+    pub beside_reads_p50_ns: u64,
+    /// Its 99th percentile.
+    #[serde(default)]
+    pub beside_reads_p99_ns: u64,
+    /// What these reads reach.
+    #[serde(default)]
+    pub reads_beside_bytes_per_second: f64,
     /// Sequential direct reads of 1 MiB, several in flight.
     pub disk_read_bytes_per_second: f64,
     /// CRC-32C over 1 MiB in cache, one core.
@@ -71,7 +80,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures all of them; takes about eight times `--limits-seconds`.
+    /// Measures all of them; takes about ten times `--limits-seconds`.
     pub fn measure(args: &LimitsArgs) -> Result<Limits, BenchError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -90,22 +99,25 @@ impl Limits {
         limits.ping_pong_p50_ns = round_trips.value_at_quantile(0.5);
         limits.ping_pong_p99_ns = round_trips.value_at_quantile(0.99);
         limits
-            .measure_writes(args, cores)
-            .map_err(failed(&format!("journal writes in {}", args.limits_dir.display())))?;
-        limits.disk_read_bytes_per_second =
-            disk_read::measure(&args.limits_dir, args.limits_seconds, &mut limits.remarks)
-                .map_err(failed(&format!("reads in {}", args.limits_dir.display())))?;
+            .measure_disk(args, cores)
+            .map_err(failed(&format!("the disk of {}", args.limits_dir.display())))?;
         limits.crc32c_bytes_per_second = crc::measure(args.limits_seconds);
         Ok(limits)
     }
 
-    fn measure_writes(&mut self, args: &LimitsArgs, cores: (usize, usize)) -> io::Result<()> {
+    fn measure_disk(&mut self, args: &LimitsArgs, cores: (usize, usize)) -> io::Result<()> {
         let scratch = journal::Scratch::filled(&args.limits_dir)?;
         self.journal = journal::measure(&scratch, args.limits_seconds, &mut self.remarks)?;
         let file = scratch.open(libc::O_DSYNC, &mut self.remarks)?;
         let latencies = synced::measure(&file, cores, args.limits_seconds)?;
         self.synced_record_p50_ns = latencies.value_at_quantile(0.5);
         self.synced_record_p99_ns = latencies.value_at_quantile(0.99);
+        let readable = disk_read::Readable::filled(&args.limits_dir, args.limits_seconds, &mut self.remarks)?;
+        self.disk_read_bytes_per_second = readable.measure(args.limits_seconds)?;
+        let (latencies, reads) = readable.beside(|| synced::measure(&file, cores, args.limits_seconds))?;
+        self.beside_reads_p50_ns = latencies.value_at_quantile(0.5);
+        self.beside_reads_p99_ns = latencies.value_at_quantile(0.99);
+        self.reads_beside_bytes_per_second = reads;
         Ok(())
     }
 
@@ -172,6 +184,22 @@ impl Limits {
             ),
             units::bytes_per_second(self.disk_read_bytes_per_second),
         );
+        if self.beside_reads_p50_ns > 0 {
+            row(
+                &format!(
+                    "{} synced beside reads of {}",
+                    units::bytes(synced::RECORD_BYTES as f64),
+                    units::bytes(disk_read::READ_BESIDE_BYTES as f64)
+                ),
+                format!(
+                    "{}/s   p50 {}   p99 {}   reads {}",
+                    synced::RATE,
+                    units::nanos(self.beside_reads_p50_ns),
+                    units::nanos(self.beside_reads_p99_ns),
+                    units::bytes_per_second(self.reads_beside_bytes_per_second)
+                ),
+            );
+        }
         row("CRC-32C, one core", units::bytes_per_second(self.crc32c_bytes_per_second));
         for remark in &self.remarks {
             row("note", remark.clone());
@@ -207,6 +235,8 @@ mod tests {
         assert!(limits.tcp_bytes_per_second > 1e6);
         assert!(limits.ping_pong_p50_ns > 0 && limits.ping_pong_p50_ns <= limits.ping_pong_p99_ns);
         assert!(limits.disk_read_bytes_per_second > 1e6);
+        assert!(limits.beside_reads_p50_ns > 0 && limits.beside_reads_p50_ns <= limits.beside_reads_p99_ns);
+        assert!(limits.reads_beside_bytes_per_second > 1e6);
         assert!(limits.crc32c_bytes_per_second > 1e6);
         assert_eq!(limits.journal.len(), 4);
         assert!(
@@ -215,6 +245,7 @@ mod tests {
         assert!(limits.journal.iter().all(|limit| limit.bytes_per_second > 0.0));
         let text = limits.render();
         assert!(text.contains("1.00 KiB received, synced, answered"), "{text}");
+        assert!(text.contains("1.00 KiB synced beside reads of 256 KiB"), "{text}");
         assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
         let left = std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(left, 0, "a file was left behind");
