@@ -9,7 +9,7 @@ use crate::{
         files::FileCache,
         partition::LogInner,
         read_ahead::{PieceRead, ReadAhead},
-        read_cold::{COLD_BYTES_BESIDE_COMMIT, COLD_BYTES_IN_FLIGHT},
+        read_cold::{COLD_BYTES_BESIDE_COMMIT, COLD_BYTES_IN_FLIGHT, CommitsLately},
     },
     store::{
         config::{CommitEvent, HighWatermarkMode, StoreConfig},
@@ -86,6 +86,7 @@ pub(crate) struct Shared<D: Disk> {
     pub piece_wanted: Notify,
     /// What readers read from segment files.
     pub cold_gate: Rc<ByteGate>,
+    pub commits_lately: CommitsLately,
     pub switches: Switches,
     pub counters: Counters,
     /// Every log that ever was, by index; a deleted one leaves a hole.
@@ -142,6 +143,7 @@ impl<D: Disk> Shared<D> {
             pieces_wanted: RefCell::default(),
             piece_wanted: Notify::default(),
             cold_gate: Rc::new(ByteGate::new(COLD_BYTES_IN_FLIGHT)),
+            commits_lately: CommitsLately::default(),
             producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
@@ -272,10 +274,19 @@ impl<D: Disk> Shared<D> {
             || self.cache.borrow().pinned_bytes() > self.pinned_flush_threshold()
     }
 
+    /// To be called about every second.
+    pub fn tick_cold_reads(&self) {
+        self.commits_lately.tick();
+        if !self.commits_lately.are_many() {
+            self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
+        }
+    }
+
     /// The journal's observer.
     pub fn on_journal_event(&self, event: JournalEvent) {
         match event {
             JournalEvent::Started(commit) => {
+                self.commits_lately.note();
                 self.cold_gate.set_limit(COLD_BYTES_BESIDE_COMMIT);
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
@@ -284,7 +295,9 @@ impl<D: Disk> Shared<D> {
                 self.observe(CommitEvent::Readable);
             }
             JournalEvent::Done(commit) => {
-                self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
+                if !self.commits_lately.are_many() {
+                    self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
+                }
                 self.on_commit_done(commit.seq);
             }
             JournalEvent::FileReady => self.room.notify_all(),
