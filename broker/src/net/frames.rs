@@ -148,10 +148,8 @@ impl FrameReader {
             *input = &[];
             return Ok(Step::NeedInput);
         };
-        let length = usize::try_from(i32::from_be_bytes(*head)).unwrap_or(usize::MAX);
-        if !(FRAME_BYTES_MIN..=frame_bytes_max).contains(&length) {
-            return Err(Garbage::Length { bytes: *head, max: frame_bytes_max });
-        }
+        let length = sound_length(*head, frame_bytes_max)
+            .ok_or(Garbage::Length { bytes: *head, max: frame_bytes_max })?;
         let whole = whole_frames(input, frame_bytes_max);
         let first_charge = match whole.bytes {
             0 => length.min(CHARGE_STEP_BYTES.max(rest.len())),
@@ -222,16 +220,20 @@ struct WholeFrames {
 /// The sound frames at the beginning of `input`.
 fn whole_frames(input: &[u8], frame_bytes_max: usize) -> WholeFrames {
     let mut whole = WholeFrames::default();
-    while let Some((head, rest)) = input[whole.bytes..].split_first_chunk::<LENGTH_BYTES>() {
-        match usize::try_from(i32::from_be_bytes(*head)) {
-            Ok(length) if (FRAME_BYTES_MIN..=frame_bytes_max.min(rest.len())).contains(&length) => {
-                whole.frames += 1;
-                whole.bytes += LENGTH_BYTES + length;
-            }
-            _ => break,
-        }
+    while let Some((head, rest)) = input[whole.bytes..].split_first_chunk::<LENGTH_BYTES>()
+        && let Some(length) = sound_length(*head, frame_bytes_max)
+        && length <= rest.len()
+    {
+        whole.frames += 1;
+        whole.bytes += LENGTH_BYTES + length;
     }
     whole
+}
+
+/// The length of a frame, if a request may have it.
+fn sound_length(head: [u8; LENGTH_BYTES], frame_bytes_max: usize) -> Option<usize> {
+    let length = usize::try_from(i32::from_be_bytes(head)).ok()?;
+    (FRAME_BYTES_MIN..=frame_bytes_max).contains(&length).then_some(length)
 }
 
 /// Doubles, so that even the largest frame takes few steps.

@@ -277,6 +277,11 @@ impl<D: Disk> Shared<D> {
     /// To be called about every second.
     pub fn tick_cold_reads(&self) {
         self.commits_lately.tick();
+        self.widen_cold_reads();
+    }
+
+    /// Lets in as many reads as keep the disk busy, unless the next commit is to be expected soon.
+    fn widen_cold_reads(&self) {
         if !self.commits_lately.are_many() {
             self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
         }
@@ -295,9 +300,7 @@ impl<D: Disk> Shared<D> {
                 self.observe(CommitEvent::Readable);
             }
             JournalEvent::Done(commit) => {
-                if !self.commits_lately.are_many() {
-                    self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
-                }
+                self.widen_cold_reads();
                 self.on_commit_done(commit.seq);
             }
             JournalEvent::FileReady => self.room.notify_all(),
