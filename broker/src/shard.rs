@@ -277,7 +277,7 @@ impl Shard {
     pub fn collect(self: &Rc<Self>, samples: &mut Samples) {
         let shard = self.id.to_string();
         let labels = [("shard", shard.as_str())];
-        self.metrics.collect(samples);
+        self.metrics.collect(&shard, samples);
         if let Some(net) = self.net.get() {
             net.collect(&shard, samples);
         }

@@ -2,9 +2,11 @@
 //!
 //! - [`histogram`]: latencies, with a relative error of at most 1/16;
 //! - [`samples`]: values on their way to Prometheus' text format;
+//! - [`commits`]: how long the journal's commits take;
 //! - [`requests`]: counts and latencies by request type;
 //! - [`storage`]: the figures of a shard's store.
 
+pub mod commits;
 pub mod histogram;
 pub mod requests;
 pub mod samples;
@@ -12,6 +14,7 @@ pub mod storage;
 
 use std::cell::Cell;
 
+pub use commits::CommitMetrics;
 pub use histogram::Histogram;
 pub use requests::RequestMetrics;
 pub use samples::Samples;
@@ -42,6 +45,8 @@ impl Counter {
 pub struct ShardMetrics {
     /// By request type.
     pub requests: RequestMetrics,
+    /// Of the journal.
+    pub commits: CommitMetrics,
     /// Record bytes appended by producers.
     pub bytes_in: Counter,
     /// Record bytes handed to consumers.
@@ -59,9 +64,10 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Adds this shard's counters.
-    pub fn collect(&self, samples: &mut Samples) {
+    /// Adds the counters of this shard.
+    pub fn collect(&self, shard: &str, samples: &mut Samples) {
         self.requests.collect(samples);
+        self.commits.collect(shard, samples);
         let counters = [
             ("bytesin", "Record bytes appended by producers.", &self.bytes_in),
             ("bytesout", "Record bytes handed to consumers.", &self.bytes_out),

@@ -21,6 +21,7 @@ pub fn open(shard: &Rc<Shard>) {
     let shard_of_commits = Rc::downgrade(shard);
     shard.store().observe_commits(move |event| {
         if let Some(shard) = shard_of_commits.upgrade() {
+            shard.metrics.commits.note(event);
             replicas::on_commit(&shard, event);
         }
     });

@@ -298,6 +298,7 @@ pub fn on_commit<H: Host>(host: &Rc<H>, event: CommitEvent<'_>) {
                 outbox.readable();
             }
         }
+        CommitEvent::Done => {}
         CommitEvent::Durable(logs) => {
             for (id, end) in logs {
                 let Some(hosted) = replicas.get(id) else { continue };

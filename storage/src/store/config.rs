@@ -29,12 +29,14 @@ pub enum HighWatermarkMode {
     Replicated,
 }
 
-/// What replication hears of the journal's commits, in their order.
+/// What the shell hears of the journal's commits, in their order. One is written at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitEvent<'a> {
     /// A commit is being written: its batches can be read from now on. None of them is durable.
     Readable,
-    /// A commit is durable: up to where it makes each of the replicated logs durable that have a batch in it.
+    /// A commit is as durable as its batches asked for.
+    Done,
+    /// It has batches of replicated logs: up to where it makes each of them durable.
     Durable(&'a [(TopicIdPartition, Offset)]),
 }
 

@@ -285,7 +285,7 @@ impl<D: Disk> ShardStore<D> {
         self.durable(self.shared.journal.last_appended())
     }
 
-    /// Who hears of commits, for replication. Called from the journal's loop: must not wait, and may call the store. Replaces an earlier one.
+    /// Who hears of commits. Called from the journal's loop: must not wait, and may call the store. Replaces an earlier one.
     pub fn observe_commits(&self, observer: impl Fn(CommitEvent<'_>) + 'static) {
         *self.shared.commit_observer.borrow_mut() = Some(Rc::new(observer));
     }

@@ -301,6 +301,7 @@ impl<D: Disk> Shared<D> {
             }
             JournalEvent::Done(commit) => {
                 self.widen_cold_reads();
+                self.observe(CommitEvent::Done);
                 self.on_commit_done(commit.seq);
             }
             JournalEvent::FileReady => self.room.notify_all(),
