@@ -1,10 +1,12 @@
 //! The memory budget of one shard: requests are charged before they are read and released when their last slice is dropped,
 //! on whatever thread that happens. When the budget is short, the shard stops reading sockets and TCP carries the back-pressure.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A cheap handle on a shard's memory budget.
@@ -18,6 +20,8 @@ struct Inner {
     /// One permit per byte; waiters are served in order.
     free: Arc<Semaphore>,
     total_bytes: u64,
+    /// For one request at a time.
+    overdraft: Arc<Semaphore>,
     waits: AtomicU64,
 }
 
@@ -27,6 +31,8 @@ pub struct Permit {
     permit: OwnedSemaphorePermit,
     /// Bytes of other budgets that it was merged with.
     others: Vec<OwnedSemaphorePermit>,
+    /// For the one that goes on when the budget is used up: see [`Budget::acquire_more`].
+    overdraft: Option<OwnedSemaphorePermit>,
 }
 
 /// Bytes that were already in use when they were noted; dropping it gives them back.
@@ -45,12 +51,18 @@ impl Permit {
             self.others.push(other.permit);
         }
         self.others.extend(other.others);
+        self.overdraft = self.overdraft.take().or(other.overdraft);
+    }
+
+    /// Whether its holder takes what it still needs without asking.
+    pub fn is_overdrawn(&self) -> bool {
+        self.overdraft.is_some()
     }
 }
 
 impl From<OwnedSemaphorePermit> for Permit {
     fn from(permit: OwnedSemaphorePermit) -> Self {
-        Permit { permit, others: Vec::new() }
+        Permit { permit, others: Vec::new(), overdraft: None }
     }
 }
 
@@ -98,7 +110,8 @@ impl Budget {
     pub fn new(total_bytes: u64) -> Self {
         let total_bytes = total_bytes.clamp(1, Semaphore::MAX_PERMITS as u64);
         let free = Arc::new(Semaphore::new(total_bytes as usize));
-        Budget { inner: Arc::new(Inner { free, total_bytes, waits: AtomicU64::new(0) }) }
+        let overdraft = Arc::new(Semaphore::new(1));
+        Budget { inner: Arc::new(Inner { free, total_bytes, overdraft, waits: AtomicU64::new(0) }) }
     }
 
     /// Takes `bytes` if they are free and nobody waits.
@@ -114,6 +127,21 @@ impl Budget {
         self.inner.waits.fetch_add(1, Ordering::Relaxed);
         let permit = self.inner.free.clone().acquire_many_owned(self.clamped(bytes)).await;
         Permit::from(permit.expect("a budget is never closed"))
+    }
+
+    /// Waits for `bytes` for a request that has some already. Such requests could use up the budget together and wait for each other for ever; so one of them
+    /// at a time, from when there is nothing for it until its permit is dropped, goes on beyond the budget: [`Permit::is_overdrawn`].
+    pub async fn acquire_more(&self, bytes: usize) -> Permit {
+        let within = pin!(self.acquire(bytes));
+        let beyond = pin!(self.inner.overdraft.clone().acquire_owned());
+        match select(within, beyond).await {
+            Either::Left((permit, _)) => permit,
+            Either::Right((overdraft, _)) => {
+                let nothing = self.inner.free.clone().try_acquire_many_owned(0);
+                let overdraft = Some(overdraft.expect("it is never closed"));
+                Permit { overdraft, ..Permit::from(nothing.expect("nothing is always free")) }
+            }
+        }
     }
 
     /// Nothing yet, to be grown by memory that is in use already, such as answers to be sent.
@@ -181,6 +209,22 @@ mod tests {
         let all = budget.try_acquire(1 << 30).expect("free");
         assert_eq!(budget.used_bytes(), 100);
         drop(all);
+    }
+
+    #[test]
+    fn of_those_who_need_more_one_at_a_time_goes_beyond_the_budget() {
+        let budget = Budget::new(100);
+        let mut held: Vec<Permit> = (0..2).map(|_| budget.try_acquire(50).expect("free")).collect();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(budget.acquire_more(20))).collect();
+        let more = waiting[0].as_mut().now_or_never().expect("nobody else is beyond it");
+        assert!(more.is_overdrawn() && waiting[1].as_mut().now_or_never().is_none());
+        held[0].merge(more);
+        assert!(held[0].is_overdrawn() && budget.used_bytes() == 100);
+        held.remove(0);
+        let more = waiting[1].as_mut().now_or_never().expect("there is room now");
+        assert!(!more.is_overdrawn());
+        drop((held, more));
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]

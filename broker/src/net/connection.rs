@@ -184,6 +184,8 @@ struct Driver {
     request_waker: Waker,
     reader: FrameReader,
     awaited_budget: Option<BoxFuture<'static, Permit>>,
+    /// Whether a client in the middle of a request was left alone when this was last polled.
+    was_held_back: bool,
     requests: VecDeque<Request>,
     /// Bytes of the answers in `requests` that are done.
     done_bytes: usize,
@@ -302,6 +304,7 @@ impl Driver {
             request_waker,
             reader: FrameReader::default(),
             awaited_budget: None,
+            was_held_back: false,
             requests: VecDeque::new(),
             done_bytes: 0,
             outgoing: Outgoing::default(),
@@ -374,8 +377,7 @@ impl Driver {
                 Err(reason) => return Poll::Ready(End::Closed(reason)),
             };
             if !sent && !received {
-                let owed = self.outgoing.bytes() > 0 || !self.zero_copy.is_idle();
-                self.connection.is_waiting_for_client.set(owed || self.reader.is_inside_frame());
+                self.note_waiting();
                 return Poll::Pending;
             }
             if self.turn_is_due() {
@@ -388,6 +390,18 @@ impl Driver {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Notes whether it is the client that nothing goes on without.
+    fn note_waiting(&mut self) {
+        let is_inside = self.reader.is_inside_frame();
+        let is_held_back = is_inside && (self.awaited_budget.is_some() || self.must_not_read());
+        if std::mem::replace(&mut self.was_held_back, is_held_back) && !is_held_back {
+            // The client's time begins when it is read again.
+            self.connection.progress_ms.set(self.net.now_ms());
+        }
+        let owed = self.outgoing.bytes() > 0 || !self.zero_copy.is_idle();
+        self.connection.is_waiting_for_client.set(owed || (is_inside && !is_held_back));
     }
 
     /// Whether the shard has requests of others in progress, or disk operations.

@@ -3,7 +3,8 @@
 //! Small frames are received into a buffer that all connections of the shard share, and those that came together are copied out together; a frame of which only a part has come gets
 //! its final buffer at once and the rest is received straight into it. So a silent connection holds no buffer, a burst of small requests
 //! costs one system call, and large requests are not copied. Every frame is charged to the memory budget until its last slice is dropped;
-//! a large one is charged as its bytes come in, so that announcing much and sending nothing takes nothing from others.
+//! a large one is charged as its bytes come in, so that announcing much and sending nothing takes nothing from others. Requests that have come in part do not wait for
+//! each other: one at a time may go beyond the budget.
 
 use std::fmt;
 
@@ -158,7 +159,10 @@ impl FrameReader {
         let charge = first_charge + whole.frames.max(1) * FRAME_OVERHEAD_BYTES;
         let permit = match self.granted.take().or_else(|| budget.try_acquire(charge)) {
             Some(permit) => permit,
-            None => return Ok(need_budget(budget, charge)),
+            None => {
+                let budget = budget.clone();
+                return Ok(Step::NeedBudget(Box::pin(async move { budget.acquire(charge).await })));
+            }
         };
         if whole.frames > 0 {
             let (frames, rest) = input.split_at(whole.bytes);
@@ -198,14 +202,17 @@ impl FrameReader {
             return Step::NeedInput;
         }
         let more = next_charge(partial) - partial.charged;
-        match budget.try_acquire(more) {
-            Some(permit) => {
-                partial.permit.merge(permit);
-                partial.charged += more;
-                if input.is_empty() { Step::NeedInput } else { self.continue_partial(input, budget) }
+        if !partial.permit.is_overdrawn() {
+            match budget.try_acquire(more) {
+                Some(permit) => partial.permit.merge(permit),
+                None => {
+                    let budget = budget.clone();
+                    return Step::NeedBudget(Box::pin(async move { budget.acquire_more(more).await }));
+                }
             }
-            None => need_budget(budget, more),
         }
+        partial.charged += more;
+        if input.is_empty() { Step::NeedInput } else { self.continue_partial(input, budget) }
     }
 }
 
@@ -239,11 +246,6 @@ fn sound_length(head: [u8; LENGTH_BYTES], frame_bytes_max: usize) -> Option<usiz
 /// Doubles, so that even the largest frame takes few steps.
 fn next_charge(partial: &Partial) -> usize {
     partial.length.min(partial.charged * 2)
-}
-
-fn need_budget(budget: &Budget, bytes: usize) -> Step {
-    let budget = budget.clone();
-    Step::NeedBudget(Box::pin(async move { budget.acquire(bytes).await }))
 }
 
 #[cfg(test)]

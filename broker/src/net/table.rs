@@ -21,7 +21,7 @@ use crate::placement::ShardId;
 use crate::runtime::Pulse;
 
 /// How often the sweeper looks at all connections.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long abandoned connections may take to go.
 const ABANDONING: Duration = Duration::from_secs(2);

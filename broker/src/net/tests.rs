@@ -17,6 +17,7 @@ use futures::future::LocalBoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::listener::{bind, listen};
+use super::table::SWEEP_INTERVAL;
 use super::{Connection, DispatchOutcome, Limits, MovedConnection, Net, Services};
 use crate::budget::Budget;
 use crate::config::{Config, HostPort};
@@ -530,5 +531,40 @@ fn measure_receiving_and_answering() {
             (cpu_after.0 + cpu_after.1 - cpu.0 - cpu.1) / requests * 1e6,
         );
     }
+    server.stop();
+}
+
+#[test]
+fn requests_that_have_come_in_part_and_use_up_the_memory_together_are_all_answered() {
+    let server = TestServer::start(4 << 20, |_| ());
+    let wire = request(ECHO, &vec![7; 2 << 20]);
+    let (first, rest) = wire.split_at(300 << 10);
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(first).expect("sent"));
+    // All but one are charged for the second step.
+    wait_until(|| server.budget.used_bytes() >= 8 * (512 << 10) - (256 << 10));
+    std::thread::scope(|scope| {
+        for client in &mut clients {
+            let mut reader = client.try_clone().expect("cloned");
+            scope.spawn(move || client.write_all(rest).expect("the broker reads on"));
+            scope.spawn(move || assert_eq!(read_answer(&mut reader).1.len(), 2 << 20));
+        }
+    });
+    server.stop();
+}
+
+#[test]
+fn a_client_that_is_not_read_for_want_of_memory_does_not_count_as_stalled() {
+    let server = TestServer::start(1 << 20, |limits| limits.stall = Duration::from_millis(100));
+    let all = server.budget.try_acquire(1 << 20).expect("free");
+    let wire = request(ECHO, &vec![7; 200 << 10]);
+    let (first, rest) = wire.split_at(10 << 10);
+    let mut client = server.connect();
+    client.write_all(first).expect("sent");
+    // Time for it to be closed.
+    std::thread::sleep(2 * SWEEP_INTERVAL);
+    drop(all);
+    client.write_all(rest).expect("the broker reads on");
+    assert_eq!(read_answer(&mut client).1.len(), 200 << 10);
     server.stop();
 }
