@@ -17,9 +17,7 @@ use super::tcp::pair;
 use crate::stats::new_histogram;
 use crate::sys::{AlignedBuffer, pin_to_core};
 
-/// Records that are sent each second.
-pub const RATE: u32 = 1000;
-/// Size of each.
+/// Size of each record.
 pub const RECORD_BYTES: usize = 1024;
 const ANSWER_BYTES: usize = 16;
 /// Most records that one write takes.
@@ -27,13 +25,18 @@ const RECORDS_MAX: usize = 64;
 /// What is written is a multiple of this.
 const BLOCK_BYTES: usize = 4096;
 
-/// Latencies from the moment when a record was to be sent until its answer has come. `file` is written through.
-pub fn measure(file: &File, cores: (usize, usize), duration: Duration) -> io::Result<Histogram<u64>> {
+/// Latencies from the moment when a record was to be sent, `rate` each second, until its answer has come. `file` is written through.
+pub fn measure(
+    file: &File,
+    cores: (usize, usize),
+    rate: u32,
+    duration: Duration,
+) -> io::Result<Histogram<u64>> {
     let (client, server) = pair()?;
     let sender = client.try_clone()?;
-    let records = (duration.as_secs_f64() * f64::from(RATE)).ceil().max(1.0) as u32;
+    let records = (duration.as_secs_f64() * f64::from(rate)).ceil().max(1.0) as u32;
     let start = Instant::now();
-    let due = |record: u32| start + Duration::from_secs(1) / RATE * record;
+    let due = |record: u32| start + Duration::from_secs(1) / rate * record;
     thread::scope(|scope| {
         let serving = scope.spawn(move || serve(server, file, cores.0));
         let sending = scope.spawn(move || send(sender, (0..records).map(due), cores.1));

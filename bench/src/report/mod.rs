@@ -252,8 +252,8 @@ impl Report {
         }
         if let (Some(latency), true) = (&self.latency, is_paced) {
             let [p50, p99] = [limits.synced_record_p50_ns, limits.synced_record_p99_ns].map(|ns| ns as f64);
-            share("p50", Nanoseconds, latency.p50_ns as f64, "the barest program's p50 at 1,000/s", p50);
-            share("p99", Nanoseconds, latency.p99_ns as f64, "the barest program's p99 at 1,000/s", p99);
+            share("p50", Nanoseconds, latency.p50_ns as f64, "the barest program's p50", p50);
+            share("p99", Nanoseconds, latency.p99_ns as f64, "the barest program's p99", p99);
         }
         self.limits = Some(limits);
     }
