@@ -76,6 +76,8 @@ struct State {
     failing: Vec<(SimOp, u64)>,
     lying_sync: bool,
     is_full: bool,
+    /// Files with this extension cannot be written either.
+    copied_on_write: Option<&'static str>,
     free_space: u64,
     pace: Option<Pace>,
 }
@@ -240,6 +242,7 @@ impl SimDisk {
             failing: Vec::new(),
             lying_sync: false,
             is_full: false,
+            copied_on_write: None,
             free_space: 1 << 40,
             pace: None,
         })
@@ -324,9 +327,16 @@ impl SimDisk {
         self.state.borrow_mut().is_full = true;
     }
 
-    /// Files can grow again.
+    /// The same, and writes to files with this extension fail, too, wherever they go: as on a file system that copies on write.
+    pub fn fill_up_for_writes(&self, extension: &'static str) {
+        self.fill_up();
+        self.state.borrow_mut().copied_on_write = Some(extension);
+    }
+
+    /// Files can grow and be written again.
     pub fn make_room(&self) {
-        self.state.borrow_mut().is_full = false;
+        let mut state = self.state.borrow_mut();
+        (state.is_full, state.copied_on_write) = (false, None);
     }
 
     /// From now on every operation waits for the future that `pace` gives for its kind: for who has a clock. A crash forgets it.
@@ -660,6 +670,9 @@ impl DiskFile for SimFile {
             let change = Change::Write { pos, data: buf.slice(..len).to_vec() };
             self.writable().and_then(|()| state.mutating()).map_err(self.fail("write"))?;
             state.injected(SimOp::Write).map_err(self.fail("write"))?;
+            if state.copied_on_write.is_some_and(|e| self.path.extension().is_some_and(|own| own == e)) {
+                return Err(self.fail("write")(io::ErrorKind::StorageFull.into()));
+            }
             // The data may reach the disk from here on, also if the machine stops in this operation.
             state.change(self.id, change, false)
         };

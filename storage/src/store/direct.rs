@@ -10,7 +10,7 @@
 //! write at the same time.
 //!
 //! Where that cannot be done at once (no segment yet, one that is to be closed, no space reserved in it) the batch goes into the journal as any other, and
-//! the log is prepared for the next one. Nothing but speed depends on the planned place: if it turns out to be another one the bytes are copied there.
+//! the log is prepared for the next one. Where the disk is full while a commit waits, it goes on waiting until there is space. Nothing but speed depends on the planned place: if it turns out to be another one the bytes are copied there.
 
 use crate::{
     cache::{DirectBuffer, LogIndex},
@@ -26,13 +26,19 @@ use crate::{
         tail::{TailBatch, own_buffer},
     },
     store::{
-        shared::{Shared, add},
+        shared::{Shared, Switches, add},
         writer::{Step, WriteMode},
     },
     wake::{ByteGate, Notify},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
 
 /// A log is prepared for direct writes when it has so many times the least size of a large batch to be flushed: that must be worth a sync.
 const PREPARE_FROM_BATCHES: u64 = 4;
@@ -46,6 +52,8 @@ const DURABLE_BYTES_IN_FLIGHT: usize = 8 << 20;
 pub(crate) struct DirectQueue {
     logs: RefCell<Vec<LogIndex>>,
     wanted: Notify,
+    /// Logs whose large batches wait for space on the disk, and commits for them.
+    awaiting_space: Cell<usize>,
     /// Bounds what is under way at once.
     pub gate: ByteGate,
 }
@@ -55,6 +63,7 @@ impl Default for DirectQueue {
         Self {
             logs: RefCell::default(),
             wanted: Notify::default(),
+            awaiting_space: Cell::default(),
             gate: ByteGate::new(DURABLE_BYTES_IN_FLIGHT),
         }
     }
@@ -64,6 +73,11 @@ impl DirectQueue {
     /// Wakes [`run`], which looks whether it is over.
     pub fn wake(&self) {
         self.wanted.notify_all();
+    }
+
+    /// Whether commits wait for space on the disk.
+    pub fn awaits_space(&self) -> bool {
+        self.awaiting_space.get() > 0
     }
 }
 
@@ -167,7 +181,7 @@ impl<D: Disk> LogInner<D> {
     /// large batch finds the segment ready for it.
     async fn write_direct(&self) -> Result<(), StorageError> {
         let shared = &self.shared;
-        let _writing = self.writing().await;
+        let mut writing = self.writing().await;
         let prepare_to = self.state.borrow().log_end;
         let mut last_block = None;
         loop {
@@ -184,7 +198,7 @@ impl<D: Disk> LogInner<D> {
                 }
                 continue;
             }
-            match self.next_step(WriteMode::Durable, u64::MAX) {
+            let done = match self.next_step(WriteMode::Durable, u64::MAX) {
                 // What is before the next large batch is in a commit that has yet to begin.
                 Step::Nothing => {
                     let failed = || shared.switches.failed.borrow().is_some();
@@ -192,23 +206,52 @@ impl<D: Disk> LogInner<D> {
                     if failed() {
                         return Ok(());
                     }
+                    continue;
                 }
-                Step::Roll => {
-                    self.roll().await?;
-                    last_block = None;
-                }
-                Step::Write(batches) => {
-                    last_block = Some(self.write(WriteMode::Durable, &batches, last_block).await?);
-                }
+                Step::Roll => self.roll().await.map(|()| None),
+                Step::Write(batches) => self.write(WriteMode::Durable, &batches, last_block).await.map(Some),
                 Step::Whole(batch, buffer) => {
-                    last_block = Some(self.write_whole(WriteMode::Durable, &batch, &buffer).await?);
+                    self.write_whole(WriteMode::Durable, &batch, &buffer).await.map(Some)
                 }
-            }
+            };
+            last_block = match done {
+                Ok(block) => block,
+                Err(error) if error.is_out_of_space() => {
+                    // Retention, which may free some, writes to the log, too.
+                    drop(writing);
+                    if !self.waits_for_space(error).await? {
+                        return Ok(());
+                    }
+                    writing = self.writing().await;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
             let safe = self.state.borrow_mut().take_safe();
             for commit in safe {
                 shared.journal.let_go(CommitSeq(commit));
             }
         }
+    }
+
+    /// A write has found no space: waits until it may be tried again. Says no if nobody waits for it, or if the store has failed.
+    async fn waits_for_space(&self, error: StorageError) -> Result<bool, StorageError> {
+        let shared = &self.shared;
+        {
+            let mut state = self.state.borrow_mut();
+            if !state.has_pending_direct() {
+                state.direct.get_or_insert_default().is_queued = false;
+                return Ok(false);
+            }
+        }
+        shared.note_out_of_space(&error);
+        let Switches { flush_blocked, closing, failed, .. } = &shared.switches;
+        let awaiting = &shared.direct.awaiting_space;
+        awaiting.set(awaiting.get() + 1);
+        let is_over = || closing.get() || failed.borrow().is_some();
+        shared.room.wait_until(|| is_over() || !flush_blocked.get()).await;
+        awaiting.set(awaiting.get() - 1);
+        if closing.get() { Err(error) } else { Ok(failed.borrow().is_none()) }
     }
 
     /// Whether the oldest batch that the segments lack is in memory for writing.
@@ -244,7 +287,8 @@ impl<D: Disk> LogInner<D> {
     }
 }
 
-/// Writes large batches of all logs as they come, until the store is closed. An error is final: commits wait for what cannot be written.
+/// Writes large batches of all logs as they come, until the store is closed. An error is final: commits wait for what cannot be written. A full disk is one only
+/// if the store is closed meanwhile.
 pub(crate) async fn run<D: Disk>(shared: Rc<Shared<D>>) -> Result<(), StorageError> {
     let mut running = FuturesUnordered::new();
     loop {

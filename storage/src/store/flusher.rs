@@ -42,11 +42,7 @@ pub(crate) async fn run<D: Disk>(
         match flush_round(&shared, &checkpoints, shared.next_round_end()).await {
             Ok(()) => shared.switches.is_out_of_space.set(false),
             Err(StorageError::Disk(error)) if error.is_out_of_space() => {
-                tracing::error!(%error, "no space left for segments; produce is refused until there is");
-                shared.switches.low_space.set(Some(0));
-                shared.switches.is_out_of_space.set(true);
-                shared.switches.flush_blocked.set(true);
-                shared.room.notify_all();
+                shared.note_out_of_space(&error.into());
             }
             Err(error) => {
                 shared.fail(&error);

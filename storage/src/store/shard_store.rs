@@ -328,7 +328,9 @@ impl<D: Disk> ShardStore<D> {
             self.shared.sync_due_ms.set(None);
             self.shared.journal.sync_now().await?;
         }
-        self.shared.switches.flush_blocked.set(false);
+        if self.shared.switches.flush_blocked.replace(false) {
+            self.shared.room.notify_all();
+        }
         if self.shared.needs_flush() {
             self.shared.flush_wanted.notify_all();
         }
@@ -341,8 +343,9 @@ impl<D: Disk> ShardStore<D> {
         let was_low = shared.switches.low_space.get().is_some();
         // Some distance between the two marks, so that the state does not flap.
         let limit = shared.config.low_space_bytes;
-        let awaits_space =
-            shared.switches.is_out_of_space.get() && shared.durable.get() > shared.released.get();
+        let awaits_space = shared.switches.is_out_of_space.get()
+            && shared.durable.get() > shared.released.get()
+            || shared.direct.awaits_space();
         let is_low = awaits_space || if was_low { free < limit + limit / 16 } else { free < limit };
         if is_low != was_low {
             tracing::warn!(
@@ -379,6 +382,7 @@ impl<D: Disk> ShardStore<D> {
     pub async fn shutdown(&self) -> Result<(), StorageError> {
         let shared = &self.shared;
         shared.switches.closing.set(true);
+        shared.room.notify_all();
         self.durable(shared.journal.last_appended()).await?;
         shared.flush_wanted.notify_all();
         shared.piece_wanted.notify_all();

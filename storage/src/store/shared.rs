@@ -216,6 +216,15 @@ impl<D: Disk> Shared<D> {
         self.direct.wake();
     }
 
+    /// A segment could not be written because the file system is full, which passes. Tried again when the clock has moved on.
+    pub fn note_out_of_space(&self, error: &StorageError) {
+        tracing::error!(%error, "no space left for segments; produce is refused until there is");
+        self.switches.low_space.set(Some(0));
+        self.switches.is_out_of_space.set(true);
+        self.switches.flush_blocked.set(true);
+        self.room.notify_all();
+    }
+
     /// Bytes of pinned commits from which on the flusher runs at once.
     pub fn pinned_flush_threshold(&self) -> usize {
         self.config.cache_bytes / 4

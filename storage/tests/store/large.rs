@@ -1,11 +1,13 @@
 //! Large batches: written once, straight to their segment, and named in the journal.
 
 use crate::harness::*;
+use futures::FutureExt;
 use protocol::records::{BatchOptions, iter_batches};
 use std::{path::PathBuf, rc::Rc};
 use storage::{
-    LogConfig, Offset, PartitionLog, PartitionSpec, StoreConfig,
+    LogConfig, Offset, PartitionLog, PartitionSpec, StorageError, StoreConfig,
     disk::{SimDisk, sim::Survival},
+    journal,
 };
 
 const VALUE_BYTES: usize = 5000;
@@ -150,5 +152,82 @@ fn a_partition_with_large_batches_under_way_can_be_deleted() {
     let last = append(&log, &large(22)).unwrap();
     run.pool.run_until(run.store.delete_partition(&specs[0].id())).unwrap();
     run.pool.run_until(run.store.durable(last.commit)).unwrap();
+    run.shutdown();
+}
+
+/// A store whose first log is prepared for large batches, on a disk that is full then: what the log must hold, the last of it not durable.
+fn with_a_batch_that_finds_no_space(
+    disk: &SimDisk,
+    specs: &[PartitionSpec],
+) -> (Run, Vec<u8>, journal::CommitSeq) {
+    let mut run = Run::open(disk, config(), specs.to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    let mut expected = Vec::new();
+    append_many(&mut run, &log, 20, u64::MAX, &mut expected);
+    disk.fill_up_for_writes("log");
+    let written = run.store.stats().direct_bytes;
+    let outcome = append(&log, &large(20)).unwrap();
+    expected.extend(stored(&large(20), outcome.base_offset));
+    assert!(run.store.stats().direct_bytes > written, "it goes straight to its segment");
+    run.settle();
+    assert!(run.ended.borrow().is_empty(), "{:?}", run.ended.borrow());
+    assert!(run.store.writable().is_err());
+    (run, expected, outcome.commit)
+}
+
+#[test]
+fn a_large_batch_that_finds_no_space_waits_for_it_and_nothing_ends() {
+    let disk = SimDisk::new(7);
+    let specs = specs(2);
+    let (mut run, expected, commit) = with_a_batch_that_finds_no_space(&disk, &specs);
+    let mut durable = Box::pin(run.store.durable(commit));
+    for _ in 0..3 {
+        run.pool.run_until(run.store.tick(NOW)).unwrap();
+        run.settle();
+        assert!(run.store.writable().is_err() && durable.as_mut().now_or_never().is_none());
+    }
+    disk.make_room();
+    for _ in 0..2 {
+        run.pool.run_until(run.store.tick(NOW)).unwrap();
+        run.settle();
+    }
+    assert_eq!(durable.now_or_never().map(|outcome| outcome.is_ok()), Some(true));
+    let other = run.log(&specs[1]);
+    run.append_durably(&other, &large(1));
+    drop((run, other));
+    let mut run = Run::open(&disk.crash(Survival::Nothing, 1), config(), specs.clone()).unwrap();
+    let log = run.log(&specs[0]);
+    assert!(run.read_all(&log, Offset(0), 1 << 20) == expected);
+}
+
+#[test]
+fn a_store_that_is_closed_while_a_large_batch_waits_for_space_says_so() {
+    let disk = SimDisk::new(8);
+    let (mut run, ..) = with_a_batch_that_finds_no_space(&disk, &specs(1));
+    assert!(run.store.shutdown().now_or_never().is_none(), "it waits for what was appended");
+    run.settle();
+    let is_told =
+        |outcome: &Result<(), StorageError>| outcome.as_ref().is_err_and(StorageError::is_out_of_space);
+    assert!(run.ended.borrow().iter().any(is_told), "{:?}", run.ended.borrow());
+}
+
+#[test]
+fn a_log_that_cannot_be_prepared_for_large_batches_on_a_full_disk_takes_them_through_the_journal() {
+    let disk = SimDisk::new(9);
+    let specs = [spec(0, &Rc::new(LogConfig { segment_bytes: 64 << 20, ..small_log_config() }))];
+    let mut config = StoreConfig { cache_bytes: 64 << 20, ..config() };
+    config.journal.file_bytes = 16 << 20;
+    config.journal.max_commit_bytes = 1 << 20;
+    let mut run = Run::open(&disk, config, specs.to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    // Space is reserved for what comes after the first 4 MiB.
+    disk.fill_up();
+    let mut expected = Vec::new();
+    append_many(&mut run, &log, 1000, u64::MAX, &mut expected);
+    assert!(run.ended.borrow().is_empty(), "{:?}", run.ended.borrow());
+    assert_eq!(run.store.stats().direct_bytes, 0);
+    disk.make_room();
+    run.pool.run_until(run.store.flush()).unwrap();
+    assert!(run.read_all(&log, Offset(0), 1 << 20) == expected);
     run.shutdown();
 }
