@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpListener;
@@ -15,6 +14,7 @@ use super::dial::HANDSHAKE_TIMEOUT;
 use super::handshake::{self, Challenge, Hello, OPENING_BYTES, Transcript, Verdict};
 use super::secret::PROOF_BYTES;
 use super::{Cluster, ClusterInfo, Handler, LinkError, MovedLink, Purpose, link};
+use crate::net::listener::accept;
 use crate::net::socket;
 use crate::placement::ShardId;
 use crate::runtime;
@@ -22,8 +22,6 @@ use crate::runtime;
 /// Attempts that one shard has under way at once; more are closed. The nodes of a cluster need a few each.
 const ATTEMPTS_MAX: usize = 256;
 const BACKLOG: i32 = 128;
-/// After a failed accept: mostly there is no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes links in on this socket from now on. Call it on each shard's executor with its own socket.
 pub fn listen(cluster: &Rc<Cluster>, socket: StdListener) -> io::Result<()> {
@@ -37,15 +35,7 @@ pub fn listen(cluster: &Rc<Cluster>, socket: StdListener) -> io::Result<()> {
 }
 
 async fn accept_all(cluster: Rc<Cluster>, listener: TcpListener) {
-    loop {
-        let accepted = match listener.shared_accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "a link could not be accepted");
-                runtime::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some(accepted) = accept(&listener).await {
         cluster.pulse.turn();
         let stream = accepted.bind_to_executor();
         let peer = stream.peer_addr().map_err(io::Error::from);

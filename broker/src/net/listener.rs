@@ -6,7 +6,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use glommio::net::TcpListener;
+use glommio::net::{AcceptedTcpStream, TcpListener};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::connection::serve;
@@ -127,34 +127,32 @@ impl Accepting {
 }
 
 async fn accept_all(net: Rc<Net>, listener: Rc<TcpListener>) {
-    loop {
-        let accepted = match listener.shared_accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => match io::Error::from(error) {
-                // The socket no longer listens.
-                error if error.raw_os_error() == Some(libc::EINVAL) => return,
-                error
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-                    ) =>
-                {
-                    tracing::warn!(%error, "cannot accept connections for now; raise LimitNOFILE if this stays");
-                    crate::runtime::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
-                    continue;
-                }
-                // Such as a client that has gone already.
-                error => {
-                    tracing::debug!(%error, "accept failed");
-                    continue;
-                }
-            },
-        };
+    while let Some(accepted) = accept(&listener).await {
         net.pulse.turn();
         let peer = accepted.peer_addr();
         let stream = accepted.bind_to_executor();
         let (Ok(peer), Ok(())) = (peer, socket::set_up(&stream)) else { continue };
         crate::runtime::spawn(serve(net.clone(), stream, peer));
+    }
+}
+
+/// The next connection, whatever fails before it comes; none if the socket no longer listens.
+pub async fn accept(listener: &TcpListener) -> Option<AcceptedTcpStream> {
+    loop {
+        let error = match listener.shared_accept().await {
+            Ok(accepted) => return Some(accepted),
+            Err(error) => io::Error::from(error),
+        };
+        match error.raw_os_error() {
+            // The socket no longer listens.
+            Some(libc::EINVAL) => return None,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                tracing::warn!(%error, "cannot accept connections for now; raise LimitNOFILE if this stays");
+                crate::runtime::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
+            }
+            // Such as a client that has gone already.
+            _ => tracing::debug!(%error, "accept failed"),
+        }
     }
 }
 
