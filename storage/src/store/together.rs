@@ -64,10 +64,12 @@ async fn flush_group<D: Disk>(
     }
     let written = RefCell::new(None);
     let write = async |log: &LogInner<D>| {
-        if let Some(file) = log.write_with_others(up_to).await? {
-            written.replace(Some(file));
+        let mut unsynced = None;
+        let outcome = log.write_with_others(up_to, &mut unsynced).await;
+        if unsynced.is_some() {
+            written.replace(unsynced);
         }
-        Ok(())
+        outcome
     };
     let outcome = match create_files(shared, &taken).await {
         Ok(()) => for_each(&taken, PARTITIONS_AT_ONCE, write).await,
@@ -127,7 +129,11 @@ impl<D: Disk> LogInner<D> {
     }
 
     /// Writes all batches of commits up to `up_to`. A segment that is full is closed durably; all else is not durable yet.
-    async fn write_with_others(&self, up_to: u64) -> Result<Option<Rc<D::File>>, StorageError> {
+    async fn write_with_others(
+        &self,
+        up_to: u64,
+        unsynced: &mut Option<Rc<D::File>>,
+    ) -> Result<(), StorageError> {
         let roll = async || {
             if !self.state.borrow().segments.is_empty() {
                 return self.roll().await;
@@ -136,6 +142,6 @@ impl<D: Disk> LogInner<D> {
             self.state.borrow_mut().push_segment();
             Ok(())
         };
-        self.write_pending(up_to, roll).await
+        self.write_pending(up_to, roll, unsynced).await
     }
 }

@@ -61,46 +61,44 @@ impl<D: Disk> LogInner<D> {
     /// Writes all batches of commits up to `up_to` to segment files and syncs them. The caller holds the maintenance lock.
     pub(crate) async fn flush(&self, up_to: u64) -> Result<(), StorageError> {
         let _writing = self.writing().await;
-        if let Some(file) = self.write_pending(up_to, async || self.roll().await).await? {
+        let mut unsynced = None;
+        let written = self.write_pending(up_to, async || self.roll().await, &mut unsynced).await;
+        if let Some(file) = unsynced {
             file.sync_data().await?;
             add(&self.shared.counters.segment_syncs, 1);
         }
-        Ok(())
+        written
     }
 
-    /// Writes all batches of commits up to `up_to` to segment files, and opens new ones by `roll`. Answers the file that has to be synced, if any has. For
-    /// whoever has the log for writing.
+    /// Writes all batches of commits up to `up_to` to segment files, and opens new ones by `roll`. Leaves in `unsynced` the file that has to be synced, also
+    /// if the rest could not be written: for whoever comes next it is written. For whoever has the log for writing.
     pub(super) async fn write_pending(
         &self,
         up_to: u64,
         roll: impl AsyncFn() -> Result<(), StorageError>,
-    ) -> Result<Option<Rc<D::File>>, StorageError> {
+        unsynced: &mut Option<Rc<D::File>>,
+    ) -> Result<(), StorageError> {
         self.trim_findings().await?;
         let mut last_block: Option<Bytes> = None;
-        let mut has_written = false;
         loop {
-            match self.next_step(WriteMode::Flush, up_to) {
-                Step::Nothing => break,
+            let step = self.next_step(WriteMode::Flush, up_to);
+            if matches!(step, Step::Write(_) | Step::Whole(..)) {
+                let active = self.state.borrow().segments.last().expect("a roll has opened it").base_offset;
+                *unsynced = Some(self.segment_for_writing(active).await?);
+            }
+            last_block = match step {
+                Step::Nothing => return Ok(()),
                 Step::Roll => {
                     roll().await?;
-                    last_block = None;
-                    has_written = false;
+                    *unsynced = None;
+                    None
                 }
-                Step::Write(batches) => {
-                    last_block = Some(self.write(WriteMode::Flush, &batches, last_block).await?);
-                    has_written = true;
-                }
+                Step::Write(batches) => Some(self.write(WriteMode::Flush, &batches, last_block).await?),
                 Step::Whole(batch, buffer) => {
-                    last_block = Some(self.write_whole(WriteMode::Flush, &batch, &buffer).await?);
-                    has_written = true;
+                    Some(self.write_whole(WriteMode::Flush, &batch, &buffer).await?)
                 }
-            }
+            };
         }
-        if !has_written {
-            return Ok(None);
-        }
-        let base_offset = self.state.borrow().segments.last().expect("it was written to").base_offset;
-        self.segment_for_writing(base_offset).await.map(Some)
     }
 
     /// Waits until nobody else writes to the log's segments, and is the one who does.

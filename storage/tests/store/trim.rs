@@ -268,3 +268,54 @@ fn a_partition_is_deleted_when_the_journal_has_room_again() {
     let run = Run::open(&disk, small_store_config(0, 1), vec![specs[0].clone()]).unwrap();
     assert_eq!(run.store.partitions(), [specs[0].id()]);
 }
+
+#[test]
+fn what_a_flush_has_written_before_the_disk_was_full_is_synced_whatever_the_next_round_takes() {
+    let disk = SimDisk::new(7);
+    let config = Rc::new(LogConfig { segment_bytes: 64 << 20, ..small_log_config() });
+    let specs: Vec<_> = (0..40).map(|p| spec(p, &config)).collect();
+    let mut settings = small_store_config(0, 1);
+    settings.sync_together_from = 1_000_000;
+    settings.direct_from_bytes = 1 << 30;
+    settings.cache_bytes = 256 << 20;
+    settings.idle_flush_ms = 1000;
+    settings.journal.file_bytes = 1 << 20;
+    settings.journal.max_files = 64;
+    settings.journal.initial_files = 20;
+    settings.journal.max_commit_bytes = 64 << 10;
+    let mut run = Run::open(&disk, settings.clone(), specs.clone()).unwrap();
+    let log = run.log(&specs[0]);
+    let mut expected = Vec::new();
+    for value in 0..100 {
+        let bytes = batch(BatchOptions::default(), value, 1, 50_000, NOW);
+        let outcome = run.append_durably(&log, &bytes);
+        expected.extend(stored(&bytes, outcome.base_offset));
+    }
+    for spec in &specs[1..] {
+        let other = run.log(spec);
+        run.append_durably(&other, &batch(BatchOptions::default(), 0, 1, 10, NOW));
+    }
+    // The first 4 MiB of a segment need no space to be reserved.
+    disk.fill_up();
+    let mut ticks = 0;
+    let mut tick = |run: &mut Run| {
+        ticks += 1;
+        run.pool.run_until(run.store.tick(NOW + 2000 * ticks)).unwrap();
+        run.settle();
+    };
+    tick(&mut run);
+    assert!(run.store.writable().is_err() && run.store.stats().flushed_bytes > 3 << 20);
+    // Fewer logs share a round then, so it takes less.
+    for spec in &specs[1..] {
+        run.pool.run_until(run.store.delete_partition(&spec.id())).unwrap();
+    }
+    let rounds = run.store.stats().flush_rounds;
+    (0..6).for_each(|_| tick(&mut run));
+    assert!(run.store.stats().flush_rounds > rounds, "what needs no space is released");
+    drop((run, log));
+    let disk = disk.crash(Survival::Nothing, 5);
+    disk.make_room();
+    let mut run = Run::open(&disk, settings, specs[..1].to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    assert!(run.read_all(&log, Offset(0), 1 << 20) == expected, "acknowledged data is gone");
+}
