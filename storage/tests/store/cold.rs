@@ -1,11 +1,11 @@
 //! Readers of old data: what they cost, what they share, and whom they leave alone.
 
 use crate::harness::*;
-use futures::FutureExt;
+use futures::{FutureExt, future::join};
 use protocol::records::BatchOptions;
 use std::{cell::Cell, rc::Rc};
 use storage::{
-    LogConfig, Offset, PartitionLog, StoreStats,
+    LogConfig, Offset, PartitionLog, StoreConfig, StoreStats,
     disk::{SimDisk, sim::SimOp},
     wake::yield_now,
 };
@@ -194,4 +194,46 @@ fn reads_leave_the_disk_to_a_commit() {
     assert_eq!(most_reads_at_the_disk(false), 12);
     let beside_commit = most_reads_at_the_disk(true);
     assert!((1..=7).contains(&beside_commit), "{beside_commit} of some 180 kB are more than 1 MiB");
+}
+
+#[test]
+fn what_is_read_while_the_log_is_cut_is_not_served_later() {
+    let config = Rc::new(LogConfig { segment_bytes: 1 << 20, ..small_log_config() });
+    let specs = [spec(0, &config), spec(1, &config)];
+    let settings = StoreConfig { read_ahead_bytes: 4 << 20, ..small_store_config(0, 1) };
+    for seed in 0..80 {
+        let disk = SimDisk::new(seed);
+        let mut run = Run::open(&disk, settings.clone(), specs.to_vec()).unwrap();
+        let log = run.log(&specs[0]);
+        for value in 0..30 {
+            run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
+        }
+        drop(log);
+        run.shutdown();
+
+        let mut run = Run::open(&disk, settings.clone(), specs.to_vec()).unwrap();
+        let log = run.log(&specs[0]);
+        let read = async {
+            for _ in 0..seed % 40 {
+                yield_now().await;
+            }
+            let _ = log.read(Offset(10), Offset(20), 4000, true).await;
+        };
+        let id = specs[0].id();
+        let (_, cut) = run.pool.run_until(join(read, run.store.truncate_to(&id, Offset(20))));
+        cut.unwrap();
+        let mut expected = Vec::new();
+        for value in 1000..1010 {
+            let bytes = batch(BatchOptions::default(), value, 1, 2000, NOW);
+            let outcome = run.append_durably(&log, &bytes);
+            expected.extend(stored(&bytes, outcome.base_offset));
+        }
+        // Until nothing of it is in the tail cache.
+        let other = run.log(&specs[1]);
+        for value in 0..100 {
+            run.append_durably(&other, &batch(BatchOptions::default(), value, 1, 4000, NOW));
+        }
+        run.pool.run_until(run.store.flush()).unwrap();
+        assert!(run.try_read_all(&log, Offset(20), 5000).unwrap() == expected, "seed {seed}");
+    }
 }
