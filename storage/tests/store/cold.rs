@@ -148,52 +148,138 @@ async fn give_way() {
     }
 }
 
-/// How many of twelve reads at different places are at the disk at once, at most, while a commit is there or not.
-fn most_reads_at_the_disk(beside_commit: bool) -> usize {
-    let disk = SimDisk::new(1);
-    let (mut run, log, _) = cold_log_on(&disk, 8 << 20);
-    let (is_held, reading, most) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    disk.set_pace({
-        let (is_held, reading, most) = (is_held.clone(), reading.clone(), most.clone());
-        move |op| {
-            let (is_held, reading, most) = (is_held.clone(), reading.clone(), most.clone());
-            async move {
-                if op == SimOp::Read {
-                    reading.set(reading.get() + 1);
-                    most.set(most.get().max(reading.get()));
-                    give_way().await;
-                    reading.set(reading.get() - 1);
+/// Reads at different places that come at once: four in each of three segments.
+const READS: i64 = 12;
+/// Batches that fill a segment, and those between two of the reads: none is cut short by a segment's end.
+const SEGMENT_BATCHES: i64 = 104;
+const BATCHES_BETWEEN_READS: i64 = 25;
+/// Two of them are more than the 256 KiB that may be under way beside a commit, and all of them less than the disk takes otherwise.
+const LARGE_READ_BYTES: usize = 200_000;
+/// Three of them are less than 256 KiB, and four more.
+const SMALL_READ_BYTES: usize = 80_000;
+
+/// A store with a cold log, which counts the reads at its disk and can hold back the writes there.
+struct WatchedStore {
+    run: Run,
+    log: PartitionLog<SimDisk>,
+    is_write_held: Rc<Cell<bool>>,
+    /// The most reads that were at the disk at once.
+    most_reading: Rc<Cell<i64>>,
+    now_ms: i64,
+}
+
+impl WatchedStore {
+    fn open() -> Self {
+        let disk = SimDisk::new(1);
+        let (mut run, log, _) = cold_log_on(&disk, 8 << 20);
+        let (is_write_held, most_reading) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let reading = Rc::new(Cell::new(0));
+        disk.set_pace({
+            let (is_held, most) = (is_write_held.clone(), most_reading.clone());
+            move |op| {
+                let (is_held, reading, most) = (is_held.clone(), reading.clone(), most.clone());
+                async move {
+                    if op == SimOp::Read {
+                        reading.set(reading.get() + 1);
+                        most.set(most.get().max(reading.get()));
+                        give_way().await;
+                        reading.set(reading.get() - 1);
+                    }
+                    while op == SimOp::Write && is_held.get() {
+                        yield_now().await;
+                    }
                 }
-                while op == SimOp::Write && is_held.get() {
-                    yield_now().await;
-                }
+                .boxed_local()
             }
-            .boxed_local()
+        });
+        // So that the indexes are in memory, and nothing else after a tick.
+        run.read_all(&log, Offset(0), 100_000);
+        let mut store = Self { run, log, is_write_held, most_reading, now_ms: NOW };
+        store.tick();
+        store
+    }
+
+    /// What a shell does every second. Here a minute goes by, so that pieces which have been read leave the memory, too.
+    fn tick(&mut self) {
+        self.now_ms += 60_000;
+        self.run.pool.run_until(self.run.store.tick(self.now_ms)).unwrap();
+        self.run.settle();
+    }
+
+    /// Makes a batch durable, and with it a commit.
+    fn commit(&mut self) {
+        self.run.append_durably(&self.log, &batch(BatchOptions::default(), 0, 1, 1000, NOW));
+        // The flusher reads, too.
+        self.run.settle();
+    }
+
+    /// How many of [`READS`] are at the disk at once, at most.
+    fn most_reads_at_the_disk(&mut self, max_bytes: usize) -> i64 {
+        self.most_reading.set(0);
+        let end = self.log.offsets().high_watermark;
+        let place = |n: i64| Offset(n / 4 * SEGMENT_BATCHES + n % 4 * BATCHES_BETWEEN_READS);
+        let reads = (0..READS).map(|n| self.log.read(place(n), end, max_bytes, true));
+        for read in self.run.pool.run_until(futures::future::join_all(reads)) {
+            assert!(read.unwrap().bytes > max_bytes - BATCH_VALUE_BYTES * 11 / 10);
         }
-    });
-    let end = log.offsets().high_watermark;
-    // So that the indexes are in memory, and nothing else.
-    run.read_all(&log, Offset(0), 100_000);
-    run.pool.run_until(run.store.tick(NOW + 60_000)).unwrap();
-    // The journal has its file then.
-    run.append_durably(&log, &batch(BatchOptions::default(), 0, 1, 1000, NOW));
-    is_held.set(beside_commit);
-    let appended = append(&log, &batch(BatchOptions::default(), 1, 1, 1000, NOW)).unwrap();
-    // The commit begins.
-    run.pool.run_until(give_way());
-    let reads = (0..12).map(|n| log.read(Offset(n * 25), end, 200_000, true));
-    run.pool.run_until(futures::future::join_all(reads)).into_iter().for_each(|read| drop(read.unwrap()));
-    is_held.set(false);
-    let durable = run.store.durable(appended.commit);
-    run.pool.run_until(durable).unwrap();
-    most.get()
+        self.most_reading.get()
+    }
+
+    /// The same while a commit is under way.
+    fn most_reads_beside_a_commit(&mut self, max_bytes: usize) -> i64 {
+        // The journal has its file then.
+        self.commit();
+        self.is_write_held.set(true);
+        let appended = append(&self.log, &batch(BatchOptions::default(), 1, 1, 1000, NOW)).unwrap();
+        // The commit begins.
+        self.run.pool.run_until(give_way());
+        let most = self.most_reads_at_the_disk(max_bytes);
+        assert!(self.run.store.durable(appended.commit).now_or_never().is_none(), "it is still there");
+        self.is_write_held.set(false);
+        let durable = self.run.store.durable(appended.commit);
+        self.run.pool.run_until(durable).unwrap();
+        most
+    }
 }
 
 #[test]
 fn reads_leave_the_disk_to_a_commit() {
-    assert_eq!(most_reads_at_the_disk(false), 12);
-    let beside_commit = most_reads_at_the_disk(true);
-    assert!((1..=7).contains(&beside_commit), "{beside_commit} of some 180 kB are more than 1 MiB");
+    assert_eq!(WatchedStore::open().most_reads_at_the_disk(LARGE_READ_BYTES), READS);
+    assert_eq!(WatchedStore::open().most_reads_beside_a_commit(LARGE_READ_BYTES), 1);
+    assert_eq!(WatchedStore::open().most_reads_beside_a_commit(SMALL_READ_BYTES), 3, "256 KiB at once");
+}
+
+#[test]
+fn reads_come_back_as_soon_as_a_lone_commit_is_over() {
+    let mut store = WatchedStore::open();
+    assert_eq!(store.most_reads_beside_a_commit(LARGE_READ_BYTES), 1);
+    store.tick();
+    store.commit();
+    assert_eq!(store.most_reads_at_the_disk(LARGE_READ_BYTES), READS);
+}
+
+#[test]
+fn reads_leave_the_disk_to_commits_that_follow_each_other_closely_until_these_have_stopped() {
+    // As many as in `CommitsLately`.
+    const MANY_COMMITS: usize = 20;
+    let mut store = WatchedStore::open();
+    (1..MANY_COMMITS).for_each(|_| store.commit());
+    assert_eq!(store.most_reads_at_the_disk(LARGE_READ_BYTES), READS, "not yet many");
+    store.tick();
+    store.tick();
+
+    (0..MANY_COMMITS).for_each(|_| store.commit());
+    assert_eq!(
+        store.most_reads_at_the_disk(LARGE_READ_BYTES),
+        1,
+        "no commit is under way, but the next is near"
+    );
+    store.tick();
+    // Its end opens the gate no more than the tick does.
+    store.commit();
+    assert_eq!(store.most_reads_at_the_disk(LARGE_READ_BYTES), 1, "there were many in the last second");
+    store.tick();
+    assert_eq!(store.most_reads_at_the_disk(LARGE_READ_BYTES), READS, "a whole second had few");
 }
 
 #[test]
