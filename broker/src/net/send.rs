@@ -55,7 +55,7 @@ impl Outgoing {
         if !zero_copy.suits(stream, self.segments.len(), self.bytes) {
             return self.poll_send_copied(stream, limit, cx);
         }
-        let sent = zero_copy.send(stream, self.segments.iter(), counters)?;
+        let sent = zero_copy.send(stream, self.segments.iter(), limit, counters)?;
         self.poll_sent(sent, stream, cx)
     }
 

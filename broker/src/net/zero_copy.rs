@@ -106,11 +106,13 @@ impl ZeroCopySends {
         self.state == State::On
     }
 
-    /// Sends the segments as far as the socket takes them. `None`: it takes nothing now.
+    /// Sends the segments as far as the socket takes them, and at most `copied_max` bytes of them where the kernel has to copy after all. `None`: it takes
+    /// nothing now.
     pub fn send<'a>(
         &mut self,
         socket: &impl AsRawFd,
         segments: impl Iterator<Item = &'a Bytes> + Clone,
+        copied_max: usize,
         counters: &ZeroCopyCounters,
     ) -> io::Result<Option<usize>> {
         match socket::send_zero_copy(socket, segments.clone()) {
@@ -122,7 +124,7 @@ impl ZeroCopySends {
             }
             // No memory for notifications, or for locked pages: not this time.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                socket::send(socket, segments, usize::MAX)
+                socket::send(socket, segments, copied_max)
             }
             other => other,
         }
@@ -187,6 +189,11 @@ impl Drop for ZeroCopySends {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{SockFilter, SockRef};
+    use std::{
+        iter::repeat_with,
+        net::{TcpListener, TcpStream},
+    };
 
     fn sends(mode: ZeroCopy, next_number: u32) -> ZeroCopySends {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
@@ -239,6 +246,49 @@ mod tests {
             sends.complete(completion(0, 0, true), &counters);
             assert_eq!((sends.state, counters.switched_off.get()), (state, switched_off));
         }
+    }
+
+    /// Takes the memory that the kernel has for a socket's notifications, so that no further one fits, with a packet filter that lets all pass: it is
+    /// charged to the same account (`net.core.optmem_max`). Answers whether the longest filter suffices.
+    fn use_up_notification_memory(socket: &TcpStream) -> bool {
+        const INSTRUCTIONS_MAX: usize = 4096;
+        let load = || SockFilter::new((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0, 0);
+        let pass = || SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX);
+        let socket = SockRef::from(socket);
+        let fits = |loads: usize| {
+            // The next one is charged before the last one is let go of.
+            let _ = socket.detach_filter();
+            let filter: Vec<_> = repeat_with(load).take(loads).chain([pass()]).collect();
+            socket.attach_filter(&filter).is_ok()
+        };
+        let (mut most, mut too_many) = (0, INSTRUCTIONS_MAX - 1);
+        if fits(too_many) {
+            return false;
+        }
+        while too_many - most > 1 {
+            let loads = most.midpoint(too_many);
+            if fits(loads) { most = loads } else { too_many = loads }
+        }
+        fits(most)
+    }
+
+    #[test]
+    fn where_the_kernel_has_no_memory_for_notifications_no_more_is_copied_than_the_caller_allows() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let socket = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        socket::allow_zero_copy(&socket).expect("Linux has it");
+        let segments: Vec<Bytes> = (0..4u8).map(|n| Bytes::from(vec![n; 40_000])).collect();
+        let (mut sends, counters) = (sends(ZeroCopy::Always, 0), ZeroCopyCounters::default());
+        if !use_up_notification_memory(&socket) {
+            eprintln!("not tested: net.core.optmem_max is more than a packet filter can use up");
+            return;
+        }
+        let refused = socket::send_zero_copy(&socket, segments.iter()).expect_err("there is no memory");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOBUFS));
+        let sent = sends.send(&socket, segments.iter(), 50_000, &counters).expect("it is copied");
+        assert_eq!(sent, Some(50_000));
+        assert!(sends.is_idle() && counters.sends.get() == 0, "the kernel owes no word about it");
+        assert!(segments.iter().all(Bytes::is_unique));
     }
 
     #[test]
