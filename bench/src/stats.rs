@@ -26,8 +26,10 @@ pub fn new_histogram() -> Histogram<u64> {
 pub struct Interval {
     /// Which second of the run, from 0.
     pub second: u64,
-    /// Latencies of the records completed in this second.
+    /// Latencies of the records completed in this second; in the last one, how long the others have waited too.
     pub latency: Histogram<u64>,
+    /// How many of these latencies are lower bounds: the records had no answer when the run ended.
+    pub lower_bounds: u64,
     /// Records completed.
     pub records: u64,
     /// Bytes of their keys and values.
@@ -54,6 +56,7 @@ impl Interval {
         Interval {
             second,
             latency: new_histogram(),
+            lower_bounds: 0,
             records: 0,
             payload_bytes: 0,
             wire_bytes: 0,
@@ -74,6 +77,7 @@ impl Interval {
     /// Adds what another worker saw in the same second, or another second when totals are formed.
     pub fn add(&mut self, other: &Interval) {
         self.latency.add(&other.latency).expect("all histograms have the same bounds");
+        self.lower_bounds += other.lower_bounds;
         self.records += other.records;
         self.payload_bytes += other.payload_bytes;
         self.wire_bytes += other.wire_bytes;

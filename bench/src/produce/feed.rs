@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use hdrhistogram::Histogram;
+
 use crate::schedule::{Schedule, Share};
 
 /// One batch of consecutive records of a partition.
@@ -77,6 +79,8 @@ pub struct Feed {
     in_flight: u32,
     sequence: i32,
     retry: VecDeque<Batch>,
+    /// Batches that were taken and not written: in flight, waiting to be sent again, or given up.
+    unwritten: Vec<Batch>,
     not_before_ns: u64,
     /// How often in a row a batch of this partition had to be sent again.
     failures_in_a_row: u32,
@@ -95,6 +99,7 @@ impl Feed {
             in_flight: 0,
             sequence: 0,
             retry: VecDeque::new(),
+            unwritten: Vec::new(),
             not_before_ns: 0,
             failures_in_a_row: 0,
             moving: false,
@@ -160,12 +165,16 @@ impl Feed {
         // Sequence numbers run from 0 to 2^31 - 1 and start again at 0 (`DefaultRecordBatch.incrementSequence`).
         self.sequence = ((i64::from(self.sequence) + i64::from(count)) & 0x7fff_ffff) as i32;
         self.in_flight += 1;
+        self.unwritten.push(batch);
         batch
     }
 
-    /// A batch of `count` records was written.
-    pub fn settle(&mut self, count: u32) {
-        self.written += u64::from(count);
+    /// A batch was written.
+    pub fn settle(&mut self, batch: &Batch) {
+        self.written += u64::from(batch.count);
+        // Those given up stay in front; what is in flight is found near the end.
+        let position = self.unwritten.iter().rposition(|other| other.first == batch.first);
+        self.unwritten.remove(position.expect("only batches in flight are settled"));
         self.give_up();
     }
 
@@ -211,6 +220,51 @@ impl Feed {
         }
     }
 
+    /// Adds to `latency` how long each record that is due at `end_ns` and was not written has waited until then, and returns how
+    /// many those are. Records of the schedule that were due before `from_ns` are left out.
+    ///
+    /// Without them a broker that stops answering would be judged by the answers that it gave before.
+    pub fn charge_unwritten(
+        &self,
+        pace: &Pace,
+        from_ns: u64,
+        end_ns: u64,
+        latency: &mut Histogram<u64>,
+    ) -> u64 {
+        let mut charged = 0;
+        match pace {
+            Pace::Closed { .. } => {
+                for batch in &self.unwritten {
+                    let waited_ns = end_ns.saturating_sub(batch.closed_loop_ns.unwrap_or(end_ns));
+                    latency.saturating_record_n(waited_ns, u64::from(batch.count));
+                    charged += u64::from(batch.count);
+                }
+            }
+            Pace::Open { .. } if self.share.is_empty() => {}
+            Pace::Open { schedule, .. } => {
+                let due = self.share.count_in(schedule.due(end_ns));
+                let skipped =
+                    from_ns.checked_sub(1).map_or(0, |before| self.share.count_in(schedule.due(before)));
+                let taken =
+                    self.unwritten.iter().map(|batch| batch.first..batch.first + u64::from(batch.count));
+                for range in taken.chain(std::iter::once(self.taken..due)) {
+                    let (mut next, end) = (range.start.max(skipped), range.end.min(due));
+                    // All records whose waits share a bucket of the histogram at once: a backlog may be of any length.
+                    while next < end {
+                        let intended_ns = schedule.intended_ns(self.share.index_of(next));
+                        let waited_ns = (end_ns - intended_ns).min(latency.high());
+                        let until_ns = end_ns - latency.lowest_equivalent(waited_ns);
+                        let until = self.share.count_in(schedule.due(until_ns)).min(end);
+                        latency.saturating_record_n(waited_ns, until - next);
+                        charged += until - next;
+                        next = until;
+                    }
+                }
+            }
+        }
+        charged
+    }
+
     /// Records handed out so far, each counted once.
     pub fn taken(&self) -> u64 {
         self.taken
@@ -220,6 +274,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::new_histogram;
 
     const MS: u64 = 1_000_000;
 
@@ -293,11 +348,11 @@ mod tests {
         assert_eq!(feed.next(&pace, 4 * MS, |_| 100, false), Next::At(12 * MS), "back off");
         assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(first));
         assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Blocked);
-        feed.settle(1);
+        feed.settle(&first);
         assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(second));
-        feed.settle(1);
+        feed.settle(&second);
         assert_eq!(feed.next(&pace, 12 * MS, |_| 100, false), Next::Ready(third));
-        feed.settle(1);
+        feed.settle(&third);
         let fourth = ready(feed.next(&pace, 12 * MS, |_| 100, false));
         assert_eq!((fourth.first, fourth.sequence, fourth.count), (3, 3, 10));
     }
@@ -306,10 +361,10 @@ mod tests {
     fn a_partition_that_changes_its_connection_waits_for_what_is_in_flight() {
         let pace = open(1000.0, 0, 10);
         let mut feed = Feed::new(Share::new(1, vec![0]));
-        ready(feed.next(&pace, 0, |_| 100, false));
+        let first = ready(feed.next(&pace, 0, |_| 100, false));
         feed.change_connection();
         assert_eq!(feed.next(&pace, 5 * MS, |_| 100, false), Next::Blocked);
-        feed.settle(1);
+        feed.settle(&first);
         assert_eq!(ready(feed.next(&pace, 5 * MS, |_| 100, false)).first, 1);
     }
 
@@ -346,12 +401,65 @@ mod tests {
         // Large records at first, small ones later.
         let room = |first: u64| if first < 4 { 2 } else { 100 };
         assert_eq!(feed.next(&pace, 0, room, false), Next::At(MS), "full with the second record");
-        assert_eq!(ready(feed.next(&pace, 4 * MS, room, false)).count, 2);
+        let first = ready(feed.next(&pace, 4 * MS, room, false));
+        assert_eq!(first.count, 2);
         assert_eq!(ready(feed.next(&pace, 4 * MS, room, false)).count, 2);
         assert_eq!(feed.next(&pace, 4 * MS, room, false), Next::At(9 * MS));
-        feed.settle(2);
+        feed.settle(&first);
         feed.give_up();
         assert_eq!(feed.written(), 2);
+    }
+
+    #[test]
+    fn what_is_never_written_is_charged_as_if_its_answer_came_at_the_end() {
+        let pace = open(100_000.0, 0, 2);
+        let mut feed = Feed::new(Share::new(7, vec![1, 4, 5]));
+        let written = ready(feed.next(&pace, 300 * MS, |_| 5000, false));
+        let refused = ready(feed.next(&pace, 600 * MS, |_| 5000, false));
+        let again = ready(feed.next(&pace, 900 * MS, |_| 5000, false));
+        let in_flight = ready(feed.next(&pace, 900 * MS, |_| 5000, false));
+        feed.settle(&written);
+        feed.give_up();
+        feed.send_again(again, 2000 * MS);
+        assert!(refused.first < again.first && again.first < in_flight.first);
+        let Pace::Open { schedule, .. } = &pace else { panic!("an open loop") };
+        let total = feed.share.count_in(schedule.total());
+        // The warm-up ends among the refused records.
+        for (from_ns, end_ns) in [(0, 2500 * MS), (200 * MS, 2500 * MS), (0, 7_200_000 * MS)] {
+            let (mut expected, mut found) = (new_histogram(), new_histogram());
+            for number in u64::from(written.count)..total {
+                let intended_ns = schedule.intended_ns(feed.share.index_of(number));
+                if intended_ns >= from_ns {
+                    expected.saturating_record(end_ns - intended_ns);
+                }
+            }
+            let charged = feed.charge_unwritten(&pace, from_ns, end_ns, &mut found);
+            assert_eq!((found.len(), charged), (expected.len(), expected.len()));
+            assert!(found == expected, "the same distribution, from {from_ns} to {end_ns}");
+        }
+    }
+
+    #[test]
+    fn a_backlog_of_billions_is_charged_at_once() {
+        let pace = open(1e9, 0, 10);
+        let feed = Feed::new(Share::new(1, vec![0]));
+        let mut latency = new_histogram();
+        assert_eq!(feed.charge_unwritten(&pace, 0, 20_000 * MS, &mut latency), 10_000_000_000);
+        let median_ms = latency.value_at_quantile(0.5) / MS;
+        assert!((14_900..15_100).contains(&median_ms), "{median_ms} ms");
+        assert!(latency.min() >= 9_990 * MS && latency.max() >= 20_000 * MS);
+    }
+
+    #[test]
+    fn in_a_closed_loop_what_was_sent_and_not_answered_is_charged() {
+        let pace = Pace::Closed { end_ns: 100 * MS };
+        let mut feed = Feed::new(Share::new(1, vec![0]));
+        let written = ready(feed.next(&pace, 10 * MS, |_| 64, false));
+        ready(feed.next(&pace, 40 * MS, |_| 16, false));
+        feed.settle(&written);
+        let mut latency = new_histogram();
+        assert_eq!(feed.charge_unwritten(&pace, 0, 200 * MS, &mut latency), 16);
+        assert!(latency.len() == 16 && latency.min() / MS >= 159 && latency.max() / MS <= 161);
     }
 
     #[test]

@@ -222,6 +222,12 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
     report.settings = args.settings();
     report.settings.insert("partitions", topic.partitions.len().to_string());
     report.unfinished = producers.iter().map(|end| end.unfinished + end.gave_up).sum();
+    if report.latency_lower_bounds > 0 {
+        report.remarks.push(format!(
+            "{} of the latencies are lower bounds: the time from when a record that was never written should have been sent to the end of the run",
+            units::count(report.latency_lower_bounds as f64)
+        ));
+    }
     if args.consumers > 0 {
         let lost = acknowledged_and_not_read(&producers, &reading.distinct);
         let end_ns = reading.last_arrival_ns.max(args.end_ns());

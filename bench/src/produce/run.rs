@@ -185,7 +185,7 @@ impl ReadyProducer {
         if let Some(error) = worker.take_fatal() {
             return Err(error);
         }
-        worker.finish();
+        worker.finish(worker.clock.now_ns());
         Ok(ProducerEnd {
             source,
             written: worker.written(),

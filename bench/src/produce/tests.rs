@@ -18,6 +18,7 @@ use crate::report::Report;
 const NOT_LEADER: i16 = 6;
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Line {
     #[command(flatten)]
     args: ProduceArgs,
@@ -187,6 +188,24 @@ fn an_error_that_does_not_pass_leaves_records_unwritten_and_says_so() {
     let report = produce(&broker, "--rate 1k --partitions 1 --linger-ms 0");
     assert!(report.unfinished > 0 && report.records + report.unfinished == 1000);
     assert_eq!(report.errors["MESSAGE_TOO_LARGE"], report.unfinished);
+    assert_eq!(report.latency_lower_bounds, report.unfinished);
+    assert_eq!(report.latency.map(|latency| latency.count), Some(1000));
+}
+
+#[test]
+fn records_that_a_broker_never_takes_are_in_the_latencies() {
+    for options in ["--rate 1k", "--rate 1k --warmup 1s"] {
+        let broker = FakeBroker::start();
+        broker.refuse_next(&vec![NOT_LEADER; 100_000]);
+        let report = produce(&broker, &format!("{options} --partitions 3 --drain 500ms"));
+        let scheduled = if options.contains("warmup") { 2000 } else { 1000 };
+        assert_eq!((report.records, report.unfinished), (0, scheduled), "{options}");
+        let latency = report.latency.as_ref().expect("latencies");
+        assert_eq!((latency.count, report.latency_lower_bounds), (1000, 1000), "{options}");
+        assert!(latency.min_ns >= 500_000_000 && latency.max_ns >= 1_490_000_000, "{latency:?}");
+        let remark = report.remarks.iter().find(|remark| remark.contains("lower bounds"));
+        assert!(remark.is_some_and(|remark| remark.starts_with("1.00k of")), "{:?}", report.remarks);
+    }
 }
 
 #[test]

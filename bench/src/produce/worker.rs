@@ -323,7 +323,7 @@ impl Worker {
         self.last_completion_ns.set(now);
         let mut slots = self.slots.borrow_mut();
         let feed = &mut slots[entry.slot].feed;
-        feed.settle(entry.batch.count);
+        feed.settle(&entry.batch);
         let batch = &entry.batch;
         let mut current = self.current.borrow_mut();
         let in_warmup = current.second * INTERVAL_NS < self.plan.warmup_ns;
@@ -368,9 +368,16 @@ impl Worker {
         self.seconds.hand_over(past);
     }
 
-    /// Hands over the last second.
-    pub fn finish(&self) {
+    /// Hands over the last second, together with how long what was never answered has waited until `end_ns`.
+    pub fn finish(&self, end_ns: u64) {
         self.roll(u64::MAX);
+        {
+            let mut current = self.current.borrow_mut();
+            let Interval { latency, lower_bounds, .. } = &mut *current;
+            for slot in self.slots.borrow().iter() {
+                *lower_bounds += slot.feed.charge_unwritten(&self.pace, self.plan.warmup_ns, end_ns, latency);
+            }
+        }
         self.hand_over();
     }
 

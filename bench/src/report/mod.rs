@@ -143,6 +143,8 @@ pub struct Report {
     pub records_per_batch: f64,
     /// Latency, if it was measured.
     pub latency: Option<Latency>,
+    /// How many of the latencies are lower bounds: the records were never answered, or refused for good.
+    pub latency_lower_bounds: u64,
     /// The largest backlog (records due and not sent) at the end of a second.
     pub largest_backlog: u64,
     /// The backlog when the schedule ended.
@@ -202,6 +204,7 @@ impl Report {
             requests_per_second: per_second(total.requests),
             records_per_batch: total.records as f64 / total.batches.max(1) as f64,
             latency: with_latency.then(|| Latency::from(&total.latency)),
+            latency_lower_bounds: total.lower_bounds,
             largest_backlog: collector.largest_backlog(),
             final_backlog: total.backlog,
             unfinished: 0,
