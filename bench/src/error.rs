@@ -70,4 +70,7 @@ pub enum BenchError {
     /// What was read is not what was written.
     #[error("verification failed: {0}")]
     Verification(String),
+    /// The run came to its end, and its figures are not those of the load that was asked for.
+    #[error("the run failed: {0}")]
+    Failed(String),
 }

@@ -36,6 +36,9 @@ use clap::{Parser, Subcommand};
 /// Puts a broker under load and measures it against what the machine could do at best.
 ///
 /// Any broker that speaks Kafka's protocol will do.
+///
+/// The exit status is 1 if the run could not be done, if records or commits failed for good, if nothing was measured, or if what was read is not
+/// what was written. A rate that was offered and not sustained is a result: 0, as long as every record was written in the end.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 110)]
 struct Cli {

@@ -104,7 +104,8 @@ pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
     if let Some(limits) = limits {
         report.compare_with(limits);
     }
-    report.emit(&args.output, &mut std::io::stdout().lock())
+    report.emit(&args.output, &mut std::io::stdout().lock())?;
+    report.verdict()
 }
 
 fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {

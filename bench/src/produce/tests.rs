@@ -203,6 +203,8 @@ fn records_that_a_broker_never_takes_are_in_the_latencies() {
         let latency = report.latency.as_ref().expect("latencies");
         assert_eq!((latency.count, report.latency_lower_bounds), (1000, 1000), "{options}");
         assert!(latency.min_ns >= 500_000_000 && latency.max_ns >= 1_490_000_000, "{latency:?}");
+        let verdict = report.verdict().expect_err("nothing was written").to_string();
+        assert!(verdict.contains("refused or never answered"), "{verdict}");
         let remark = report.remarks.iter().find(|remark| remark.contains("lower bounds"));
         assert!(remark.is_some_and(|remark| remark.starts_with("1.00k of")), "{:?}", report.remarks);
     }

@@ -261,13 +261,37 @@ impl Report {
         self.limits = Some(limits);
     }
 
-    /// An error if what was read is not what was written.
+    /// An error if what was read is not what was written, if part of the load failed for good, or if nothing was measured.
+    ///
+    /// A rate that was not sustained is a result, not a failure, as long as every record was written in the end.
     pub fn verdict(&self) -> Result<(), BenchError> {
         let reports = [Some(self), self.end_to_end.as_deref()];
         let mut found = reports.into_iter().flatten().filter_map(|report| report.verification.as_ref());
         match found.find(|verification| !verification.is_sound()) {
             Some(verification) => Err(BenchError::Verification(verification.text())),
-            None => Ok(()),
+            None => self.failure().map_or(Ok(()), |why| Err(BenchError::Failed(why))),
+        }
+    }
+
+    /// What of the load failed for good, if anything did.
+    fn failure(&self) -> Option<String> {
+        let names = || match self.errors.keys().map(String::as_str).collect::<Vec<_>>().join(", ") {
+            names if names.is_empty() => String::new(),
+            names => format!(" ({names})"),
+        };
+        // A commit that is refused is not tried again; records are, and those that fail for good are unfinished.
+        let refused: u64 = if self.command == "commits" { self.errors.values().sum() } else { 0 };
+        let reading = self.end_to_end.as_deref();
+        if self.unfinished > 0 {
+            Some(format!("{} of the records were refused or never answered{}", self.unfinished, names()))
+        } else if refused > 0 {
+            Some(format!("{refused} commits were refused{}", names()))
+        } else if self.records == 0 {
+            Some(format!("no {} were measured{}", self.unit, names()))
+        } else if reading.is_some_and(|reading| reading.records == 0) {
+            Some("the run's consumers read nothing".to_owned())
+        } else {
+            None
         }
     }
 
@@ -456,6 +480,32 @@ pub(crate) mod tests {
         assert!(report.verdict().expect_err("lost").to_string().contains("3 LOST"));
         let text = table::render(&report);
         assert!(text.contains("3 LOST") && text.contains("end to end"), "{text}");
+    }
+
+    #[test]
+    fn a_load_that_failed_for_good_or_measured_nothing_is_no_success() {
+        let verdict = |report: &Report| report.verdict().map_err(|error| error.to_string());
+        let mut report = sample();
+        report.final_backlog = 1_000_000;
+        assert_eq!(verdict(&report), Ok(()), "not sustained, and errors that passed");
+
+        report.unfinished = 3;
+        let error = verdict(&report).expect_err("unfinished");
+        assert!(error.contains("3 of the records") && error.contains("NOT_LEADER_OR_FOLLOWER"), "{error}");
+
+        let mut report = sample();
+        report.errors.clear();
+        report.records = 0;
+        assert_eq!(verdict(&report), Err("the run failed: no records were measured".to_owned()));
+
+        let mut report = sample();
+        report.end_to_end = Some(Box::new(Report { records: 0, ..sample() }));
+        assert!(verdict(&report).expect_err("unread").contains("consumers read nothing"));
+
+        let mut report = Report { command: "commits", unit: "commits", ..sample() };
+        assert!(verdict(&report).expect_err("refused").contains("10 commits were refused (NOT_LEADER"));
+        report.errors.clear();
+        assert_eq!(verdict(&report), Ok(()));
     }
 
     #[test]
