@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
-use crate::units;
+use crate::{terminal, units};
 
 /// Options of `bench compare`.
 #[derive(Debug, Clone, clap::Args)]
@@ -132,14 +132,11 @@ const SAME_MACHINE: std::ops::RangeInclusive<f64> = 0.8..=1.25;
 pub fn run(args: &CompareArgs) -> Result<(), BenchError> {
     let comparison = Comparison::of(&args.a, &read(&args.a)?, &args.b, &read(&args.b)?);
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&comparison).expect("a comparison holds only plain values")
-        );
+        let text = serde_json::to_string_pretty(&comparison).expect("a comparison holds only plain values");
+        terminal::print(&(text + "\n"))
     } else {
-        print!("{}", comparison.render());
+        terminal::print(&comparison.render())
     }
-    Ok(())
 }
 
 fn read(path: &Path) -> Result<Past, BenchError> {

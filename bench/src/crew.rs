@@ -11,6 +11,7 @@ use crate::error::BenchError;
 use crate::executor;
 use crate::report::LiveLine;
 use crate::stats::{Collector, Interval};
+use crate::terminal;
 
 /// Time between the word to start and the first record, so that every worker has heard it.
 const START_DELAY: Duration = Duration::from_millis(20);
@@ -172,7 +173,7 @@ impl Crew<'_> {
 
     fn show(&self, side: usize, point: &crate::stats::Point, joined: &Interval) {
         if !self.quiet {
-            eprintln!("{}", self.sides[side].text(point, &joined.errors));
+            terminal::tell(self.sides[side].text(point, &joined.errors));
         }
     }
 }

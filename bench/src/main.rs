@@ -27,6 +27,7 @@ mod schedule;
 mod signal;
 mod stats;
 mod sys;
+mod terminal;
 mod units;
 
 use std::process::ExitCode;
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error}");
+            terminal::tell(format_args!("bench: {error}"));
             ExitCode::FAILURE
         }
     }

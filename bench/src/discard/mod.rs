@@ -14,7 +14,7 @@ mod server;
 use crate::error::BenchError;
 use crate::executor;
 use crate::payload::{Filling, Sizes};
-use crate::units;
+use crate::{terminal, units};
 
 use log::PreparedLog;
 use server::Server;
@@ -53,7 +53,7 @@ pub fn run(args: &DiscardArgs) -> Result<(), BenchError> {
     }
     let log = PreparedLog::new(args.size.clone(), Filling::Text, args.batch_bytes, args.log_bytes);
     let server = Server::bind(&args.listen, args.partitions, Some(core), log)?;
-    println!("{}", server.address);
+    terminal::print(&format!("{}\n", server.address))?;
     server.serve()
 }
 

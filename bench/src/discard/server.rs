@@ -27,6 +27,7 @@ use protocol::{ApiKey, client, frame};
 use super::log::PreparedLog;
 use crate::error::BenchError;
 use crate::sys::pin_to_core;
+use crate::terminal;
 
 /// What is served, in versions that name topics by their names.
 const SERVED: [(ApiKey, i16, i16); 6] = [
@@ -86,7 +87,7 @@ impl Server {
             let (state, core) = (Arc::clone(&self.state), self.core);
             thread::spawn(move || {
                 if let Err(error) = serve(stream, core, &state) {
-                    eprintln!("a connection ended: {error}");
+                    terminal::tell(format_args!("a connection ended: {error}"));
                 }
             });
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BenchError;
-use crate::{sys, units};
+use crate::{sys, terminal, units};
 
 pub use journal::JournalLimit;
 
@@ -241,11 +241,11 @@ impl Limits {
 pub fn run(args: &LimitsArgs, json: bool) -> Result<(), BenchError> {
     let limits = Limits::measure(args)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&limits).expect("limits hold only plain values"));
+        let text = serde_json::to_string_pretty(&limits).expect("limits hold only plain values");
+        terminal::print(&(text + "\n"))
     } else {
-        print!("{}", limits.render());
+        terminal::print(&limits.render())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::cpu::CpuCosts;
 use crate::error::BenchError;
 use crate::limits::Limits;
 use crate::stats::{Collector, Point};
-use crate::units;
+use crate::{terminal, units};
 
 pub use hgrm::write_hgrm;
 
@@ -309,10 +309,9 @@ impl Report {
         }
         if output.json {
             let text = serde_json::to_string_pretty(self).expect("a report holds only plain values");
-            writeln!(stdout, "{text}").map_err(|source| BenchError::Output { path: "stdout".into(), source })
+            terminal::print_to(stdout, &(text + "\n"))
         } else {
-            write!(stdout, "{}", table::render(self))
-                .map_err(|source| BenchError::Output { path: "stdout".into(), source })
+            terminal::print_to(stdout, &table::render(self))
         }
     }
 }
