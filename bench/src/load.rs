@@ -1,7 +1,9 @@
 //! Options that the commands share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
 use crate::limits::{Limits, LimitsArgs};
@@ -80,12 +82,61 @@ impl WithLimitsArgs {
     }
 }
 
-/// Refuses to start a run whose results could not be written.
-pub fn check_outputs(output: &OutputArgs) -> Result<(), BenchError> {
-    let probe = |path: &PathBuf| {
-        std::fs::File::create(path)
-            .map(drop)
-            .map_err(|source| BenchError::Output { path: path.clone(), source })
-    };
-    output.hgrm.iter().chain(&output.html).try_for_each(probe)
+/// Refuses to start a run whose results could not be written. Results of an earlier run stay until there are new ones to take their place.
+pub fn check_outputs(output: &OutputArgs, has_consumers: bool) -> Result<(), BenchError> {
+    for path in output.files(has_consumers) {
+        probe(&path).map_err(|source| BenchError::Output { path, source })?;
+    }
+    Ok(())
+}
+
+/// Opens `path` for writing and leaves everything as it was.
+fn probe(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            options.create(true).open(path)?;
+            // A link to a file that was not there stays.
+            std::fs::remove_file(path.canonicalize()?)
+        }
+        outcome => outcome.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn output(hgrm: &Path, html: Option<&Path>) -> OutputArgs {
+        OutputArgs { json: false, hgrm: Some(hgrm.to_owned()), html: html.map(Path::to_owned), quiet: true }
+    }
+
+    #[test]
+    fn looking_whether_results_can_be_written_leaves_no_trace() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (old, new, link) = (dir.path().join("old.hgrm"), dir.path().join("new"), dir.path().join("link"));
+        fs::write(&old, "an earlier result").expect("writable");
+        std::os::unix::fs::symlink(&new, &link).expect("a link");
+        check_outputs(&output(&old, Some(&link)), true).expect("all can be written");
+        assert_eq!(fs::read(&old).expect("still there"), b"an earlier result");
+        assert!(link.is_symlink() && !new.exists());
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 2, "the old file and the link");
+    }
+
+    #[test]
+    fn every_file_that_will_be_written_is_looked_at() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("a.hgrm");
+        // Nobody can write to a folder, not even root.
+        fs::create_dir(dir.path().join("a.end-to-end.hgrm")).expect("writable");
+        check_outputs(&output(&path, None), false).expect("no consumers, no such file");
+        let error = check_outputs(&output(&path, None), true).expect_err("a folder").to_string();
+        assert!(error.contains("a.end-to-end.hgrm"), "{error}");
+        let nowhere = dir.path().join("missing/a.html");
+        let error = check_outputs(&output(&path, Some(&nowhere)), false).expect_err("no folder").to_string();
+        assert!(error.contains("missing/a.html"), "{error}");
+    }
 }

@@ -98,7 +98,7 @@ impl CommitsArgs {
 /// Runs `bench commits`.
 pub fn run(args: &CommitsArgs) -> Result<(), BenchError> {
     units::check_measured(args.duration)?;
-    check_outputs(&args.output)?;
+    check_outputs(&args.output, false)?;
     let limits = args.limits.find()?;
     let mut report = measure(args)?;
     if let Some(limits) = limits {

@@ -161,7 +161,7 @@ impl Worker for ConsumerSetup {
 /// Runs `bench consume`.
 pub fn run(args: &ConsumeArgs) -> Result<(), BenchError> {
     args.check()?;
-    check_outputs(&args.output)?;
+    check_outputs(&args.output, false)?;
     let limits = args.limits.find()?;
     let mut report = measure(args)?;
     if let Some(limits) = limits {

@@ -174,7 +174,7 @@ impl ProduceArgs {
 /// Runs `bench produce`.
 pub fn run(args: &ProduceArgs) -> Result<(), BenchError> {
     args.check()?;
-    check_outputs(&args.output)?;
+    check_outputs(&args.output, args.consumers > 0)?;
     let limits = args.limits.find()?;
     let mut report = measure(args)?;
     if let Some(limits) = limits {

@@ -40,6 +40,14 @@ pub struct OutputArgs {
     pub quiet: bool,
 }
 
+impl OutputArgs {
+    /// The files that a run writes; `has_consumers` tells whether it has consumers of its own beside its producers.
+    pub fn files(&self, has_consumers: bool) -> Vec<PathBuf> {
+        let end_to_end = self.hgrm.as_deref().filter(|_| has_consumers).map(end_to_end_path);
+        self.hgrm.iter().chain(&self.html).cloned().chain(end_to_end).collect()
+    }
+}
+
 /// A latency distribution in a few numbers, nanoseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Latency {
