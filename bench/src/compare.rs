@@ -99,8 +99,8 @@ struct Figure {
     better: Better,
     a: f64,
     b: f64,
-    /// `b / a`.
-    ratio: f64,
+    /// `b / a`; none if one of them is 0.
+    ratio: Option<f64>,
 }
 
 /// A setting that differs.
@@ -172,7 +172,7 @@ impl Comparison {
                 figure.name,
                 figure.unit.text(figure.a),
                 figure.unit.text(figure.b),
-                format!("{:.2}", figure.ratio),
+                figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
                 figure.judgement()
             );
         }
@@ -200,7 +200,8 @@ impl Unit {
 impl Figure {
     /// What the ratio means; nothing within three percent, which is noise at best.
     fn judgement(&self) -> &'static str {
-        match (self.ratio, self.better) {
+        let Some(ratio) = self.ratio else { return "" };
+        match (ratio, self.better) {
             (ratio, _) if (0.97..=1.03).contains(&ratio) => "",
             (ratio, Better::Higher) if ratio > 1.0 => "B better",
             (ratio, Better::Lower) if ratio < 1.0 => "B better",
@@ -231,8 +232,10 @@ fn figures(prefix: &str, a: &Past, b: &Past) -> Vec<Figure> {
         ("broker's time per record", Nanoseconds, Lower, (broker(a), broker(b))),
     ];
     let figure = |(name, unit, better, pair): (&str, Unit, Better, (Option<f64>, Option<f64>))| match pair {
-        (Some(a), Some(b)) if a > 0.0 && b > 0.0 => {
-            Some(Figure { name: format!("{prefix}{name}"), unit, better, a, b, ratio: b / a })
+        // A run that reached nothing must not look as if nobody had asked.
+        (Some(a), Some(b)) if a > 0.0 || b > 0.0 => {
+            let ratio = (a > 0.0 && b > 0.0).then(|| b / a);
+            Some(Figure { name: format!("{prefix}{name}"), unit, better, a, b, ratio })
         }
         _ => None,
     };
@@ -328,7 +331,12 @@ mod tests {
         report.errors.clear();
         let comparison = compare(&report, &report);
         assert!(comparison.figures.len() >= 6);
-        assert!(comparison.figures.iter().all(|figure| figure.ratio == 1.0 && figure.judgement().is_empty()));
+        assert!(
+            comparison
+                .figures
+                .iter()
+                .all(|figure| figure.ratio == Some(1.0) && figure.judgement().is_empty())
+        );
         assert!(
             comparison.differences.is_empty() && comparison.warnings.is_empty(),
             "{:?}",
@@ -344,14 +352,29 @@ mod tests {
         b.end_to_end = Some(Box::new(sample()));
         let comparison = compare(&a, &b);
         let rate = figure(&comparison, "rate");
-        assert_eq!((rate.ratio, rate.judgement()), (2.0, "B better"));
+        assert_eq!((rate.ratio, rate.judgement()), (Some(2.0), "B better"));
         let p99 = figure(&comparison, "latency p99");
-        assert_eq!((p99.ratio, p99.judgement()), (3.0, "A better"));
+        assert_eq!((p99.ratio, p99.judgement()), (Some(3.0), "A better"));
         let text = comparison.render();
         assert!(text.contains("latency p99.9") && text.contains("3.00  A better"), "{text}");
         assert!(!text.contains("end to end"), "only one of them has it");
         let both = compare(&b, &b);
-        assert_eq!(figure(&both, "end to end latency p99").ratio, 1.0);
+        assert_eq!(figure(&both, "end to end latency p99").ratio, Some(1.0));
+    }
+
+    #[test]
+    fn a_figure_that_only_one_result_reached_is_shown_without_a_ratio() {
+        let (a, mut b) = (sample(), sample());
+        b.records_per_second = 0.0;
+        for (comparison, zero_first) in [(compare(&a, &b), false), (compare(&b, &a), true)] {
+            let rate = figure(&comparison, "rate");
+            assert_eq!((rate.a == 0.0, rate.b == 0.0), (zero_first, !zero_first));
+            assert_eq!((rate.ratio, rate.judgement()), (None, ""));
+            let text = comparison.render();
+            let line = text.lines().find(|line| line.starts_with("  rate ")).expect("the rate");
+            assert!(line.trim_end().ends_with(" -"), "{line}");
+        }
+        assert!(!compare(&b, &b).render().contains("  rate "), "neither has it");
     }
 
     #[test]
