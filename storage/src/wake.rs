@@ -1,5 +1,6 @@
 //! Waiting within one executor: parked fetches, and the store's own loops. No timers, no threads.
 
+use ahash::AHashSet;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -59,7 +60,11 @@ impl WakeSignal {
     }
 }
 
-/// The signals that wait for one thing. Signals that nobody holds any more are swept out as the list grows.
+/// So many entries of a list are looked through for a signal that is there already.
+const LOOKED_THROUGH: usize = 16;
+
+/// The signals that wait for one thing, in the order in which they came. Those that nobody holds any more are swept out as the list grows, and so are
+/// repetitions: a fetch that others wake comes again and again to a list that nothing happens to.
 #[derive(Debug, Default)]
 pub struct WakeList {
     signals: Vec<Weak<WakeSignal>>,
@@ -69,14 +74,21 @@ pub struct WakeList {
 impl WakeList {
     /// Registers a signal for the next [`wake_all`](Self::wake_all).
     pub fn subscribe(&mut self, signal: &Rc<WakeSignal>) {
-        if self.signals.iter().rev().take(4).any(|s| s.as_ptr() == Rc::as_ptr(signal)) {
+        if self.signals.iter().rev().take(LOOKED_THROUGH).any(|s| s.as_ptr() == Rc::as_ptr(signal)) {
             return;
         }
         if self.signals.len() >= self.sweep_at as usize {
-            self.signals.retain(|s| s.strong_count() > 0);
+            self.sweep();
             self.sweep_at = (self.signals.len() * 2).max(4) as u32;
         }
         self.signals.push(Rc::downgrade(signal));
+    }
+
+    fn sweep(&mut self) {
+        let mut seen = AHashSet::new();
+        // In a list that is looked through as a whole nothing is there twice.
+        let has_repetitions = self.signals.len() > LOOKED_THROUGH;
+        self.signals.retain(|s| s.strong_count() > 0 && (!has_repetitions || seen.insert(s.as_ptr())));
     }
 
     /// Wakes and forgets all signals.
@@ -233,5 +245,25 @@ mod tests {
         gate.set_limit(100);
         assert!(second.now_or_never().is_some());
         drop(first);
+    }
+
+    #[test]
+    fn fetches_that_share_a_busy_log_do_not_pile_up_at_a_quiet_one() {
+        for fetches in [5, 17, 1000] {
+            let (mut busy, mut quiet) = (WakeList::default(), WakeList::default());
+            let fetches: Vec<_> = (0..fetches).map(|_| WakeSignal::new()).collect();
+            for _ in 0..100 {
+                for signal in &fetches {
+                    busy.subscribe(signal);
+                    quiet.subscribe(signal);
+                }
+                busy.wake_all();
+            }
+            let entries = quiet.signals.len();
+            assert!(entries <= 2 * fetches.len(), "{entries} entries of {} fetches", fetches.len());
+            fetches.iter().for_each(|signal| assert_eq!(signal.wait().now_or_never(), Some(())));
+            quiet.wake_all();
+            assert!(fetches.iter().all(|signal| signal.has_fired()), "all are still there");
+        }
     }
 }
