@@ -3,6 +3,7 @@
 use ahash::AHashSet;
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     future::poll_fn,
     rc::{Rc, Weak},
     task::{Poll, Waker},
@@ -147,32 +148,95 @@ impl Notify {
     }
 }
 
-/// Bounds the bytes that are under way to the disk, or from it, at once.
+/// Bounds the bytes that are under way to the disk, or from it, at once. Who comes first goes first: a large piece is not passed by small ones for ever.
 #[derive(Debug)]
 pub(crate) struct ByteGate {
     limit: Cell<usize>,
     used: Cell<usize>,
-    freed: Notify,
+    /// In the order in which they came, which is that of their tickets.
+    waiting: RefCell<VecDeque<Waiting>>,
+    next_ticket: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    waker: Waker,
 }
 
 impl ByteGate {
     pub fn new(limit: usize) -> Self {
-        Self { limit: Cell::new(limit), used: Cell::default(), freed: Notify::default() }
+        Self {
+            limit: Cell::new(limit),
+            used: Cell::default(),
+            waiting: RefCell::default(),
+            next_ticket: Cell::default(),
+        }
     }
 
     /// From now on; what is under way already goes on.
     pub fn set_limit(&self, limit: usize) {
         if self.limit.replace(limit) < limit {
-            self.freed.notify_all();
+            self.call_first();
         }
     }
 
-    /// Waits until there is room for `bytes` more; a piece larger than the limit goes alone.
+    /// Waits until all who came before have entered and there is room for `bytes` more; a piece larger than the limit goes alone.
     pub async fn enter(&self, bytes: usize) -> ByteGateGuard<'_> {
-        let has_room = || self.used.get() == 0 || self.used.get() + bytes <= self.limit.get();
-        self.freed.wait_until(has_room).await;
+        let place = Place { gate: self, ticket: self.next_ticket.get() };
+        self.next_ticket.set(place.ticket + 1);
+        poll_fn(|cx| place.poll_turn(bytes, cx.waker())).await;
         self.used.set(self.used.get() + bytes);
+        // Giving up the place calls the next, for whom there may be room too.
+        drop(place);
         ByteGateGuard { gate: self, bytes }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.used.get() == 0 || self.used.get() + bytes <= self.limit.get()
+    }
+
+    /// Tells the one whose turn it is to look whether there is room.
+    fn call_first(&self) {
+        let first = self.waiting.borrow().front().map(|first| first.waker.clone());
+        if let Some(waker) = first {
+            waker.wake();
+        }
+    }
+}
+
+/// The place of one who waits at the gate, if it had to; given up when this is dropped.
+struct Place<'a> {
+    gate: &'a ByteGate,
+    ticket: u64,
+}
+
+impl Place<'_> {
+    fn poll_turn(&self, bytes: usize, waker: &Waker) -> Poll<()> {
+        // Dropped when the queue is not borrowed any more: with it a task may go that waits here, too.
+        let _old_waker;
+        let waiting = &mut *self.gate.waiting.borrow_mut();
+        let is_first = waiting.front().is_none_or(|first| first.ticket >= self.ticket);
+        if is_first && self.gate.has_room(bytes) {
+            return Poll::Ready(());
+        }
+        match waiting.binary_search_by_key(&self.ticket, |w| w.ticket) {
+            Ok(at) if waiting[at].waker.will_wake(waker) => {}
+            Ok(at) => _old_waker = std::mem::replace(&mut waiting[at].waker, waker.clone()),
+            Err(at) => waiting.insert(at, Waiting { ticket: self.ticket, waker: waker.clone() }),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let found = self.gate.waiting.borrow().binary_search_by_key(&self.ticket, |w| w.ticket);
+        let Ok(at) = found else { return };
+        let _left = self.gate.waiting.borrow_mut().remove(at);
+        if at == 0 {
+            self.gate.call_first();
+        }
     }
 }
 
@@ -185,7 +249,7 @@ pub(crate) struct ByteGateGuard<'a> {
 impl Drop for ByteGateGuard<'_> {
     fn drop(&mut self) {
         self.gate.used.set(self.gate.used.get() - self.bytes);
-        self.gate.freed.notify_all();
+        self.gate.call_first();
     }
 }
 
@@ -193,6 +257,13 @@ impl Drop for ByteGateGuard<'_> {
 mod tests {
     use super::*;
     use futures::{FutureExt, executor::LocalPool, task::LocalSpawnExt};
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        task::{Context, Wake},
+    };
 
     #[test]
     fn a_signal_that_fires_before_the_wait_is_not_lost() {
@@ -245,6 +316,63 @@ mod tests {
         gate.set_limit(100);
         assert!(second.now_or_never().is_some());
         drop(first);
+    }
+
+    #[test]
+    fn a_large_piece_is_not_passed_by_small_ones_for_ever() {
+        let mut pool = LocalPool::new();
+        let gate = Rc::new(ByteGate::new(256 << 10));
+        let is_over = Rc::new(Cell::new(false));
+        let small_reads = Rc::new(Cell::new(0));
+        for _ in 0..4 {
+            let (gate, is_over, small_reads) = (gate.clone(), is_over.clone(), small_reads.clone());
+            let reader = async move {
+                while !is_over.get() && small_reads.get() < 10_000 {
+                    let _pass = gate.enter(124 << 10).await;
+                    yield_now().await;
+                    yield_now().await;
+                    small_reads.set(small_reads.get() + 1);
+                }
+            };
+            pool.spawner().spawn_local(reader).unwrap();
+        }
+        let large_gate = gate.clone();
+        let large = async move {
+            yield_now().await;
+            let _pass = large_gate.enter(1 << 20).await;
+            is_over.set(true);
+        };
+        pool.spawner().spawn_local(large).unwrap();
+        pool.run();
+        assert!(small_reads.get() < 20, "{} small reads came first", small_reads.get());
+        assert_eq!((gate.used.get(), gate.waiting.borrow().len()), (0, 0));
+    }
+
+    #[test]
+    fn who_gives_up_waiting_does_not_keep_back_those_behind() {
+        let gate = ByteGate::new(100);
+        let inside = gate.enter(60).now_or_never().expect("there is room");
+        let (mut large, mut small) = (Box::pin(gate.enter(500)), Box::pin(gate.enter(30)));
+        assert!(large.as_mut().now_or_never().is_none(), "60 are under way");
+        assert!(small.as_mut().now_or_never().is_none(), "it is not its turn");
+        assert!(gate.enter(10).now_or_never().is_none(), "that one waits behind both, and gives up at once");
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        assert!(small.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(large);
+        assert!(woken.0.load(Relaxed), "it is its turn now");
+        assert!(small.now_or_never().is_some());
+        drop(inside);
+        assert_eq!((gate.used.get(), gate.waiting.borrow().len()), (0, 0));
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
     }
 
     #[test]
