@@ -7,12 +7,7 @@ use crate::{
     types::Offset,
 };
 use ahash::AHashMap;
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    path::Path,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc};
 
 /// A segment's file: log, base offset, revision. A file that was opened before compaction put another in its place is not taken for that.
 pub(crate) type SegmentKey = (LogIndex, Offset, u64);
@@ -35,8 +30,6 @@ struct Lru<F> {
 /// The bounded set of open files and loaded indexes.
 pub(crate) struct FileCache<F> {
     lru: RefCell<Lru<F>>,
-    /// How often something was forgotten: an open that began before may be of a file that is gone, with another one under its name.
-    removals: Cell<u64>,
     max_files: usize,
     max_index_bytes: usize,
 }
@@ -76,12 +69,7 @@ impl<F> Lru<F> {
 impl<F> FileCache<F> {
     pub fn new(max_files: usize, max_index_bytes: usize) -> Self {
         let lru = Lru { entries: AHashMap::new(), by_use: BTreeMap::new(), clock: 0, index_bytes: 0 };
-        Self {
-            lru: RefCell::new(lru),
-            removals: Cell::default(),
-            max_files: max_files.max(1),
-            max_index_bytes,
-        }
+        Self { lru: RefCell::new(lru), max_files: max_files.max(1), max_index_bytes }
     }
 
     /// The open file of a segment, opened if need be. It stays usable for whoever holds it, even after it was evicted or unlinked.
@@ -94,11 +82,8 @@ impl<F> FileCache<F> {
         if let Some(file) = self.lru.borrow_mut().touch(key).and_then(|e| e.file.clone()) {
             return Ok(file);
         }
-        let removals = self.removals.get();
         let file = Rc::new(disk.open(Path::new(&path()), OpenMode::WRITE).await?);
-        if self.removals.get() == removals {
-            self.put_file(key, file.clone());
-        }
+        self.put_file(key, file.clone());
         Ok(file)
     }
 
@@ -112,11 +97,7 @@ impl<F> FileCache<F> {
         if let Some(file) = self.lru.borrow_mut().touch(key).and_then(|e| e.through.clone()) {
             return Ok(file);
         }
-        let removals = self.removals.get();
         let file = Rc::new(disk.open(Path::new(&path()), OpenMode::WRITE_DSYNC).await?);
-        if self.removals.get() != removals {
-            return Ok(file);
-        }
         let mut lru = self.lru.borrow_mut();
         lru.entry(key).through = Some(file.clone());
         lru.trim(self.max_files, self.max_index_bytes);
@@ -146,14 +127,12 @@ impl<F> FileCache<F> {
 
     /// Forgets a segment that is being deleted or closed.
     pub fn remove(&self, key: SegmentKey) {
-        self.removals.set(self.removals.get() + 1);
         self.lru.borrow_mut().remove(key);
     }
 
     /// Forgets all segments of a log.
     #[expect(clippy::disallowed_methods, reason = "in any order")]
     pub fn remove_log(&self, log: LogIndex) {
-        self.removals.set(self.removals.get() + 1);
         let mut lru = self.lru.borrow_mut();
         let keys: Vec<_> = lru.entries.keys().filter(|key| key.0 == log).copied().collect();
         keys.into_iter().for_each(|key| lru.remove(key));
@@ -177,31 +156,6 @@ impl<F> FileCache<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::SimDisk;
-    use futures::{executor::block_on, future::join};
-    use std::path::PathBuf;
-
-    #[test]
-    fn a_file_that_is_forgotten_while_it_is_opened_is_not_kept() {
-        let disk = SimDisk::new(1);
-        let path = PathBuf::from("/segment");
-        block_on(disk.open(&path, OpenMode::CREATE)).expect("created");
-        let cache = FileCache::new(10, 1000);
-        let key = (0, Offset(0), 0);
-        for removal in [
-            |cache: &FileCache<_>| cache.remove_log(0),
-            |cache: &FileCache<_>| cache.remove((0, Offset(0), 0)),
-        ] {
-            let open = cache.open(&disk, key, || path.clone());
-            let open_through = cache.open_through(&disk, key, || path.clone());
-            let (opened, through, ()) =
-                block_on(futures::future::join3(open, open_through, async { removal(&cache) }));
-            assert!(opened.is_ok() && through.is_ok());
-            assert!(cache.lru.borrow_mut().touch(key).is_none());
-        }
-        let (opened, ()) = block_on(join(cache.open(&disk, key, || path.clone()), async {}));
-        assert!(opened.is_ok() && cache.open_files() == 1);
-    }
 
     #[test]
     fn the_least_recently_used_file_is_closed_first() {

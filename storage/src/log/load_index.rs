@@ -87,14 +87,13 @@ impl<D: Disk> LogInner<D> {
         }
         // The segment may have been the active one when the caller looked, and have grown since.
         let closed = self.closed_segment(segment);
-        let swaps = self.state.borrow().swaps;
         let segment = closed.as_ref().unwrap_or(segment);
         let key = self.segment_key(segment);
         if let Some(index) = self.shared.files.index(key) {
             return Ok(look_up(&index));
         }
         let index = Rc::new(self.load_index(segment, segment.size).await?);
-        if self.closed_segment(segment).is_some() && !self.was_disturbed(swaps) {
+        if self.closed_segment(segment).is_some() {
             self.shared.files.put_index(key, index.clone());
         }
         Ok(look_up(&index))

@@ -121,8 +121,6 @@ struct SegmentRead<'a, D: Disk> {
     log: &'a LogInner<D>,
     segment: &'a SegmentMeta,
     is_active: bool,
-    /// Exchanges of the log's files before it was planned.
-    swaps: u64,
     key: SegmentKey,
     file: Rc<D::File>,
     /// What a read that nobody planned takes. Bytes.
@@ -131,13 +129,12 @@ struct SegmentRead<'a, D: Disk> {
 }
 
 impl<D: Disk> LogInner<D> {
-    /// Reads from a segment file, as was planned after `swaps` exchanges of the log's files. `None`: the segment holds nothing at or after the wanted offset.
+    /// Reads from a segment file. `None`: the segment holds nothing at or after the wanted offset.
     pub(super) async fn read_cold(
         &self,
         segment: &SegmentMeta,
         is_active: bool,
         wanted: Wanted,
-        swaps: u64,
     ) -> Result<Option<ReadOutcome>, ReadError> {
         let shared = &self.shared;
         add(&shared.counters.cold_reads, 1);
@@ -148,7 +145,6 @@ impl<D: Disk> LogInner<D> {
             log: self,
             segment,
             is_active,
-            swaps,
             key: self.segment_key(segment),
             file: self.open_segment(segment).await?,
             read_bytes: wanted.max_bytes.clamp(STRANGER_BYTES_MIN, STRANGER_BYTES_MAX),
@@ -203,10 +199,8 @@ impl<D: Disk> LogInner<D> {
         if outcome.slices.is_empty() && position >= segment.size {
             return Ok(None);
         }
-        if read.may_be_remembered() {
-            let reader = Reader { segment: read.key, next_offset: outcome.next_offset, position, window };
-            shared.read_ahead.borrow_mut().put_reader(reader, read.now_ms);
-        }
+        let reader = Reader { segment: read.key, next_offset: outcome.next_offset, position, window };
+        shared.read_ahead.borrow_mut().put_reader(reader, read.now_ms);
         Ok(Some(outcome))
     }
 }
@@ -217,7 +211,7 @@ impl<D: Disk> SegmentRead<'_, D> {
         let shared = &self.log.shared;
         let ahead = &mut *shared.read_ahead.borrow_mut();
         let window_max = ahead.window_bytes_max(self.now_ms);
-        if window_max < 2 * PIECE_BYTES_MIN || !self.may_be_remembered() {
+        if window_max < 2 * PIECE_BYTES_MIN {
             return 0;
         }
         let window = window.min(window_max);
@@ -255,9 +249,7 @@ impl<D: Disk> SegmentRead<'_, D> {
             // Somebody else may have begun to read it meanwhile.
             found = self.find(position).or_else(|| {
                 let (end, ahead) = (end?, &mut *shared.read_ahead.borrow_mut());
-                let is_kept =
-                    self.may_be_remembered() && ahead.make_room((end - position) as usize, self.now_ms);
-                is_kept.then(|| {
+                ahead.make_room((end - position) as usize, self.now_ms).then(|| {
                     let read = self.begin_piece(ahead, (position, end), false);
                     FoundPiece { start: position, end, read }
                 })
@@ -279,11 +271,6 @@ impl<D: Disk> SegmentRead<'_, D> {
                 Err(self.damaged(position, "the file is too short"))
             }
         }
-    }
-
-    /// Whether what this reads is of the files that the log has: what is begun while they are exchanged or cut would not be forgotten with the rest.
-    fn may_be_remembered(&self) -> bool {
-        !self.log.was_disturbed(self.swaps)
     }
 
     fn find(&self, position: u64) -> Option<FoundPiece> {
