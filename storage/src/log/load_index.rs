@@ -61,6 +61,7 @@ impl<D: Disk> LogInner<D> {
         is_active: bool,
         look_up: impl Fn(&SegmentIndex) -> R,
     ) -> Result<R, ReadError> {
+        let swaps = self.state.borrow().swaps;
         if is_active {
             let until = {
                 let state = self.state.borrow();
@@ -73,9 +74,10 @@ impl<D: Disk> LogInner<D> {
             };
             if let Some(until) = until {
                 let front = self.load_index(segment, until).await?;
+                let is_outdated = self.was_disturbed(swaps);
                 let mut state = self.state.borrow_mut();
-                let is_still_active =
-                    state.segments.last().is_some_and(|s| s.base_offset == segment.base_offset);
+                let is_still_active = !is_outdated
+                    && state.segments.last().is_some_and(|s| s.base_offset == segment.base_offset);
                 if is_still_active && state.active_index.indexed_from() == until {
                     state.active_index.prepend(front);
                     return Ok(look_up(&state.active_index));
@@ -93,7 +95,7 @@ impl<D: Disk> LogInner<D> {
             return Ok(look_up(&index));
         }
         let index = Rc::new(self.load_index(segment, segment.size).await?);
-        if self.closed_segment(segment).is_some() {
+        if closed.is_some() && self.closed_segment(segment).is_some() && !self.was_disturbed(swaps) {
             self.shared.files.put_index(key, index.clone());
         }
         Ok(look_up(&index))

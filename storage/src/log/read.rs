@@ -152,7 +152,7 @@ impl<D: Disk> PartitionLog<D> {
                 Step::Cold { segment, end, is_active } => (segment, end, is_active),
             };
             let swaps = self.inner.state.borrow().swaps;
-            let read = self.inner.read_cold(&segment, is_active, wanted).await;
+            let read = self.inner.read_cold(&segment, is_active, swaps, wanted).await;
             if self.inner.was_disturbed(swaps) {
                 continue;
             }
@@ -264,8 +264,8 @@ impl<D: Disk> LogInner<D> {
         self.shared.swapped.wait_until(|| !self.state.borrow().is_swapping).await;
     }
 
-    /// Whether compaction has begun to exchange segment files since there had been `swaps` exchanges: what was read meanwhile may be of files
-    /// that do not belong together.
+    /// Whether an exchange of segment files has begun since there had been `swaps` of them, by compaction or because the log's end is cut off: what was read
+    /// meanwhile may be of files that do not belong together, or gone. Nothing of it may be kept for others.
     pub(crate) fn was_disturbed(&self, swaps: u64) -> bool {
         let state = self.state.borrow();
         state.is_swapping || state.swaps != swaps

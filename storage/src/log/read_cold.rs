@@ -121,6 +121,8 @@ struct SegmentRead<'a, D: Disk> {
     log: &'a LogInner<D>,
     segment: &'a SegmentMeta,
     is_active: bool,
+    /// How often the log's segment files had been exchanged when this read was planned.
+    swaps: u64,
     key: SegmentKey,
     file: Rc<D::File>,
     /// What a read that nobody planned takes. Bytes.
@@ -129,11 +131,13 @@ struct SegmentRead<'a, D: Disk> {
 }
 
 impl<D: Disk> LogInner<D> {
-    /// Reads from a segment file. `None`: the segment holds nothing at or after the wanted offset.
+    /// Reads from a segment file, of which the caller has learnt when the log's files had been exchanged `swaps` times. `None`: the segment holds nothing at
+    /// or after the wanted offset.
     pub(super) async fn read_cold(
         &self,
         segment: &SegmentMeta,
         is_active: bool,
+        swaps: u64,
         wanted: Wanted,
     ) -> Result<Option<ReadOutcome>, ReadError> {
         let shared = &self.shared;
@@ -145,6 +149,7 @@ impl<D: Disk> LogInner<D> {
             log: self,
             segment,
             is_active,
+            swaps,
             key: self.segment_key(segment),
             file: self.open_segment(segment).await?,
             read_bytes: wanted.max_bytes.clamp(STRANGER_BYTES_MIN, STRANGER_BYTES_MAX),
@@ -199,19 +204,27 @@ impl<D: Disk> LogInner<D> {
         if outcome.slices.is_empty() && position >= segment.size {
             return Ok(None);
         }
-        let reader = Reader { segment: read.key, next_offset: outcome.next_offset, position, window };
-        shared.read_ahead.borrow_mut().put_reader(reader, read.now_ms);
+        if !read.is_outdated() {
+            let reader = Reader { segment: read.key, next_offset: outcome.next_offset, position, window };
+            shared.read_ahead.borrow_mut().put_reader(reader, read.now_ms);
+        }
         Ok(Some(outcome))
     }
 }
 
 impl<D: Disk> SegmentRead<'_, D> {
+    /// Whether the log's segment files have been exchanged, or cut, since the read was planned. It goes on, in vain, but leaves nothing behind that others
+    /// would take for the segment's: what the log had left of others was forgotten when that began.
+    fn is_outdated(&self) -> bool {
+        self.log.was_disturbed(self.swaps)
+    }
+
     /// Begins to read the piece at `position` and those that lie in the window behind it. Answers the window that the reader may have.
     fn read_ahead(&self, position: u64, window: usize, max_bytes: usize) -> usize {
         let shared = &self.log.shared;
         let ahead = &mut *shared.read_ahead.borrow_mut();
         let window_max = ahead.window_bytes_max(self.now_ms);
-        if window_max < 2 * PIECE_BYTES_MIN {
+        if window_max < 2 * PIECE_BYTES_MIN || self.is_outdated() {
             return 0;
         }
         let window = window.min(window_max);
@@ -249,7 +262,8 @@ impl<D: Disk> SegmentRead<'_, D> {
             // Somebody else may have begun to read it meanwhile.
             found = self.find(position).or_else(|| {
                 let (end, ahead) = (end?, &mut *shared.read_ahead.borrow_mut());
-                ahead.make_room((end - position) as usize, self.now_ms).then(|| {
+                let is_kept = !self.is_outdated() && ahead.make_room((end - position) as usize, self.now_ms);
+                is_kept.then(|| {
                     let read = self.begin_piece(ahead, (position, end), false);
                     FoundPiece { start: position, end, read }
                 })
@@ -336,6 +350,7 @@ impl<D: Disk> SegmentRead<'_, D> {
     /// Begins to read a piece that others may come for too. The loop that reads ahead sees to it that it ends, whatever becomes of this reader:
     /// else it would keep its place at the gate.
     fn begin_piece(&self, ahead: &mut ReadAhead, (start, end): (u64, u64), is_ahead: bool) -> PieceRead {
+        assert!(!self.is_outdated(), "a piece that others come for is of the segment as it is");
         let shared = &self.log.shared;
         let read = ahead.insert(self.key, (start, end), is_ahead, self.begin(start, end), self.now_ms);
         shared.pieces_wanted.borrow_mut().push(read.clone());

@@ -82,9 +82,9 @@ pub(crate) struct LogState {
     pub unwritten_bytes: u64,
     /// Everything below was compacted: each key occurs there once.
     pub clean_end: Offset,
-    /// Compaction is putting new segment files in the place of old ones: nobody should open any meanwhile.
+    /// Compaction is putting new segment files in the place of old ones, or the log's end is being cut off: nobody should open any meanwhile.
     pub is_swapping: bool,
-    /// How often it has done so.
+    /// How often that has happened.
     pub swaps: u64,
     /// Why compaction leaves this log alone until the next start, if it does.
     pub uncleanable: Option<Rc<str>>,

@@ -199,6 +199,8 @@ impl<D: Disk> ShardStore<D> {
             partition = %format_args!("{}-{}", log.topic, log.id.partition),
             from = log.state.borrow().log_end.0, to = cut.end.0, log_start = cut.log_start.0, "log cut"
         );
+        // The names are gone by now: what was opened beforehand, or meanwhile, does not stay either.
+        shared.files.remove_log(log.index);
         log.take_over(cut);
         self.append_checkpoint(log, &PartitionCheckpoint { is_cut: false, ..checkpoint }).await?;
         log.state.borrow_mut().last_checkpoint = None;

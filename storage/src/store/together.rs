@@ -11,7 +11,7 @@
 use crate::{
     disk::{Disk, DiskFile, NameStep},
     error::StorageError,
-    log::{partition::LogInner, state::Availability},
+    log::{partition::LogInner, segment::SegmentMeta, state::Availability},
     store::{
         flusher::{PARTITIONS_AT_ONCE, for_each},
         partition_dir::{naming, preparation},
@@ -138,7 +138,9 @@ impl<D: Disk> LogInner<D> {
             if !self.state.borrow().segments.is_empty() {
                 return self.roll().await;
             }
-            // Its file was created with those of the others.
+            // Its file was created with those of the others. One that had its name before is not it.
+            let new = SegmentMeta::new(self.state.borrow().written_end);
+            self.shared.files.remove(self.segment_key(&new));
             self.state.borrow_mut().push_segment();
             Ok(())
         };

@@ -166,8 +166,10 @@ impl<D: Disk> ShardStore<D> {
         // A checkpoint that names a segment must not outlive it.
         checkpoint_logs(&self.shared, &self.checkpoints, &[log.index]).await?;
         for segment in doomed {
+            let removed = remove_segment(&self.shared.disk, &log.directory(), segment.base_offset).await;
+            // Not before: a reader may have opened it meanwhile.
             self.shared.files.remove(log.segment_key(&segment));
-            remove_segment(&self.shared.disk, &log.directory(), segment.base_offset).await?;
+            removed?;
             report.deleted_segments += 1;
             report.deleted_bytes += segment.size;
         }

@@ -6,6 +6,7 @@ mod compaction;
 mod compaction_crash;
 mod compaction_readers;
 mod crash;
+mod cut_readers;
 mod damage;
 #[allow(clippy::disallowed_methods, reason = "one of them measures")]
 mod direct;

@@ -1,0 +1,106 @@
+//! Readers of cold data while the log's end is cut off under them.
+
+use crate::harness::*;
+use futures::future::join;
+use protocol::records::BatchOptions;
+use std::rc::Rc;
+use storage::wake::yield_now;
+use storage::{LogConfig, Offset, disk::SimDisk};
+
+/// Where the log is cut.
+const CUT: Offset = Offset(20);
+
+/// Reads from `from` beside the cut, lets the log grow again with batches of `value_bytes`, and reads them from the disk from `again_from` on.
+fn read_beside_cut(seed: u64, from: Offset, value_bytes: usize, again_from: Offset) {
+    let config = Rc::new(LogConfig { segment_bytes: 1 << 20, ..small_log_config() });
+    let disk = SimDisk::new(seed);
+    let specs = [spec(0, &config), spec(1, &config)];
+    let mut store_config = small_store_config(0, 1);
+    store_config.read_ahead_bytes = 4 << 20;
+    let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    for value in 0..30 {
+        run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
+    }
+    drop(log);
+    run.shutdown();
+
+    let mut run = Run::open(&disk, store_config, specs.to_vec()).unwrap();
+    let log = run.log(&specs[0]);
+    let read = async {
+        for _ in 0..seed % 40 {
+            yield_now().await;
+        }
+        // What is cut off may be read or not.
+        let _ = log.read(from, log.offsets().high_watermark, 8000, true).await;
+    };
+    let (_, cut) = run.pool.run_until(join(read, run.store.truncate_to(&specs[0].id(), CUT)));
+    cut.unwrap();
+    let mut expected = Vec::new();
+    for value in 0..20 {
+        let bytes = batch(BatchOptions::default(), 1000 + value, 1, value_bytes, NOW);
+        let outcome = run.append_durably(&log, &bytes);
+        if outcome.base_offset >= again_from {
+            expected.extend(stored(&bytes, outcome.base_offset));
+        }
+    }
+    // These take the room in memory.
+    let other = run.log(&specs[1]);
+    for value in 0..100 {
+        run.append_durably(&other, &batch(BatchOptions::default(), value, 1, 4000, NOW));
+    }
+    run.pool.run_until(run.store.flush()).unwrap();
+    let found = run.try_read_all(&log, again_from, 5000);
+    assert!(found.is_ok_and(|found| found == expected), "seed {seed}: not what was appended");
+}
+
+#[test]
+fn what_is_read_beside_a_cut_is_not_read_ahead_for_those_who_come_later() {
+    for seed in 0..400 {
+        read_beside_cut(seed, Offset(10), 2000, CUT);
+    }
+}
+
+#[test]
+fn a_reader_whose_records_are_cut_off_does_not_say_where_the_next_ones_lie() {
+    for seed in 0..400 {
+        // It would have got three batches.
+        read_beside_cut(seed, Offset(18), 1500, Offset(21));
+    }
+}
+
+#[test]
+fn a_log_that_begins_anew_under_a_reader_is_not_written_to_its_old_file() {
+    let config = Rc::new(LogConfig { segment_bytes: 1 << 20, ..small_log_config() });
+    for seed in 0..60 {
+        let disk = SimDisk::new(seed);
+        let specs = [spec(0, &config)];
+        let mut store_config = small_store_config(0, 1);
+        store_config.sync_together_from = 1;
+        let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
+        let log = run.log(&specs[0]);
+        for value in 0..10 {
+            run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
+        }
+        drop(log);
+        run.shutdown();
+
+        let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
+        let log = run.log(&specs[0]);
+        let read = async {
+            let _ = log.read(Offset(3), log.offsets().high_watermark, 4000, true).await;
+        };
+        let (_, restarted) = run.pool.run_until(join(read, run.store.restart_at(&specs[0].id(), Offset(0))));
+        restarted.unwrap();
+        let bytes = batch(BatchOptions::default(), 1000, 1, 2000, NOW);
+        let outcome = run.append_durably(&log, &bytes);
+        drop(log);
+        run.shutdown();
+
+        let mut run = Run::open(&disk, store_config, specs.to_vec()).unwrap();
+        let log = run.log(&specs[0]);
+        let found = run.try_read_all(&log, Offset(0), 5000);
+        let expected = stored(&bytes, outcome.base_offset);
+        assert!(found.is_ok_and(|found| found == expected), "seed {seed}: what was acknowledged is gone");
+    }
+}
