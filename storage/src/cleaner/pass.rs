@@ -100,13 +100,17 @@ impl<D: Disk> ShardStore<D> {
     ) -> Result<Option<CleanReport>, StorageError> {
         self.shared.cleaner_looked_ms.set(now_ms);
         let Some(log) = self.dirtiest(now_ms).await? else { return Ok(None) };
-        let pass = Pass { store: self, log: &log, host, config, now_ms };
+        let cuts = log.state.borrow().cuts;
+        let pass = Pass { store: self, log: &log, host, config, now_ms, cuts };
         match pass.run().await {
             Ok(report) => {
                 add(&self.shared.counters.cleaner_runs, 1);
                 Ok(Some(report))
             }
             Err(Stop::Abandoned) => Ok(None),
+            // It has come upon the place of the cut.
+            Err(Stop::Uncleanable(_)) if pass.is_outdated() => Ok(None),
+            Err(Stop::Storage(error)) if pass.is_outdated() && is_of_this_log(&error) => Ok(None),
             Err(Stop::Uncleanable(why)) => {
                 log.give_up(why);
                 Ok(None)
@@ -259,6 +263,8 @@ struct Pass<'a, D: Disk, H> {
     host: &'a H,
     config: &'a CleanerConfig,
     now_ms: i64,
+    /// How often the log's end had been cut off when the pass began.
+    cuts: u64,
 }
 
 impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
@@ -314,7 +320,6 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
         self.go_on()?;
         {
             let mut state = self.log.state.borrow_mut();
-            // An unclean election may have cut the log meanwhile.
             state.clean_end = map_end.min(state.written_end);
         }
         checkpoint_logs(self.shared(), &self.store.checkpoints, &[self.log.index]).await?;
@@ -325,11 +330,17 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
         &self.store.shared
     }
 
+    /// Whether an unclean election has cut the log meanwhile: what the pass knows may be of records that are gone, not of those that came after them.
+    fn is_outdated(&self) -> bool {
+        self.log.state.borrow().cuts != self.cuts
+    }
+
     /// Whether the pass still makes sense.
     fn go_on(&self) -> Result<(), Stop> {
-        let is_online = matches!(self.log.state.borrow().availability, Availability::Online);
+        let is_there =
+            matches!(self.log.state.borrow().availability, Availability::Online) && !self.is_outdated();
         let switches = &self.shared().switches;
-        match is_online && !switches.closing.get() && switches.failed.borrow().is_none() {
+        match is_there && !switches.closing.get() && switches.failed.borrow().is_none() {
             true => Ok(()),
             false => Err(Stop::Abandoned),
         }
@@ -409,7 +420,7 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
             }
             let (new, index) = output.finish(&self.shared().flush_gate).await?;
             let end = ends[taken - 1];
-            match self.log.replace_segments(&rest[..taken], end, new, index).await? {
+            match self.log.replace_segments(&rest[..taken], end, self.cuts, new, index).await? {
                 true => Ok((taken, Some(new.size))),
                 false => Err(Stop::Abandoned),
             }

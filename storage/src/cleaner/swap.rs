@@ -100,8 +100,8 @@ async fn complete<D: Disk>(
 }
 
 impl<D: Disk> LogInner<D> {
-    /// Puts the finished `.cleaned` file `new`, which was made from `old`, in their place; they end at `end`. False: they are not there any more as
-    /// they were, nothing has happened.
+    /// Puts the finished `.cleaned` file `new`, which was made from `old`, in their place; they end at `end`, and the log's end had been cut off `cuts` times
+    /// before they were looked at. False: they are not there any more as they were, nothing has happened.
     ///
     /// # Errors
     /// A disk that fails when there is no way back is final: the log goes offline and the store fails. The next start completes the exchange.
@@ -109,12 +109,13 @@ impl<D: Disk> LogInner<D> {
         self: &Rc<Self>,
         old: &[SegmentMeta],
         end: Offset,
+        cuts: u64,
         new: SegmentMeta,
         index: SegmentIndex,
     ) -> Result<bool, StorageError> {
         let shared = &self.shared;
         let _lock = shared.maintenance.lock().await;
-        let Some(at) = self.find_closed(old, end) else { return Ok(false) };
+        let Some(at) = self.find_closed(old, end, cuts) else { return Ok(false) };
         let (disk, directory, base) = (&shared.disk, self.directory(), new.base_offset);
         let swap = directory.join(swap_name(base, end));
         disk.rename(&directory.join(cleaned_name(base)), &swap).await?;
@@ -163,10 +164,11 @@ impl<D: Disk> LogInner<D> {
         Ok(true)
     }
 
-    /// The place of these neighbours among the log's closed segments, if they are all there and end at `end`.
-    fn find_closed(&self, old: &[SegmentMeta], end: Offset) -> Option<usize> {
+    /// The place of these neighbours among the log's closed segments, if they are all there and end at `end`. Where the log was cut others of the same size
+    /// may have grown.
+    fn find_closed(&self, old: &[SegmentMeta], end: Offset, cuts: u64) -> Option<usize> {
         let state = self.state.borrow();
-        if !matches!(state.availability, Availability::Online) {
+        if !matches!(state.availability, Availability::Online) || state.cuts != cuts {
             return None;
         }
         let at = state.segments.iter().position(|s| s.base_offset == old[0].base_offset)?;

@@ -86,6 +86,8 @@ pub(crate) struct LogState {
     pub is_swapping: bool,
     /// How often that has happened.
     pub swaps: u64,
+    /// How often the log's end was cut off.
+    pub cuts: u64,
     /// Why compaction leaves this log alone until the next start, if it does.
     pub uncleanable: Option<Rc<str>>,
     /// What may have been written and not synced.
@@ -135,6 +137,7 @@ impl LogState {
             clean_end: Offset(0),
             is_swapping: false,
             swaps: 0,
+            cuts: 0,
             uncleanable: None,
             unsynced: Unsynced::default(),
             last_commit: 0,

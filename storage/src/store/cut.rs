@@ -320,6 +320,7 @@ impl<D: Disk> LogInner<D> {
             direct.end = None;
         }
         state.swaps += 1;
+        state.cuts += 1;
         state.waiters.wake_all();
     }
 
