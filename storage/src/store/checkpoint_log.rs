@@ -42,9 +42,10 @@ impl<D: Disk> CheckpointLog<D> {
         Ok((Self { log: futures::lock::Mutex::new(log), live_bytes }, checkpoints))
     }
 
-    /// Makes a record durable.
+    /// Makes a record durable. Not after a failure: what counts as written then may not be synced.
     pub async fn append(&self, shared: &Shared<D>, record: RecordBuilder) -> Result<(), StorageError> {
         let mut log = self.log.lock().await;
+        shared.check_healthy()?;
         log.append(&[record.finish()]).await?;
         if log.size_bytes() > REWRITE_FROM_BYTES.max(self.live_bytes.get() * 4) {
             let records = snapshot(shared, in_use_record());
@@ -70,6 +71,7 @@ impl<D: Disk> CheckpointLog<D> {
     /// that all that counts is synced.
     pub async fn rewrite(&self, shared: &Shared<D>, is_clean: bool) -> Result<(), StorageError> {
         let mut log = self.log.lock().await;
+        shared.check_healthy()?;
         let last = if is_clean { clean_record() } else { in_use_record() };
         log.rewrite(&snapshot(shared, last)).await?;
         self.live_bytes.set(log.size_bytes());

@@ -108,7 +108,8 @@ impl<D: Disk> ShardStore<D> {
                 .await
                 .map_err(StorageError::from)?;
             let lock = shared.maintenance.lock().await;
-            log.flush(u64::MAX).await?;
+            shared.check_healthy()?;
+            log.flush(u64::MAX).await.inspect_err(|error| shared.note_flush_error(error))?;
             // The log start may have moved meanwhile.
             if log.state.borrow().last_commit <= shared.durable.get() {
                 break lock;

@@ -44,10 +44,7 @@ pub(crate) async fn run<D: Disk>(
             Err(StorageError::Disk(error)) if error.is_out_of_space() => {
                 shared.note_out_of_space(&error.into());
             }
-            Err(error) => {
-                shared.fail(&error);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -69,6 +66,7 @@ pub(crate) async fn flush_round<D: Disk>(
     up_to: u64,
 ) -> Result<(), StorageError> {
     let _lock = shared.maintenance.lock().await;
+    shared.check_healthy()?;
     let up_to = up_to.min(shared.durable.get());
     let dirty = shared.dirty.take();
     shared.dirty_since_ms.set(None);
@@ -76,7 +74,7 @@ pub(crate) async fn flush_round<D: Disk>(
         flush_log_set(shared, &dirty, up_to).await?;
         checkpoint_logs(shared, checkpoints, &dirty).await
     };
-    let flushed = flushed.await;
+    let flushed = flushed.await.inspect_err(|error| shared.note_flush_error(error));
     keep_dirty(shared, &dirty, flushed.is_ok().then_some(up_to));
     flushed?;
 
@@ -104,7 +102,7 @@ pub(crate) async fn flush_log_set<D: Disk>(
 }
 
 /// Does something with all these logs, `at_once` of them at a time. All are brought to an end before a failure is reported: nothing writes to files behind the
-/// caller's back.
+/// caller's back. Of several failures it is one that does not pass, if there is one.
 pub(super) async fn for_each<D: Disk>(
     logs: &[Rc<LogInner<D>>],
     at_once: usize,
@@ -113,7 +111,9 @@ pub(super) async fn for_each<D: Disk>(
     let mut working = stream::iter(logs).map(|log| work(log)).buffer_unordered(at_once);
     let mut outcome = Ok(());
     while let Some(done) = working.next().await {
-        outcome = outcome.and(done);
+        if outcome.is_ok() || done.is_err() && outcome.as_ref().is_err_and(StorageError::is_out_of_space) {
+            outcome = done;
+        }
     }
     outcome
 }

@@ -191,9 +191,7 @@ impl<D: Disk> Shared<D> {
 
     /// Whether appends are accepted at present.
     pub fn check_writable(&self) -> Result<(), StorageError> {
-        if let Some(error) = &*self.switches.failed.borrow() {
-            return Err(error.clone());
-        }
+        self.check_healthy()?;
         if let Some(free_bytes) = self.switches.low_space.get() {
             return Err(StorageError::LowSpace { free_bytes, low_space_bytes: self.config.low_space_bytes });
         }
@@ -204,6 +202,19 @@ impl<D: Disk> Shared<D> {
             return Err(StorageError::Closing);
         }
         Ok(())
+    }
+
+    /// Whether no failure has been final so far.
+    pub fn check_healthy(&self) -> Result<(), StorageError> {
+        self.switches.failed.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// Writing or syncing segments has failed. Unless only space lacks, what counts as written may not be synced, and no later sync would say so: nothing may
+    /// be released, and no checkpoint written, any more. To be called before the maintenance lock is given back.
+    pub fn note_flush_error(&self, error: &StorageError) {
+        if !error.is_out_of_space() {
+            self.fail(error);
+        }
     }
 
     /// A failure after which nothing may be acknowledged any more.

@@ -10,6 +10,7 @@ mod cut_readers;
 mod damage;
 #[allow(clippy::disallowed_methods, reason = "one of them measures")]
 mod direct;
+mod failing;
 mod harness;
 mod keyed;
 mod large;
