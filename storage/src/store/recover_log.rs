@@ -34,6 +34,8 @@ pub(crate) struct Findings {
     is_untrimmed: bool,
     /// Segments that do not continue the log.
     strays: Vec<Offset>,
+    /// Segments of which something was taken over that may never have been synced: the broker was killed, and the machine went on.
+    unsynced: Vec<Offset>,
 }
 
 /// Smaller batches are never named in the journal without being held there. Bytes.
@@ -104,7 +106,11 @@ impl<D: Disk> LogInner<D> {
         let unscanned = if segments.is_empty() { unscanned } else { 1 };
         let has_more = |active: &SegmentMeta| active.size - self.active_bytes() >= unscanned;
         if let Some(active) = from.filter(|active| !is_clean && has_more(active)) {
-            scanned_bytes += self.extend_from(active.size, true).await?.0;
+            let bytes = self.extend_from(active.size, true).await?.0;
+            if bytes > 0 {
+                self.state.borrow_mut().findings.get_or_insert_default().unsynced.push(active.base_offset);
+            }
+            scanned_bytes += bytes;
         }
         // Segments that no checkpoint knows of: written after the last one, or all if there is none.
         let mut is_complete = true;
@@ -139,6 +145,7 @@ impl<D: Disk> LogInner<D> {
                 state.push_segment();
                 let last = state.segments.last_mut().expect("just pushed");
                 last.base_offset = segment.base_offset;
+                state.findings.get_or_insert_default().unsynced.push(segment.base_offset);
             }
             let (bytes, complete) = self.extend_from(segment.size, is_trusted).await?;
             scanned_bytes += bytes;
@@ -239,6 +246,26 @@ impl<D: Disk> LogInner<D> {
 }
 
 impl<D: Disk> LogInner<D> {
+    /// Whether [`sync_findings`](Self::sync_findings) has something to do.
+    pub(crate) fn has_unsynced_findings(&self) -> bool {
+        self.state.borrow().findings.as_ref().is_some_and(|findings| !findings.unsynced.is_empty())
+    }
+
+    /// Syncs what recovery has taken over from segments behind the checkpoint: it counts as written, so no flush does it.
+    pub(crate) async fn sync_findings(&self) -> Result<(), StorageError> {
+        let unsynced = match &mut self.state.borrow_mut().findings {
+            Some(findings) => std::mem::take(&mut findings.unsynced),
+            None => return Ok(()),
+        };
+        for &base_offset in &unsynced {
+            self.segment_for_writing(base_offset).await?.sync_data().await?;
+        }
+        if !unsynced.is_empty() {
+            self.shared.disk.sync_dir(&self.directory()).await?;
+        }
+        Ok(())
+    }
+
     /// Takes away what the segments hold besides the log: before anything is written behind it, and not before it is known that nothing
     /// acknowledged is missing.
     pub(crate) async fn trim_findings(&self) -> Result<(), StorageError> {

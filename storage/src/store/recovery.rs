@@ -28,6 +28,7 @@ use crate::{
         partition_dir::{METADATA_FILE, remove_directory},
         recover_log::LogFault,
         shared::Shared,
+        together,
         writer::producer_of_view,
     },
     types::{Offset, TopicIdPartition},
@@ -83,9 +84,15 @@ async fn recover_some<D: Disk>(
             (log, checkpoint, outcome)
         })
         .buffer_unordered(PARTITIONS_AT_ONCE);
+    let mut unsynced = Vec::new();
     while let Some((log, checkpoint, outcome)) = opening.next().await {
         match outcome {
-            Ok(bytes) => report.scanned_bytes += bytes,
+            Ok(bytes) => {
+                report.scanned_bytes += bytes;
+                if log.has_unsynced_findings() {
+                    unsynced.push(log);
+                }
+            }
             Err(LogFault::Storage(error)) => return Err(error),
             Err(LogFault::Damaged(why)) => {
                 log.state.borrow_mut().last_checkpoint = checkpoint.map(|c| Box::new(c.clone()));
@@ -93,7 +100,7 @@ async fn recover_some<D: Disk>(
             }
         }
     }
-    Ok(())
+    together::sync_recovered(shared, &unsynced).await
 }
 
 /// Applies journals to the logs of a store that is being opened.

@@ -477,6 +477,7 @@ async fn adopt<D: Disk>(log: &Rc<LogInner<D>>) -> Result<(), StorageError> {
     let found = log.survey().await?;
     match log.recover(None, Some(found), false).await {
         Ok(_) => {
+            log.sync_findings().await?;
             log.trim_findings().await?;
             let mut state = log.state.borrow_mut();
             state.findings = None;

@@ -46,6 +46,29 @@ pub(super) async fn flush<D: Disk>(
     Ok(alone)
 }
 
+/// Syncs what recovery has taken over from the segments of these logs.
+pub(super) async fn sync_recovered<D: Disk>(
+    shared: &Shared<D>,
+    logs: &[Rc<LogInner<D>>],
+) -> Result<(), StorageError> {
+    let together =
+        shared.switches.can_sync_all.get() && logs.len() >= shared.config.sync_together_from.max(1);
+    let alone = match logs {
+        [first, ..] if together => {
+            shared.disk.sync_all(&shared.topics_dir()).await?;
+            // Its own sync is what surely flushes the disk.
+            std::slice::from_ref(first)
+        }
+        logs => logs,
+    };
+    for_each(alone, PARTITIONS_AT_ONCE, async |log| {
+        let synced = log.sync_findings().await;
+        shared.files.remove_log(log.index);
+        synced
+    })
+    .await
+}
+
 /// Flushes these logs; answers those that somebody else is writing to.
 async fn flush_group<D: Disk>(
     shared: &Shared<D>,

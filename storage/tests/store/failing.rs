@@ -1,8 +1,9 @@
 //! A sync that has failed, or that nobody has seen succeed: nothing may be built on it.
 
 use crate::harness::*;
+use futures::{FutureExt, task::noop_waker_ref};
 use protocol::records::BatchOptions;
-use std::rc::Rc;
+use std::{rc::Rc, task::Context};
 use storage::{
     LogConfig, Offset, PartitionSpec, StoreConfig,
     disk::{
@@ -83,6 +84,32 @@ fn a_failed_sync_is_final_also_before_a_log_is_cut() {
     let cut = run.pool.run_until(run.store.truncate_to(&specs[0].id(), Offset(1)));
     assert!(cut.is_err());
     assert_failed(&mut run);
+    drop(run);
+    assert!(survives(&disk, &specs[0]) == expected, "acknowledged data is gone");
+}
+
+#[test]
+fn what_a_killed_broker_has_written_and_not_synced_is_synced_by_the_next_one() {
+    let (disk, specs) = (SimDisk::new(5), specs(2));
+    let mut run = Run::open(&disk, settings(), specs.clone()).unwrap();
+    let mut expected = Vec::new();
+    for value in 0..20 {
+        expected.extend(one_more(&mut run, &specs[0], value));
+    }
+    let synced = run.store.stats().segment_syncs;
+    {
+        let mut flush = Box::pin(run.store.flush());
+        while run.store.stats().flushed_bytes == 0 {
+            assert!(flush.poll_unpin(&mut Context::from_waker(noop_waker_ref())).is_pending());
+        }
+    }
+    assert_eq!(run.store.stats().segment_syncs, synced);
+    drop(run);
+    // The machine goes on, so the new broker finds it in the segment.
+    let mut run = Run::open(&disk, settings(), specs.clone()).unwrap();
+    one_more(&mut run, &specs[1], 20);
+    run.pool.run_until(run.store.flush()).unwrap();
+    one_more(&mut run, &specs[1], 21);
     drop(run);
     assert!(survives(&disk, &specs[0]) == expected, "acknowledged data is gone");
 }
