@@ -3,17 +3,39 @@
 
 use crate::types::TopicIdPartition;
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// What was attempted on the disk, as a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskOperation {
+    /// To make something durable: "sync", "sync directory". If that fails nobody knows what is durable.
+    Sync(&'static str),
+    /// Anything else: "open", "write".
+    Other(&'static str),
+}
+
+impl From<&'static str> for DiskOperation {
+    fn from(verb: &'static str) -> Self {
+        Self::Other(verb)
+    }
+}
+
+impl fmt::Display for DiskOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Sync(verb) | Self::Other(verb)) = self;
+        f.write_str(verb)
+    }
+}
 
 /// A failed disk operation, with what was attempted and on which file.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot {op} {}: {source}", path.display())]
 pub struct DiskError {
-    /// The operation as a verb: "open", "write", "sync".
-    pub op: &'static str,
+    /// The operation.
+    pub op: DiskOperation,
     /// The file or directory.
     pub path: PathBuf,
     /// What the system said.
@@ -22,8 +44,8 @@ pub struct DiskError {
 
 impl DiskError {
     /// An error of operation `op` on `path`.
-    pub fn new(op: &'static str, path: &Path, source: io::Error) -> Self {
-        Self { op, path: path.to_owned(), source: Arc::new(source) }
+    pub fn new(op: impl Into<DiskOperation>, path: &Path, source: io::Error) -> Self {
+        Self { op: op.into(), path: path.to_owned(), source: Arc::new(source) }
     }
 
     /// The kind of the system's error.
@@ -36,9 +58,11 @@ impl DiskError {
         self.kind() == io::ErrorKind::NotFound
     }
 
-    /// Whether it means that the file system is full: a state that passes, not a failure of the disk. A failed sync is always one.
+    /// Whether it means that the file system is full: a state that passes, not a failure of the disk. A failed sync, of whatever, is always one: who tries
+    /// it again may hear of a success that does not cover what the first one should have.
     pub fn is_out_of_space(&self) -> bool {
-        self.op != "sync" && matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        let is_full = matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        is_full && !matches!(self.op, DiskOperation::Sync(_))
     }
 }
 
@@ -139,5 +163,23 @@ impl StorageError {
     /// Whether the file system is full: a state that passes.
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, StorageError::Disk(error) if error.is_out_of_space())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_space_passes_and_a_failed_sync_never_does() {
+        let error =
+            |op: DiskOperation, kind: io::ErrorKind| DiskError::new(op, Path::new("/data"), kind.into());
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(error("write".into(), kind).is_out_of_space());
+            for verb in ["sync", "sync directory", "make durable"] {
+                assert!(!error(DiskOperation::Sync(verb), kind).is_out_of_space());
+            }
+        }
+        assert!(!error("write".into(), io::ErrorKind::InvalidInput).is_out_of_space());
     }
 }

@@ -26,7 +26,7 @@ pub mod store;
 pub mod types;
 pub mod wake;
 
-pub use error::{DiskError, JournalError, StorageError};
+pub use error::{DiskError, DiskOperation, JournalError, StorageError};
 pub use types::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicIdPartition};
 
 pub use log::{

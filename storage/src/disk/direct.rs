@@ -12,7 +12,7 @@ use super::{
     BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, NameStep, OpenMode, Surveyed,
     giving_back::GivingBack, lent::Lender, sys,
 };
-use crate::error::DiskError;
+use crate::error::{DiskError, DiskOperation};
 use bytes::Bytes;
 use glommio::{GlommioError, io::DmaFile, io::OpenOptions};
 use std::{
@@ -114,7 +114,7 @@ pub async fn settle_poll_probe(dir: &Path) -> DiskResult<()> {
     blocking("remove", &path, |path| std::fs::remove_file(path)).await
 }
 
-fn disk_error(op: &'static str, path: &Path, error: GlommioError<()>) -> DiskError {
+fn disk_error(op: impl Into<DiskOperation>, path: &Path, error: GlommioError<()>) -> DiskError {
     let source = match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::from(other),
@@ -124,7 +124,7 @@ fn disk_error(op: &'static str, path: &Path, error: GlommioError<()>) -> DiskErr
 
 /// Runs `work` on the executor's helper thread.
 async fn blocking<R: Send + 'static>(
-    op: &'static str,
+    op: impl Into<DiskOperation>,
     path: &Path,
     work: impl FnOnce(&Path) -> io::Result<R> + Send + 'static,
 ) -> DiskResult<R> {
@@ -236,20 +236,22 @@ impl Disk for DirectDisk {
 
     async fn create_dir_all(&self, dir: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
-        blocking("create directory", dir, |dir| {
-            let mut missing: Vec<&Path> = Vec::new();
+        let parents = blocking("create directory", dir, |dir| {
+            let mut parents = Vec::new();
             let mut at = Some(dir);
             while let Some(path) = at.filter(|path| !path.as_os_str().is_empty() && !path.is_dir()) {
-                missing.push(path);
                 at = path.parent();
+                parents.extend(at.filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned));
             }
             std::fs::create_dir_all(dir)?;
-            for created in missing.iter().rev() {
-                if let Some(parent) = created.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                    std::fs::File::open(parent)?.sync_all()?;
-                }
-            }
-            Ok(())
+            Ok(parents)
+        })
+        .await?;
+        if parents.is_empty() {
+            return Ok(());
+        }
+        blocking(DiskOperation::Sync("sync directory above"), dir, move |_| {
+            parents.iter().rev().try_for_each(|parent| std::fs::File::open(parent)?.sync_all())
         })
         .await
     }
@@ -287,7 +289,7 @@ impl Disk for DirectDisk {
 
     async fn sync_dir(&self, dir: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
-        blocking("sync directory", dir, |dir| std::fs::File::open(dir)?.sync_all()).await
+        blocking(DiskOperation::Sync("sync directory"), dir, |dir| std::fs::File::open(dir)?.sync_all()).await
     }
 
     async fn can_sync_all(&self, dir: &Path) -> DiskResult<bool> {
@@ -297,11 +299,7 @@ impl Disk for DirectDisk {
 
     async fn sync_all(&self, dir: &Path) -> DiskResult<()> {
         let _operation = self.observed.begin();
-        blocking("sync the file system of", dir, |dir| {
-            // Who has no space may be somebody else, and nobody knows what was synced: not to be tried again as a write is.
-            sys::sync_file_system(dir).map_err(|error| io::Error::other(error.to_string()))
-        })
-        .await
+        blocking(DiskOperation::Sync("sync the file system of"), dir, sys::sync_file_system).await
     }
 
     async fn free_space(&self, path: &Path) -> DiskResult<u64> {
@@ -324,7 +322,8 @@ pub struct DirectFile {
 }
 
 impl DirectFile {
-    fn fail(&self, op: &'static str) -> impl FnOnce(GlommioError<()>) -> DiskError + '_ {
+    fn fail(&self, op: impl Into<DiskOperation>) -> impl FnOnce(GlommioError<()>) -> DiskError + '_ {
+        let op = op.into();
         move |error| disk_error(op, &self.path, error)
     }
 }
@@ -367,7 +366,7 @@ impl DiskFile for DirectFile {
 
     async fn sync_data(&self) -> DiskResult<()> {
         let _operation = self.observed.begin();
-        self.file.fdatasync().await.map_err(self.fail("sync"))
+        self.file.fdatasync().await.map_err(self.fail(DiskOperation::Sync("sync")))
     }
 
     async fn preallocate(&self, len: u64) -> DiskResult<()> {

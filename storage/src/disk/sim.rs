@@ -12,7 +12,7 @@ use super::{
     BLOCK, BufferPool, DirEntry, Disk, DiskFile, DiskResult, FrozenBuf, IoBuf, NameStep, OpenMode, Surveyed,
     block_align,
 };
-use crate::error::DiskError;
+use crate::error::{DiskError, DiskOperation};
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 use std::{
@@ -73,7 +73,8 @@ struct State {
     operations: u64,
     crash_at: Option<u64>,
     stopped: bool,
-    failing: Vec<(SimOp, u64)>,
+    /// Kinds of operations, how many more of each succeed, and the error number of the others.
+    failing: Vec<(SimOp, u64, i32)>,
     lying_sync: bool,
     is_full: bool,
     /// Files with this extension cannot be written either.
@@ -175,9 +176,9 @@ impl State {
     }
 
     fn injected(&mut self, op: SimOp) -> io::Result<()> {
-        if let Some(i) = self.failing.iter().position(|(failing, _)| *failing == op) {
+        if let Some(i) = self.failing.iter().position(|(failing, ..)| *failing == op) {
             if self.failing[i].1 == 0 {
-                return Err(io::Error::from_raw_os_error(libc::EIO));
+                return Err(io::Error::from_raw_os_error(self.failing[i].2));
             }
             self.failing[i].1 -= 1;
         }
@@ -314,7 +315,12 @@ impl SimDisk {
 
     /// After `successes` more operations of this kind, all of them fail with EIO.
     pub fn fail_after(&self, op: SimOp, successes: u64) {
-        self.state.borrow_mut().failing.push((op, successes));
+        self.state.borrow_mut().failing.push((op, successes, libc::EIO));
+    }
+
+    /// The same with ENOSPC, as on a file system that finds its blocks late.
+    pub fn fill_up_after(&self, op: SimOp, successes: u64) {
+        self.state.borrow_mut().failing.push((op, successes, libc::ENOSPC));
     }
 
     /// From now on syncs (and O_DSYNC writes) return success and make nothing durable: for tests of the tests.
@@ -394,7 +400,7 @@ impl SimDisk {
     /// One operation on names: counted, delayed, and then carried out at once.
     async fn meta<R>(
         &self,
-        op: &'static str,
+        op: impl Into<DiskOperation>,
         path: &Path,
         work: impl FnOnce(&mut State) -> io::Result<R>,
     ) -> DiskResult<R> {
@@ -569,7 +575,7 @@ impl Disk for SimDisk {
     }
 
     async fn sync_dir(&self, dir: &Path) -> DiskResult<()> {
-        self.meta("sync directory", dir, |state| {
+        self.meta(DiskOperation::Sync("sync directory"), dir, |state| {
             if !state.lying_sync {
                 // The file system's journal is one: a commit takes all earlier changes of names along.
                 for change in std::mem::take(&mut state.unsynced_names) {
@@ -586,7 +592,8 @@ impl Disk for SimDisk {
     }
 
     async fn sync_all(&self, dir: &Path) -> DiskResult<()> {
-        let fail = |source| DiskError::new("sync the file system of", dir, source);
+        let op = DiskOperation::Sync("sync the file system of");
+        let fail = |source| DiskError::new(op, dir, source);
         let (covered, names) = {
             let state = &mut *self.state.borrow_mut();
             let counted =
@@ -650,7 +657,8 @@ pub struct SimFile {
 }
 
 impl SimFile {
-    fn fail(&self, op: &'static str) -> impl FnOnce(io::Error) -> DiskError + '_ {
+    fn fail(&self, op: impl Into<DiskOperation>) -> impl FnOnce(io::Error) -> DiskError + '_ {
+        let op = op.into();
         move |source| DiskError::new(op, &self.path, source)
     }
 
@@ -703,8 +711,11 @@ impl DiskFile for SimFile {
     async fn sync_data(&self) -> DiskResult<()> {
         let covered = {
             let state = &mut *self.disk.state.borrow_mut();
-            state.mutating().and_then(|()| state.injected(SimOp::Sync)).map_err(self.fail("sync"))?;
-            state.alive().map_err(self.fail("sync"))?;
+            state
+                .mutating()
+                .and_then(|()| state.injected(SimOp::Sync))
+                .map_err(self.fail(DiskOperation::Sync("sync")))?;
+            state.alive().map_err(self.fail(DiskOperation::Sync("sync")))?;
             let returned = |pending: &&Pending| pending.returned;
             state
                 .inode(self.id)
@@ -716,7 +727,7 @@ impl DiskFile for SimFile {
         };
         self.disk.delay(SimOp::Sync).await;
         let state = &mut *self.disk.state.borrow_mut();
-        state.alive().map_err(self.fail("sync"))?;
+        state.alive().map_err(self.fail(DiskOperation::Sync("sync")))?;
         if !state.lying_sync {
             state.inode(self.id).mark_durable(|pending| covered.contains(&pending.id));
         }

@@ -6,12 +6,8 @@ use super::{
     format::{FILE_HEADER_BYTES, FileHeader, Identity},
     ring::{RetiredFile, RingFile},
 };
-use crate::{
-    disk::{BLOCK, Disk, DiskFile, DiskResult, OpenMode, zero_fill},
-    error::DiskError,
-};
+use crate::disk::{BLOCK, Disk, DiskFile, DiskResult, OpenMode, zero_fill};
 use std::{
-    io::ErrorKind,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -24,11 +20,6 @@ pub(super) const DAMAGED_SUFFIX: &str = ".journal.damaged";
 
 pub(super) fn file_path(dir: &Path, seq: FileSeq) -> PathBuf {
     dir.join(format!("{:020}{FILE_SUFFIX}", seq.0))
-}
-
-/// Whether an error means "no space", which stops growth and nothing else.
-pub(super) fn is_out_of_space(error: &DiskError) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Opens a ring file for both kinds of writing.
@@ -67,7 +58,7 @@ pub(super) async fn create<D: Disk>(
     }
     .await;
     if let Err(error) = outcome {
-        if is_out_of_space(&error) {
+        if error.is_out_of_space() {
             // Gives back what was reserved. If that fails too the next start does it.
             let _ = disk.remove(&new_path).await;
         }

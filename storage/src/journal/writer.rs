@@ -151,7 +151,7 @@ async fn carry_out<D: Disk>(inner: &Inner<D>, chore: Chore<D::File>) -> DiskResu
             inner.state.borrow_mut().ring.prepared(file, was_recycled);
             inner.notify(JournalEvent::FileReady);
         }
-        Err(error) if maintain::is_out_of_space(&error) => {
+        Err(error) if error.is_out_of_space() => {
             tracing::warn!(%error, "no space for another journal file; the ring stays as it is");
             inner.state.borrow_mut().ring.not_prepared();
         }

@@ -306,3 +306,30 @@ fn a_held_commit_is_written_when_every_reason_is_gone_and_later_appends_gather_b
     })
     .expect("promises kept");
 }
+
+#[test]
+fn a_sync_of_a_recycled_file_that_finds_no_space_ends_the_journal() {
+    let (disk, model) = (SimDisk::new(13), model());
+    let (shared, failing) = (model.clone(), disk.clone());
+    with_journal(&disk, config(), &model, |journal, _| async move {
+        let one = || append(&journal, &shared, batch_of(partition(0), 0), Durability::Sync, &[1; 10_000]);
+        while journal.pressure().used_files < 3 {
+            match one() {
+                Ok(entry) => journal.durable(entry.commit).await.expect("a healthy disk"),
+                Err(_) => yield_now().await,
+            }
+        }
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        // Commits are written through.
+        failing.fill_up_after(SimOp::Sync, 0);
+        release(&journal, &shared, journal.durable_end());
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        assert!(shared.borrow().failed.is_some());
+        assert!(matches!(one(), Err(JournalError::Failed(_))));
+    })
+    .expect("promises kept");
+}
