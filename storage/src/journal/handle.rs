@@ -100,7 +100,7 @@ impl<D: Disk> Journal<D> {
             if file.last == CommitSeq::NONE && !file.is_damaged {
                 // It was ready when the broker was killed. Kept until the files before it are released, it would be missed now, and the
                 // ring would grow with every crash.
-                empty.push(RetiredFile { file: Rc::new(opened), is_damaged: false });
+                empty.push(RetiredFile::new(Rc::new(opened), false));
                 continue;
             }
             // A leftover of a write that nobody has synced is never taken for a place: appends go to other files.
@@ -275,6 +275,13 @@ impl<D: Disk> Journal<D> {
         if up_to > state.released {
             state.released = up_to;
             state.ring.release(up_to);
+            self.inner.maintainer_signal.set();
+        }
+    }
+
+    /// Tries again what found no space, if anything did: for a shell to call every second or so.
+    pub fn retry_upkeep(&self) {
+        if self.inner.state.borrow_mut().ring.retry() {
             self.inner.maintainer_signal.set();
         }
     }

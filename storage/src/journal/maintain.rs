@@ -72,18 +72,22 @@ pub(super) async fn create<D: Disk>(
 ///
 /// A file that cannot be used again (found damaged, or of another size) is replaced by a new one, and only then set aside or removed: the new
 /// one's header says that the old one's commits are released, so that nobody misses them.
+///
+/// If this fails for want of space, `retired` says what has been done, and can be recycled again.
 pub(super) async fn recycle<D: Disk>(
     disk: &D,
     dir: &Path,
     config: &JournalConfig,
     identity: Identity,
-    retired: RetiredFile<D::File>,
+    retired: &mut RetiredFile<D::File>,
     seq: FileSeq,
     released: CommitSeq,
 ) -> DiskResult<RingFile<D::File>> {
-    let old = retired.file;
-    if retired.is_damaged || old.bytes != config.file_bytes {
-        let new = create(disk, dir, config, identity, seq, released).await?;
+    let old = retired.file.clone();
+    if !retired.is_reusable(config) {
+        if retired.replacement.is_none() {
+            retired.replacement = Some(create(disk, dir, config, identity, seq, released).await?);
+        }
         if retired.is_damaged {
             let aside = dir.join(format!("{:020}{DAMAGED_SUFFIX}", old.seq.0));
             disk.rename(&old.path, &aside).await?;
@@ -91,15 +95,15 @@ pub(super) async fn recycle<D: Disk>(
             disk.remove(&old.path).await?;
         }
         disk.sync_dir(dir).await?;
-        return Ok(new);
+        return Ok(retired.replacement.take().expect("made above"));
     }
     let path = file_path(dir, seq);
     disk.rename(&old.path, &path).await?;
+    retired.file = Rc::new(RingFile { path: path.clone(), ..(*old).clone() });
     disk.sync_dir(dir).await?;
     write_header(disk, &*old.plain, identity, seq, released, old.bytes).await?;
     old.plain.sync_data().await?;
-    let (write_through, plain) = (old.write_through.clone(), old.plain.clone());
-    Ok(RingFile { seq, path, bytes: old.bytes, write_through, plain })
+    Ok(RingFile { seq, path, ..(*old).clone() })
 }
 
 async fn write_header<D: Disk>(

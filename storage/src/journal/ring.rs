@@ -3,6 +3,9 @@
 //! A file's life: *ready* (zero-filled or recycled, with the header of its coming life synced) → *current* (takes commits) → complete →
 //! released by the flusher → *retired* → recycled into a ready file with a new sequence. Only bookkeeping here; the I/O is in
 //! [`super::maintain`].
+//!
+//! Where that finds no space the file stays retired. What needs space is tried again when something else was recycled, or when the shell
+//! says that there may be some ([`Ring::retry`]); what needs none goes on.
 
 use super::{
     config::JournalConfig,
@@ -23,6 +26,14 @@ pub(super) struct RingFile<F> {
     pub plain: Rc<F>,
 }
 
+impl<F> Clone for RingFile<F> {
+    fn clone(&self) -> Self {
+        let Self { seq, path, bytes, write_through, plain } = self;
+        let (write_through, plain) = (write_through.clone(), plain.clone());
+        Self { seq: *seq, path: path.clone(), bytes: *bytes, write_through, plain }
+    }
+}
+
 /// A file that holds commits.
 pub(super) struct UsedFile<F> {
     pub file: Rc<RingFile<F>>,
@@ -38,6 +49,21 @@ pub(super) struct UsedFile<F> {
 pub(super) struct RetiredFile<F> {
     pub file: Rc<RingFile<F>>,
     pub is_damaged: bool,
+    /// A new file that takes its place, if it cannot be used again: there already, but it could not be put away yet.
+    pub replacement: Option<RingFile<F>>,
+    /// Recycling it has found no space.
+    has_found_no_space: bool,
+}
+
+impl<F> RetiredFile<F> {
+    pub fn new(file: Rc<RingFile<F>>, is_damaged: bool) -> Self {
+        Self { file, is_damaged, replacement: None, has_found_no_space: false }
+    }
+
+    /// Whether it is as it should be, so that its bytes can be used again.
+    pub fn is_reusable(&self, config: &JournalConfig) -> bool {
+        !self.is_damaged && self.file.bytes == config.file_bytes
+    }
 }
 
 pub(super) struct Ring<F> {
@@ -51,8 +77,10 @@ pub(super) struct Ring<F> {
     next_file_seq: FileSeq,
     /// An append was refused for want of a ready file.
     is_starved: bool,
-    /// Creating a file failed for want of space; not tried again before something was recycled.
+    /// Something failed for want of space; nothing that needs some is tried before something was recycled, or [`Ring::retry`].
     is_out_of_space: bool,
+    /// That was told, and no file was prepared since.
+    is_want_told: bool,
 }
 
 /// What the maintainer should do next.
@@ -72,6 +100,7 @@ impl<F> Ring<F> {
             next_file_seq,
             is_starved: false,
             is_out_of_space: false,
+            is_want_told: false,
         }
     }
 
@@ -110,7 +139,7 @@ impl<F> Ring<F> {
         let complete = |ring: &Self| ring.used.len() - usize::from(ring.has_current);
         while complete(self) > 0 && self.used[0].last <= released {
             let used = self.used.pop_front().expect("there is a complete file");
-            self.retired.push_back(RetiredFile { file: used.file, is_damaged: used.is_damaged });
+            self.retired.push_back(RetiredFile::new(used.file, used.is_damaged));
         }
     }
 
@@ -121,7 +150,7 @@ impl<F> Ring<F> {
 
     /// The next piece of upkeep, if there is any: retired files first; growth when the last ready file is half full.
     pub fn next_chore(&mut self, config: &JournalConfig) -> Option<Chore<F>> {
-        if let Some(recycle) = self.next_retired() {
+        if let Some(recycle) = self.next_retired(config) {
             return Some(recycle);
         }
         let half_full = |file: &UsedFile<F>| file.tail > file.file.bytes / 2;
@@ -135,8 +164,11 @@ impl<F> Ring<F> {
     }
 
     /// The next file to recycle.
-    pub fn next_retired(&mut self) -> Option<Chore<F>> {
-        let retired = self.retired.pop_front()?;
+    pub fn next_retired(&mut self, config: &JournalConfig) -> Option<Chore<F>> {
+        let needs_space =
+            |retired: &RetiredFile<F>| retired.has_found_no_space || !retired.is_reusable(config);
+        let at = self.retired.iter().position(|retired| !self.is_out_of_space || !needs_space(retired))?;
+        let retired = self.retired.remove(at).expect("found there");
         self.preparing += 1;
         Some(Chore::Recycle(retired, self.take_file_seq()))
     }
@@ -163,13 +195,21 @@ impl<F> Ring<F> {
         self.preparing -= 1;
         self.is_starved = false;
         self.is_out_of_space &= !was_recycled;
+        self.is_want_told &= self.is_out_of_space;
         self.ready.push_back(Rc::new(file));
     }
 
-    /// A chore has given no file, for want of space.
-    pub fn not_prepared(&mut self) {
+    /// A chore has given no file, for want of space; the one that was to be recycled comes back. Answers whether that is news.
+    pub fn not_prepared(&mut self, retired: Option<RetiredFile<F>>) -> bool {
         self.preparing -= 1;
         self.is_out_of_space = true;
+        self.retired.extend(retired.map(|file| RetiredFile { has_found_no_space: true, ..file }));
+        !std::mem::replace(&mut self.is_want_told, true)
+    }
+
+    /// There may be space again. Answers whether something has waited for that.
+    pub fn retry(&mut self) -> bool {
+        std::mem::take(&mut self.is_out_of_space)
     }
 
     pub fn ready_files(&self) -> usize {

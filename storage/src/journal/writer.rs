@@ -140,20 +140,22 @@ pub(super) async fn maintain_loop<D: Disk>(inner: &Rc<Inner<D>>) -> Result<(), S
 async fn carry_out<D: Disk>(inner: &Inner<D>, chore: Chore<D::File>) -> DiskResult<()> {
     let released = inner.state.borrow().released;
     let Inner { disk, dir, config, identity, .. } = inner;
-    let (outcome, was_recycled) = match chore {
-        Chore::Recycle(retired, seq) => {
-            (maintain::recycle(disk, dir, config, *identity, retired, seq, released).await, true)
+    let (outcome, retired) = match chore {
+        Chore::Recycle(mut retired, seq) => {
+            let recycled = maintain::recycle(disk, dir, config, *identity, &mut retired, seq, released).await;
+            (recycled, Some(retired))
         }
-        Chore::Create(seq) => (maintain::create(disk, dir, config, *identity, seq, released).await, false),
+        Chore::Create(seq) => (maintain::create(disk, dir, config, *identity, seq, released).await, None),
     };
     match outcome {
         Ok(file) => {
-            inner.state.borrow_mut().ring.prepared(file, was_recycled);
+            inner.state.borrow_mut().ring.prepared(file, retired.is_some());
             inner.notify(JournalEvent::FileReady);
         }
         Err(error) if error.is_out_of_space() => {
-            tracing::warn!(%error, "no space for another journal file; the ring stays as it is");
-            inner.state.borrow_mut().ring.not_prepared();
+            if inner.state.borrow_mut().ring.not_prepared(retired) {
+                tracing::warn!(%error, "no space for another journal file; the ring stays as it is until there is");
+            }
         }
         Err(error) => return Err(error),
     }
@@ -165,22 +167,18 @@ pub(super) async fn prepare_first_files<D: Disk>(inner: &Rc<Inner<D>>) -> Result
     loop {
         let chore = {
             let ring = &mut inner.state.borrow_mut().ring;
-            match ring.next_retired() {
+            let has_enough = ring.total() >= inner.config.initial_files && ring.ready_files() > 0;
+            match ring.next_retired(&inner.config) {
                 Some(recycle) => recycle,
-                None if ring.total() < inner.config.initial_files || ring.ready_files() == 0 => {
-                    Chore::Create(ring.start_creating())
-                }
-                None => return Ok(()),
+                None if has_enough || ring.is_out_of_space() => break,
+                None => Chore::Create(ring.start_creating()),
             }
         };
         carry_out(inner, chore).await?;
-        let ring = &inner.state.borrow().ring;
-        if ring.ready_files() == 0 && ring.is_out_of_space() {
-            return Err(DiskError::new(
-                "create a journal file in",
-                &inner.dir,
-                std::io::ErrorKind::StorageFull.into(),
-            ));
-        }
     }
+    if inner.state.borrow().ring.ready_files() == 0 {
+        let full = std::io::ErrorKind::StorageFull.into();
+        return Err(DiskError::new("create a journal file in", &inner.dir, full));
+    }
+    Ok(())
 }

@@ -324,6 +324,7 @@ impl<D: Disk> ShardStore<D> {
         self.shared.tick_cold_reads();
         self.shared.read_ahead.borrow_mut().expire(now_ms);
         self.check_space().await?;
+        self.shared.journal.retry_upkeep();
         if self.shared.sync_due_ms.get().is_some_and(|due_ms| now_ms >= due_ms) {
             self.shared.sync_due_ms.set(None);
             self.shared.journal.sync_now().await?;

@@ -113,3 +113,36 @@ fn what_a_killed_broker_has_written_and_not_synced_is_synced_by_the_next_one() {
     drop(run);
     assert!(survives(&disk, &specs[0]) == expected, "acknowledged data is gone");
 }
+
+#[test]
+fn a_journal_that_found_no_space_for_its_files_has_it_when_there_is_some() {
+    let (disk, specs) = (SimDisk::new(6), specs(1));
+    let small = small_store_config(0, 1);
+    let mut run = Run::open(&disk, small.clone(), specs.clone()).unwrap();
+    one_more(&mut run, &specs[0], 0);
+    drop(run);
+    let mut larger = small;
+    larger.journal.file_bytes = 128 << 10;
+    let mut run = Run::open(&disk, larger, specs.clone()).unwrap();
+    disk.fill_up();
+    run.settle();
+    let log = run.log(&specs[0]);
+    let mut values = 1..200;
+    let mut fill = |run: &mut Run| {
+        for value in &mut values {
+            if append(&log, &batch(BatchOptions::default(), value, 1, 8000, NOW)).is_err() {
+                return;
+            }
+            run.settle();
+        }
+        panic!("the journal is never full");
+    };
+    fill(&mut run);
+    run.pool.run_until(run.store.flush()).unwrap();
+    run.settle();
+    fill(&mut run);
+    disk.make_room();
+    run.pool.run_until(run.store.tick(NOW + 1000)).unwrap();
+    run.settle();
+    one_more(&mut run, &specs[0], 1000);
+}

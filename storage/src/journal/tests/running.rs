@@ -4,7 +4,7 @@ use super::harness::*;
 use crate::{
     JournalError,
     disk::sim::{SimDisk, SimOp, Survival},
-    journal::{CommitSeq, Durability, Scan},
+    journal::{CommitSeq, Durability, Journal, JournalConfig, Scan},
 };
 use futures::{FutureExt, executor::LocalPool, future::join_all};
 use std::{cell::RefCell, rc::Rc};
@@ -330,6 +330,123 @@ fn a_sync_of_a_recycled_file_that_finds_no_space_ends_the_journal() {
         }
         assert!(shared.borrow().failed.is_some());
         assert!(matches!(one(), Err(JournalError::Failed(_))));
+    })
+    .expect("promises kept");
+}
+
+/// Appends until the ring is full, and waits until nothing moves; answers how many entries went in.
+async fn fill(journal: &Journal<SimDisk>, model: &SharedModel) -> usize {
+    let mut count = 0;
+    while let Ok(entry) = append(journal, model, batch_of(partition(0), 1), Durability::Sync, &[1; 10_000]) {
+        journal.durable(entry.commit).await.expect("a healthy disk");
+        count += 1;
+    }
+    rest().await;
+    count
+}
+
+async fn rest() {
+    for _ in 0..2000 {
+        yield_now().await;
+    }
+}
+
+fn files(journal: &Journal<SimDisk>) -> usize {
+    let pressure = journal.pressure();
+    pressure.used_files + pressure.free_files
+}
+
+#[test]
+fn files_that_find_no_space_to_be_replaced_stay_in_the_ring_until_there_is_some() {
+    let (disk, model) = (SimDisk::new(10), model());
+    let shared = model.clone();
+    with_journal(&disk, config(), &model, |journal, _| async move {
+        fill(&journal, &shared).await;
+    })
+    .expect("promises kept");
+    let (shared, small) = (model.clone(), disk.clone());
+    // Files of another size cannot be used again.
+    let larger = JournalConfig { file_bytes: 128 << 10, max_files: 8, ..config() };
+    with_journal(&disk, larger, &model, |journal, _| async move {
+        small.fill_up();
+        rest().await;
+        let before = files(&journal);
+        release(&journal, &shared, journal.durable_end());
+        fill(&journal, &shared).await;
+        release(&journal, &shared, journal.durable_end());
+        rest().await;
+        assert_eq!(files(&journal), before);
+        let operations = small.operations();
+        journal.retry_upkeep();
+        rest().await;
+        assert!((1..20).contains(&(small.operations() - operations)), "one try, and no more");
+        small.make_room();
+        journal.retry_upkeep();
+        rest().await;
+        assert!(fill(&journal, &shared).await > 0);
+        let sizes = journal_files(&small).into_iter().filter_map(|path| Some(small.content(&path)?.len()));
+        assert!(sizes.eq(std::iter::repeat_n(128 << 10, files(&journal))), "nothing is left of the old ones");
+    })
+    .expect("promises kept");
+    verify(&disk, &model).expect("promises kept");
+}
+
+#[test]
+fn a_file_that_finds_no_space_for_its_new_header_is_recycled_later() {
+    for is_crash in [false, true] {
+        let (disk, model) = (SimDisk::new(11), model());
+        let (shared, small) = (model.clone(), disk.clone());
+        with_journal(&disk, config(), &model, move |journal, _| async move {
+            fill(&journal, &shared).await;
+            let before = (files(&journal), journal_files(&small));
+            small.fill_up_for_writes("journal");
+            release(&journal, &shared, journal.durable_end());
+            rest().await;
+            assert_eq!(files(&journal), before.0);
+            assert_ne!(journal_files(&small), before.1, "they have new names and old headers");
+            if is_crash {
+                return;
+            }
+            small.make_room();
+            journal.retry_upkeep();
+            rest().await;
+            assert!(fill(&journal, &shared).await > 0);
+            assert!(files(&journal) >= before.0);
+        })
+        .expect("promises kept");
+        let disk = disk.crash(Survival::AnySubset, 7);
+        disk.make_room();
+        verify(&disk, &model).expect("promises kept");
+        let shared = model.clone();
+        with_journal(&disk, config(), &model, |journal, _| async move {
+            release(&journal, &shared, journal.durable_end());
+            rest().await;
+            assert!(fill(&journal, &shared).await > 0);
+        })
+        .expect("promises kept");
+        verify(&disk, &model).expect("promises kept");
+    }
+}
+
+#[test]
+fn a_journal_opens_on_a_full_disk_with_the_files_that_it_has() {
+    let (disk, model) = (SimDisk::new(14), model());
+    let shared = model.clone();
+    with_journal(&disk, config(), &model, |journal, _| async move {
+        let entry = append(&journal, &shared, batch_of(partition(0), 1), Durability::Sync, b"one");
+        journal.durable(entry.expect("room").commit).await.expect("a healthy disk");
+    })
+    .expect("promises kept");
+    disk.fill_up();
+    let (shared, small) = (model.clone(), disk.clone());
+    let more = JournalConfig { initial_files: 3, ..config() };
+    with_journal(&disk, more, &model, |journal, _| async move {
+        assert!(fill(&journal, &shared).await > 0);
+        assert_eq!(files(&journal), 2);
+        small.make_room();
+        journal.retry_upkeep();
+        rest().await;
+        assert!(files(&journal) > 2 && fill(&journal, &shared).await > 0);
     })
     .expect("promises kept");
 }
