@@ -52,12 +52,14 @@ impl LeaderEpochCache {
         true
     }
 
-    /// The largest epoch that is not larger than `requested`, and the offset where it ends (where the next one starts, or the log end).
+    /// The largest epoch that is not larger than `requested`, and the offset where it ends (where the next one starts, or the log end). Of one that consumers
+    /// cannot read any more, or that is older than all known, only this much is known: it ended where the log starts, or before.
     ///
-    /// `None` when `requested` is newer than all known, or older than all known: Kafka then answers with undefined epoch and offset.
+    /// `None` when `requested` is newer than all known: Kafka then answers with undefined epoch and offset.
     pub fn end_offset_for(
         &self,
         requested: LeaderEpoch,
+        log_start_offset: Offset,
         log_end_offset: Offset,
     ) -> Option<(LeaderEpoch, Offset)> {
         let latest = self.latest()?;
@@ -65,9 +67,11 @@ impl LeaderEpochCache {
             return None;
         }
         let next = self.entries.partition_point(|e| e.epoch <= requested);
-        let floor = self.entries[..next].last()?;
         let end = self.entries.get(next).map_or(log_end_offset, |e| e.start_offset);
-        Some((floor.epoch, end))
+        match self.entries[..next].last() {
+            Some(floor) if end > log_start_offset || floor.epoch == latest => Some((floor.epoch, end)),
+            _ => Some((requested, end.max(log_start_offset))),
+        }
     }
 
     /// The epoch under which the batch at `offset` was appended.
@@ -104,13 +108,32 @@ mod tests {
     #[test]
     fn the_end_of_an_epoch_is_the_start_of_the_next() {
         let c = cache(&[(0, 0), (2, 10), (5, 30)]);
-        let end = Offset(50);
-        assert_eq!(c.end_offset_for(LeaderEpoch(0), end), Some((LeaderEpoch(0), Offset(10))));
-        assert_eq!(c.end_offset_for(LeaderEpoch(1), end), Some((LeaderEpoch(0), Offset(10))));
-        assert_eq!(c.end_offset_for(LeaderEpoch(2), end), Some((LeaderEpoch(2), Offset(30))));
-        assert_eq!(c.end_offset_for(LeaderEpoch(5), end), Some((LeaderEpoch(5), end)));
-        assert_eq!(c.end_offset_for(LeaderEpoch(6), end), None);
-        assert_eq!(cache(&[(3, 0)]).end_offset_for(LeaderEpoch(2), end), None);
+        let end_of = |epoch, start| {
+            let found = c.end_offset_for(LeaderEpoch(epoch), Offset(start), Offset(50));
+            found.map(|(epoch, end)| (epoch.0, end.0))
+        };
+        assert_eq!(
+            [0, 1, 2, 5].map(|epoch| end_of(epoch, 0)),
+            [(0, 10), (0, 10), (2, 30), (5, 50)].map(Some)
+        );
+        assert_eq!(end_of(6, 0), None);
+        assert_eq!(LeaderEpochCache::default().end_offset_for(LeaderEpoch(0), Offset(0), Offset(0)), None);
+        // All of epoch 0 is gone for consumers, and then all of epoch 2.
+        assert_eq!([0, 1, 2].map(|epoch| end_of(epoch, 10)), [(0, 10), (1, 10), (2, 30)].map(Some));
+        assert_eq!(
+            [0, 2, 4, 5].map(|epoch| end_of(epoch, 40)),
+            [(0, 40), (2, 40), (4, 40), (5, 50)].map(Some)
+        );
+        assert_eq!(end_of(5, 50), Some((5, 50)));
+    }
+
+    #[test]
+    fn an_epoch_that_is_older_than_all_known_ended_where_the_log_starts() {
+        let c = cache(&[(3, 70), (4, 80)]);
+        for (start, end) in [(70, 70), (75, 75)] {
+            let found = c.end_offset_for(LeaderEpoch(2), Offset(start), Offset(90));
+            assert_eq!(found, Some((LeaderEpoch(2), Offset(end))));
+        }
     }
 
     #[test]

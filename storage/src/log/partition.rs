@@ -312,10 +312,11 @@ impl<D: Disk> PartitionLog<D> {
         self.inner.state.borrow().leader_epochs.latest()
     }
 
-    /// The largest epoch with batches that is not larger than `epoch`, and where it ends; `None` is Kafka's undefined (-1, -1).
+    /// The largest epoch with batches that is not larger than `epoch`, and where it ends; of one that is older than what consumers can read, itself and the
+    /// log start offset. `None` is Kafka's undefined (-1, -1).
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
         let state = self.inner.state.borrow();
-        state.leader_epochs.end_offset_for(epoch, state.log_end)
+        state.leader_epochs.end_offset_for(epoch, state.log_start, state.log_end)
     }
 
     /// The epoch under which the record at `offset` was appended.

@@ -74,8 +74,8 @@ impl<D: Disk> LogInner<D> {
             leader_epoch: state.leader_epochs.latest().unwrap_or_default(),
         };
         let appended = shared.journal.append(&entry, shared.config.durability, &[], |_| {})?;
+        // Epochs stay: of what replicas may still read, which is more than that.
         state.log_start = state.log_start.max(to);
-        state.leader_epochs.truncate_front(to);
         shared.note_touched(self.index, state, appended.commit);
         Ok(appended.commit)
     }
@@ -205,7 +205,12 @@ impl<D: Disk> ShardStore<D> {
         if let Some(commit) = commit {
             self.durable(commit).await?;
         }
-        let segment = log.state.borrow_mut().segments.remove(0);
+        let segment = {
+            let state = &mut *log.state.borrow_mut();
+            let segment = state.segments.remove(0);
+            state.leader_epochs.truncate_front(state.first_batch_offset());
+            segment
+        };
         tracing::info!(
             partition = %format_args!("{}-{}", log.topic, log.id.partition),
             base_offset = segment.base_offset.0, bytes = segment.size, ?reason, "segment deleted"

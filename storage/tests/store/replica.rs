@@ -214,6 +214,33 @@ fn another_replica_is_given_what_consumers_may_not_read_any_more() {
 }
 
 #[test]
+fn another_replica_hears_the_epochs_of_what_consumers_may_not_read_any_more() {
+    let disk = SimDisk::new(1);
+    let (mut run, log, _) = open(&disk);
+    let batches = [plain(0, 0, 5), plain(5, 3, 5), plain(10, 4, 5)];
+    batches.iter().for_each(|batch| store_durably(&mut run, &log, batch));
+    let epochs = [(0, 0), (3, 5), (4, 10)];
+    let epochs =
+        epochs.map(|(epoch, start)| EpochEntry { epoch: LeaderEpoch(epoch), start_offset: Offset(start) });
+    log.advance_high_watermark(Offset(15));
+    run.pool.run_until(log.delete_records(Offset(12))).unwrap();
+    run.pool.run_until(run.store.flush()).unwrap();
+    assert_eq!(log.leader_epochs(), epochs);
+    drop(run);
+    // What a leader cannot tell the epoch of it cannot compare: its follower would take it for another's log.
+    let (_run, log, _) = open(&disk.crash(Survival::Nothing, 1));
+    assert_eq!((log.first_batch_offset(), log.offsets().log_start_offset), (Offset(0), Offset(12)));
+    assert_eq!(log.leader_epochs(), epochs);
+    let ends = [0, 3, 4].map(|epoch| log.end_offset_for_epoch(LeaderEpoch(epoch)));
+    let ends = ends.map(|end| end.map(|(epoch, end)| (epoch.0, end.0)));
+    assert_eq!(
+        ends,
+        [(0, 12), (3, 12), (4, 15)].map(Some),
+        "consumers hear nothing of what they cannot read"
+    );
+}
+
+#[test]
 fn producers_are_what_they_were_before_the_batches_that_went() {
     for is_flushed in [false, true] {
         let disk = SimDisk::new(1);
