@@ -307,7 +307,11 @@ impl RealLogs {
     /// Lets everything go on that can, and tells what has happened.
     pub fn run(&mut self) -> Vec<LogEvent> {
         let Some(life) = &mut self.life else { return Vec::new() };
-        let events = life.run();
+        let mut events = life.run();
+        if events.iter().any(|event| matches!(event, Event::Failed(_))) {
+            // The process ends: nobody hears what else did not work.
+            events.retain(|event| !matches!(event, Event::Read { result: Err(_), .. }));
+        }
         events.into_iter().filter_map(|event| self.told(event)).collect()
     }
 
