@@ -26,8 +26,11 @@ use protocol::messages::{
 use crate::client::{Client, connect_any, error_name};
 use crate::error::BenchError;
 
-/// Long enough that no member has to send heartbeats while it commits.
-const SESSION_TIMEOUT_MS: i32 = 300_000;
+/// Kafka's default (`session.timeout.ms`). No member has to send heartbeats: commits count as such. If a run is interrupted the next one waits that long for its
+/// members.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// Kafka's default (`max.poll.interval.ms`): how long the group waits for those who have not come back to it.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The name of the assignment that the leading member makes.
 const PROTOCOL: &str = "bench";
 /// The version in which subscriptions and assignments are written.
@@ -127,8 +130,8 @@ impl Member {
         loop {
             let request = JoinGroupRequest {
                 group_id: Cow::Owned(self.group.clone()),
-                session_timeout_ms: SESSION_TIMEOUT_MS,
-                rebalance_timeout_ms: SESSION_TIMEOUT_MS,
+                session_timeout_ms: SESSION_TIMEOUT.as_millis() as i32,
+                rebalance_timeout_ms: REBALANCE_TIMEOUT.as_millis() as i32,
                 member_id: Cow::Owned(self.id.clone()),
                 protocol_type: "consumer".into(),
                 protocols: vec![JoinGroupRequestProtocol {
@@ -138,7 +141,7 @@ impl Member {
                 }],
                 ..Default::default()
             };
-            let joined = self.client.call(&request).await?;
+            let joined = self.client.call_long(&request, REBALANCE_TIMEOUT).await?;
             let code = ErrorCode(joined.error_code);
             self.id = joined.member_id.to_string();
             self.generation = joined.generation_id;
@@ -182,7 +185,7 @@ impl Member {
                 .collect(),
             ..Default::default()
         };
-        let response = self.client.call(&request).await?;
+        let response = self.client.call_long(&request, REBALANCE_TIMEOUT).await?;
         let code = ErrorCode(response.error_code);
         self.assigned = assigned(&response.assignment);
         match code {

@@ -3,16 +3,17 @@
 //! Reading and writing may go on at the same time from two futures of one executor.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use glommio::timer::Timer;
 
 use crate::error::BenchError;
 use crate::{executor, sys};
@@ -56,6 +57,28 @@ impl Connection {
     /// Says that the broker's bytes make no sense.
     pub fn nonsense(&self, reason: impl ToString) -> BenchError {
         BenchError::Protocol { address: self.address.clone(), reason: reason.to_string() }
+    }
+
+    /// Waits for an answer of the broker's, but not longer than `limit`: after that the connection counts as broken.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, BenchError>>,
+    ) -> Result<T, BenchError> {
+        let until = Instant::now() + limit;
+        let (mut answer, mut timer) = (pin!(answer), pin!(Timer::new(limit)));
+        let late = || {
+            let waited = format!("no answer for {limit:?}");
+            Err(self.broken(io::Error::new(io::ErrorKind::TimedOut, waited)))
+        };
+        poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            // Whoever spins is polled without end, and would set the timer anew each time.
+            Poll::Pending if executor::spins() && Instant::now() < until => Poll::Pending,
+            Poll::Pending if executor::spins() => Poll::Ready(late()),
+            Poll::Pending => timer.as_mut().poll(cx).map(|_| late()),
+        })
+        .await
     }
 
     /// Writes all of `bytes`.
@@ -144,5 +167,33 @@ impl FrameReader {
             self.end += connection.read_some(&mut self.buffer[self.end..]).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_that_says_nothing_is_not_waited_for_for_ever() {
+        let mute = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = mute.local_addr().expect("bound").to_string();
+        for spins in [false, true] {
+            let address = address.clone();
+            let waiting =
+                executor::spawn(executor::choose_cores(None).expect("a core")[0], spins, || async move {
+                    let connection = Connection::connect(&address).await?;
+                    let mut reader = FrameReader::new();
+                    connection
+                        .within(Duration::from_millis(50), reader.next(&connection))
+                        .await
+                        .map(<[u8]>::len)
+                });
+            let outcome = waiting.expect("an executor").join().expect("no panic");
+            let error = outcome.expect_err("no answer").to_string();
+            assert!(error.contains("no answer for 50ms"), "{error}");
+        }
     }
 }

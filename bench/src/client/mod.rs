@@ -5,6 +5,7 @@ mod topic;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::wire::{Decoder, Message, Request};
@@ -26,6 +27,9 @@ pub async fn connect_any(addresses: &[String]) -> Result<Client, BenchError> {
     }
     Err(last)
 }
+
+/// How long a broker may take over an answer before its connection counts as broken: the default of Kafka's clients (`request.timeout.ms`).
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// The name that the client gives itself.
 pub const CLIENT_ID: &str = "bench";
@@ -143,14 +147,33 @@ impl Client {
         self.call_version(request, version).await
     }
 
+    /// Makes a request to which the broker answers when something has happened, which may take it `longer` than anything else.
+    pub async fn call_long<'m, 's, M: Request<'m>>(
+        &'s mut self,
+        request: &M,
+        longer: Duration,
+    ) -> Result<M::Response<'s>, BenchError> {
+        let version = self.version::<M>()?;
+        self.call_within(request, version, ANSWER_LIMIT + longer).await
+    }
+
     /// Makes a request in a certain version and waits for its answer.
     pub async fn call_version<'m, 's, M: Request<'m>>(
         &'s mut self,
         request: &M,
         version: i16,
     ) -> Result<M::Response<'s>, BenchError> {
+        self.call_within(request, version, ANSWER_LIMIT).await
+    }
+
+    async fn call_within<'m, 's, M: Request<'m>>(
+        &'s mut self,
+        request: &M,
+        version: i16,
+        limit: Duration,
+    ) -> Result<M::Response<'s>, BenchError> {
         let expected = self.sender.send(&self.connection, request, version).await?;
-        let answer = self.reader.next(&self.connection).await?;
+        let answer = self.connection.within(limit, self.reader.next(&self.connection)).await?;
         let (correlation_id, response) = frame::decode_response::<M::Response<'s>>(answer, version)
             .map_err(|error| self.connection.nonsense(error))?;
         if correlation_id != expected {
@@ -165,7 +188,7 @@ impl Client {
         version: i16,
     ) -> Result<Vec<u8>, BenchError> {
         self.sender.send(&self.connection, request, version).await?;
-        let answer = self.reader.next(&self.connection).await?;
+        let answer = self.connection.within(ANSWER_LIMIT, self.reader.next(&self.connection)).await?;
         if answer.len() < 4 {
             return Err(self.connection.nonsense("an answer without header"));
         }

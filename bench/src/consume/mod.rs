@@ -60,6 +60,9 @@ pub struct ConsumeArgs {
     /// says; offsets are committed every five seconds and at the end
     #[arg(long)]
     group: Option<String>,
+    /// Reading to the end fails when no broker has answered for so long; with --duration that ends with its time
+    #[arg(long, default_value = "60s", value_parser = units::parse_duration)]
+    give_up_after: Duration,
     #[command(flatten)]
     fetch: FetchArgs,
     #[command(flatten)]
@@ -192,7 +195,7 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
         start: args.from,
         group: args.group.as_ref().map(|group| GroupPlan { group: group.clone(), members: consumers }),
         until: if args.from == Start::Beginning && args.duration.is_none() {
-            Until::End
+            Until::End { give_up_after: args.give_up_after }
         } else {
             Until::Time
         },
@@ -294,6 +297,17 @@ pub(crate) mod tests {
             report.verdict().expect("nothing is wrong");
         }
         assert!(consume(&broker, "--no-verify").verification.is_none());
+    }
+
+    #[test]
+    fn reading_to_the_end_fails_when_there_is_nobody_left_to_read_from() {
+        let broker = FakeBroker::start();
+        crate::produce::tests::produce(&broker, "--rate 1k --partitions 1");
+        broker.hang_up_on_fetch();
+        let line = ["bench", "--bootstrap", &broker.address, "--quiet", "--from", "beginning"];
+        let line = Line::try_parse_from(line.into_iter().chain(["--give-up-after", "300ms"]));
+        let error = measure(&line.expect("valid options").args).expect_err("nothing can be read");
+        assert!(matches!(&error, BenchError::Connection { .. }), "{error}");
     }
 
     #[test]

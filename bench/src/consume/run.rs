@@ -18,7 +18,7 @@ use super::session::Session;
 use super::tally::{Checks, PartitionTally, next_offset};
 use super::verification::Verification;
 use super::{FetchArgs, Start};
-use crate::client::{Client, Connection, Topic, connect_any, describe_topic, error_name};
+use crate::client::{ANSWER_LIMIT, Client, Connection, Topic, connect_any, describe_topic, error_name};
 use crate::clock::Clock;
 use crate::crew::Seconds;
 use crate::error::BenchError;
@@ -45,7 +45,10 @@ pub enum Until {
     /// When the run's time is over.
     Time,
     /// When it has read what was there when it began.
-    End,
+    End {
+        /// It fails when no broker has answered for so long.
+        give_up_after: Duration,
+    },
     /// When the run's producers have ended and it has read what they wrote, or the producers' drain time is over once more.
     Producers {
         /// How many of them have not ended.
@@ -126,6 +129,8 @@ struct Reader {
     clock: Clock,
     checks: Checks,
     last_second: u64,
+    /// When a broker has last answered, since the start of the run.
+    heard_ns: Cell<u64>,
     /// Where each partition has been read to.
     positions: RefCell<BTreeMap<i32, i64>>,
     /// Where reading ends, once that is known.
@@ -152,7 +157,7 @@ impl ConsumerSetup {
         let (mut positions, ends) = match self.start {
             Start::Tail => (latest, None),
             Start::Beginning => {
-                let ends = matches!(self.until, Until::End).then_some(latest);
+                let ends = matches!(self.until, Until::End { .. }).then_some(latest);
                 (list_offsets(&topic, &self.partitions, EARLIEST_TIMESTAMP).await?, ends)
             }
         };
@@ -183,7 +188,7 @@ impl ReadyConsumer {
         // What a consumer of the run's own producers reads was meant to be sent in the run; others may be late.
         let counted_from = match setup.until {
             Until::Producers { .. } => clock.unix_ns(setup.warmup_ns),
-            Until::Time | Until::End => clock.unix_ns(setup.warmup_ns).saturating_sub(OLDEST_STAMP_NS),
+            Until::Time | Until::End { .. } => clock.unix_ns(setup.warmup_ns).saturating_sub(OLDEST_STAMP_NS),
         };
         let tally =
             |(partition, offset): (&i32, &i64)| (*partition, PartitionTally::new(*partition, *offset == 0));
@@ -194,6 +199,7 @@ impl ReadyConsumer {
             },
             last_second: setup.end_ns.div_ceil(INTERVAL_NS) - 1,
             clock,
+            heard_ns: Cell::new(0),
             tallies: RefCell::new(positions.iter().map(tally).collect()),
             positions: RefCell::new(positions),
             ends: RefCell::new(ends),
@@ -287,12 +293,21 @@ impl Reader {
             let groups = by_connection(&topic, &partitions, usize::from(self.setup.target.connections));
             let rounds =
                 groups.into_iter().map(|((leader, _), group)| self.read_connection(&topic, leader, group));
+            let mut trouble = None;
             for outcome in join_all(rounds).await {
                 match outcome {
-                    Ok(()) | Err(BenchError::Connect { .. } | BenchError::Connection { .. }) => {}
-                    Err(BenchError::Refused { code, .. }) if code == "LEADER_NOT_AVAILABLE" => {}
+                    Ok(()) => {}
+                    Err(error @ (BenchError::Connect { .. } | BenchError::Connection { .. })) => {
+                        trouble = Some(error);
+                    }
+                    Err(BenchError::Refused { what, code, message }) if code == "LEADER_NOT_AVAILABLE" => {
+                        trouble = Some(BenchError::Refused { what, code, message });
+                    }
                     Err(error) => return Err(error),
                 }
+            }
+            if let Some(error) = trouble.filter(|_| self.is_given_up()) {
+                return Err(error);
             }
             if self.stopped.get() || self.has_reached_the_end() {
                 self.stopped.set(true);
@@ -323,6 +338,12 @@ impl Reader {
         outcome
     }
 
+    /// Whether nothing but an answer would end the run, and none has come for too long.
+    fn is_given_up(&self) -> bool {
+        let silence = Duration::from_nanos(self.clock.now_ns().saturating_sub(self.heard_ns.get()));
+        matches!(self.setup.until, Until::End { give_up_after } if silence > give_up_after)
+    }
+
     fn is_over(&self) -> bool {
         self.stopped.get() || self.restart.get()
     }
@@ -334,8 +355,10 @@ impl Reader {
         let (mut sender, connection, mut reader) = client.split();
         sender.send(&connection, &self.request(topic, &mut session), version).await?;
         loop {
-            let frame = reader.next(&connection).await?;
+            let limit = ANSWER_LIMIT + Duration::from_millis(self.setup.fetch.max_wait_ms.into());
+            let frame = connection.within(limit, reader.next(&connection)).await?;
             let arrived_ns = self.clock.now_ns();
+            self.heard_ns.set(arrived_ns);
             let (_, response) = protocol::frame::decode_response::<FetchResponse<'_>>(frame, version)
                 .map_err(|error| connection.nonsense(error))?;
             self.roll(arrived_ns);
@@ -504,7 +527,7 @@ impl Reader {
             if now >= end_ns {
                 pause = TICK;
                 match &self.setup.until {
-                    Until::Time | Until::End => self.stopped.set(true),
+                    Until::Time | Until::End { .. } => self.stopped.set(true),
                     Until::Producers { drain, .. } if now >= end_ns + 2 * drain.as_nanos() as u64 => {
                         self.stopped.set(true);
                     }

@@ -49,6 +49,7 @@ struct State {
     topics: BTreeMap<String, Vec<Log>>,
     refusals: VecDeque<i16>,
     hang_up_before_produce: u32,
+    hangs_up_on_fetch: bool,
     produced: u32,
 }
 
@@ -90,6 +91,12 @@ impl FakeBroker {
     /// Closes the connection instead of answering the next `count` produce requests.
     pub fn hang_up(&self, count: u32) {
         self.state().hang_up_before_produce = count;
+    }
+
+    /// Closes the connection instead of answering any fetch from now on.
+    #[allow(dead_code, reason = "not every crate that includes this file has such tests")]
+    pub fn hang_up_on_fetch(&self) {
+        self.state().hangs_up_on_fetch = true;
     }
 
     /// The log of a partition; `None` if there is no such topic.
@@ -148,6 +155,7 @@ impl FakeBroker {
             ApiKey::CreateTopics => reply(id, &self.create(&read(d, version)), version),
             ApiKey::DeleteTopics => reply(id, &self.delete(&read(d, version)), version),
             ApiKey::ListOffsets => reply(id, &self.offsets(&read(d, version)), version),
+            ApiKey::Fetch if self.state().hangs_up_on_fetch => None,
             ApiKey::Fetch => reply(id, &self.fetch(&read(d, version)), version),
             ApiKey::Produce => reply(id, &self.produce(&read(d, version))?, version),
             ApiKey::InitProducerId => {
