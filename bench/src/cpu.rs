@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::error::BenchError;
+
 /// Processor time spent so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct CpuTime {
@@ -113,6 +115,14 @@ impl CpuCosts {
     }
 }
 
+/// Refuses process ids that are nobody's, or cannot be looked at.
+pub fn check_processes(pids: &[u32]) -> Result<(), BenchError> {
+    pids.iter().try_for_each(|pid| match CpuTime::of_process(*pid) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(BenchError::Option(format!("--broker-pid: process {pid}: {error}"))),
+    })
+}
+
 /// Where the processor time stood at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuMark {
@@ -171,5 +181,8 @@ mod tests {
         assert!((generator.ns_per_record - generator.seconds() * 1e6).abs() < 1e-3);
         assert!((generator.seconds_per_gb - generator.seconds()).abs() < 1e-9);
         assert!(CpuMark::now(&[]).since(&before).broker.is_none());
+        check_processes(&[pid]).expect("it is this one");
+        let error = check_processes(&[pid, u32::MAX]).expect_err("nobody's").to_string();
+        assert!(error.contains("--broker-pid: process 4294967295: No such file"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 
 use crate::clock::Clock;
-use crate::cpu::{CpuCosts, CpuMark};
+use crate::cpu::{CpuCosts, CpuMark, check_processes};
 use crate::error::BenchError;
 use crate::executor;
 use crate::report::LiveLine;
@@ -94,6 +94,7 @@ pub struct Outcome<E> {
 impl Crew<'_> {
     /// Deals `workers` to the cores in turn and runs them.
     pub fn run<W: Worker>(&self, workers: Vec<W>) -> Result<Outcome<W::End>, BenchError> {
+        check_processes(self.broker_pids)?;
         let mut of_side = vec![0; self.sides.len()];
         workers.iter().for_each(|worker| of_side[worker.side()] += 1);
         let mut hands: Vec<Vec<W>> = self.cores.iter().map(|_| Vec::new()).collect();

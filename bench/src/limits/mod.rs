@@ -28,7 +28,7 @@ pub struct LimitsArgs {
     #[arg(long, visible_alias = "dir", value_name = "DIR", default_value = ".")]
     pub limits_dir: PathBuf,
     /// How long to measure each limit
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_seconds)]
     pub limits_seconds: Duration,
     /// The two cores between which TCP is measured [default: the first and the last]
     #[arg(long, value_name = "CORES", value_parser = parse_pair)]
@@ -36,6 +36,13 @@ pub struct LimitsArgs {
     /// Records a second for the barest program that receives, syncs and answers them
     #[arg(long, value_name = "RATE", default_value = "1k", value_parser = parse_rate)]
     pub limits_rate: u32,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text).map_err(|error| error.to_string())? {
+        duration if duration >= Duration::from_millis(1) => Ok(duration),
+        _ => Err(format!("'{text}' is less than 1ms")),
+    }
 }
 
 fn parse_pair(text: &str) -> Result<(usize, usize), String> {
@@ -152,8 +159,10 @@ impl Limits {
     pub fn read(path: &Path) -> Result<Limits, BenchError> {
         let text = std::fs::read(path)
             .map_err(|source| BenchError::Input { path: path.to_owned(), reason: source.to_string() })?;
-        serde_json::from_slice(&text)
-            .map_err(|error| BenchError::Input { path: path.to_owned(), reason: error.to_string() })
+        serde_json::from_slice(&text).map_err(|error| BenchError::Input {
+            path: path.to_owned(),
+            reason: format!("it is not what 'bench limits --json' prints: {error}"),
+        })
     }
 
     /// Bytes per second of the fastest way to make large writes durable.
@@ -287,5 +296,11 @@ mod tests {
         assert_eq!(read.render(), text);
         std::fs::write(&path, b"{").expect("writable");
         assert!(Limits::read(&path).expect_err("cut").to_string().contains("limits.json"));
+    }
+
+    #[test]
+    fn limits_that_are_measured_for_no_time_are_refused() {
+        assert_eq!(parse_seconds("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_seconds("0").expect_err("no time"), "'0' is less than 1ms");
     }
 }

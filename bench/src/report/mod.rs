@@ -238,7 +238,8 @@ impl Report {
                 self.shares.push(Share { what, kind, measured, limit_name, limit, share: measured / limit });
             }
         };
-        let throughput = self.payload_bytes_per_second;
+        // Batches as they are sent: neither a socket nor a disk sees what was compressed.
+        let throughput = self.wire_bytes_per_second;
         share(
             "throughput",
             BytesPerSecond,
@@ -400,7 +401,8 @@ pub(crate) mod tests {
         for second in 0..5 {
             let mut interval = Interval::new(second);
             interval.records = 1000 + second;
-            interval.payload_bytes = 100_000;
+            interval.payload_bytes = 90_000;
+            interval.wire_bytes = 100_000;
             interval.batches = 10;
             interval.backlog = second * 7;
             for step in 0..1000 {
@@ -436,7 +438,7 @@ pub(crate) mod tests {
         let live = LiveLine { name: "written ", unit: "rec", latency: true };
         let line = live.text(&report.points[4], &errors);
         for part in
-            ["5 s", "written", "1.00k rec/s", "100 kB/s", "p50", "p99.9", "backlog 28", "CORRUPT_MESSAGE 12"]
+            ["5 s", "written", "1.00k rec/s", "90.0 kB/s", "p50", "p99.9", "backlog 28", "CORRUPT_MESSAGE 12"]
         {
             assert!(line.contains(part), "{part} is missing in: {line}");
         }
