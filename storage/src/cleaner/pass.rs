@@ -418,7 +418,7 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
             if is_unchanged && taken == 1 {
                 return Ok((taken, None));
             }
-            let (new, index) = output.finish(&self.shared().flush_gate).await?;
+            let (new, index) = output.finish(&self.shared().gates.writes).await?;
             let end = ends[taken - 1];
             match self.log.replace_segments(&rest[..taken], end, self.cuts, new, index).await? {
                 true => Ok((taken, Some(new.size))),
@@ -489,7 +489,7 @@ impl<D: Disk, H: CleanerHost> Pass<'_, D, H> {
             return Err(Stop::Uncleanable(what));
         }
         self.host.pace(filtered.bytes.len()).await;
-        output.append(&filtered, &self.shared().flush_gate).await?;
+        output.append(&filtered, &self.shared().gates.writes).await?;
         *stats += filtered.stats;
         add(&self.shared().counters.cleaner_written_bytes, filtered.bytes.len() as u64);
         Ok(())

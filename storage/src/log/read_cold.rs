@@ -25,44 +25,12 @@ use futures::{
     stream::FuturesUnordered,
 };
 use protocol::records::BatchView;
-use std::{cell::Cell, pin::pin, rc::Rc};
+use std::{pin::pin, rc::Rc};
 
-/// Bytes of reads under way at once: enough to keep a disk busy.
-pub(crate) const COLD_BYTES_IN_FLIGHT: usize = 4 << 20;
-/// The same while a commit is under way, which consists of up to three operations in turn, each behind the reads: 4 MiB made a commit wait for 10 ms,
-/// 1 MiB for 3, and one piece for 1.5, without loss for the reads as long as that is small. Also between commits that follow each other closely: the next
-/// one would be behind all that was let in meanwhile.
-pub(crate) const COLD_BYTES_BESIDE_COMMIT: usize = PIECE_BYTES_MAX;
-/// So many commits in about a second follow each other closely.
-const MANY_COMMITS: u32 = 20;
 /// Most bytes that one read of a stranger takes from a segment, unless a single batch is larger.
 const STRANGER_BYTES_MAX: usize = 2 << 20;
 /// Least bytes that it takes: smaller reads cost as much.
 const STRANGER_BYTES_MIN: usize = 64 << 10;
-
-/// How many commits there were in this second and in the last one.
-#[derive(Debug, Default)]
-pub(crate) struct CommitsLately {
-    this_tick: Cell<u32>,
-    last_tick: Cell<u32>,
-}
-
-impl CommitsLately {
-    /// Notes a commit.
-    pub fn note(&self) {
-        self.this_tick.set(self.this_tick.get().saturating_add(1));
-    }
-
-    /// To be called about every second.
-    pub fn tick(&self) {
-        self.last_tick.set(self.this_tick.take());
-    }
-
-    /// Whether the next commit is to be expected soon.
-    pub fn are_many(&self) -> bool {
-        self.this_tick.get().max(self.last_tick.get()) >= MANY_COMMITS
-    }
-}
 
 /// Part of a segment in memory.
 pub(crate) struct Chunk {
@@ -338,7 +306,7 @@ impl<D: Disk> SegmentRead<'_, D> {
     /// The reading of a part of the segment, for whoever polls it.
     fn begin(&self, start: u64, end: u64) -> LocalBoxFuture<'static, DiskResult<Bytes>> {
         let (file, gate, len) =
-            (self.file.clone(), self.log.shared.cold_gate.clone(), (end - start) as usize);
+            (self.file.clone(), self.log.shared.gates.reads.clone(), (end - start) as usize);
         add(&self.log.shared.counters.cold_read_bytes, len as u64);
         async move {
             let _pass = gate.enter(len).await;
@@ -390,24 +358,5 @@ pub(crate) async fn run<D: Disk>(shared: Rc<Shared<D>>) -> Result<(), StorageErr
         } else {
             select(wanted, reading.next()).await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_follow_each_other_closely_until_a_whole_second_had_few() {
-        let lately = CommitsLately::default();
-        (1..MANY_COMMITS).for_each(|_| lately.note());
-        assert!(!lately.are_many());
-        lately.note();
-        assert!(lately.are_many(), "at once, not with the next second");
-        lately.tick();
-        lately.note();
-        assert!(lately.are_many(), "there were many in the last second");
-        lately.tick();
-        assert!(!lately.are_many());
     }
 }

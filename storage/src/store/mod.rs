@@ -9,6 +9,7 @@
 //! | `flush_policy` | when written data has to be synced |
 //! | `checkpoint`, `checkpoint_log` | up to where partitions are safe in segments |
 //! | `recovery`, `recover_log` | replay of the journal; one partition's segments |
+//! | `disk_gates` | how much may be under way to the disk beside commits |
 //! | `pacing` | how fast appends go on when there is little room |
 //! | `direct` | large batches, written straight to segments |
 //! | `layout` | generations of shards |
@@ -22,6 +23,7 @@ mod checkpoint_log;
 pub(crate) mod config;
 mod cut;
 mod direct;
+pub(crate) mod disk_gates;
 pub(crate) mod flush_policy;
 pub(crate) mod flusher;
 mod layout;

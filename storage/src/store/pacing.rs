@@ -8,6 +8,8 @@ use std::cell::Cell;
 
 /// Appends are slowed down from this share of the room on.
 pub(crate) const SLOW_FROM: f64 = 0.6;
+/// Somewhat before that the flusher writes as fast as the disk allows, whatever that does to the latency of commits.
+pub(crate) const PRESSED_FROM: f64 = 0.55;
 /// What a flushed byte lets in at [`SLOW_FROM`]. Falls to nothing where the room ends.
 const GAIN_AT_FIRST: f64 = 2.0;
 

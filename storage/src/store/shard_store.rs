@@ -321,7 +321,7 @@ impl<D: Disk> ShardStore<D> {
     /// The free space cannot be found out, or the journal has failed.
     pub async fn tick(&self, now_ms: i64) -> Result<(), StorageError> {
         self.shared.now_ms.set(now_ms);
-        self.shared.tick_cold_reads();
+        self.shared.gates.tick(self.shared.is_pressed());
         self.shared.read_ahead.borrow_mut().expire(now_ms);
         self.check_space().await?;
         self.shared.journal.retry_upkeep();

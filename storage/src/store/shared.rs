@@ -9,15 +9,15 @@ use crate::{
         files::FileCache,
         partition::LogInner,
         read_ahead::{PieceRead, ReadAhead},
-        read_cold::{COLD_BYTES_BESIDE_COMMIT, COLD_BYTES_IN_FLIGHT, CommitsLately},
     },
     store::{
         config::{CommitEvent, HighWatermarkMode, StoreConfig},
         direct::DirectQueue,
-        pacing::Throttle,
+        disk_gates::DiskGates,
+        pacing::{PRESSED_FROM, Throttle},
     },
     types::TopicIdPartition,
-    wake::{ByteGate, Notify},
+    wake::Notify,
 };
 use ahash::AHashMap;
 use std::{
@@ -26,9 +26,6 @@ use std::{
     path::PathBuf,
     rc::Rc,
 };
-
-/// Bytes of segment writes under way at once: more would make the journal's writes queue behind them.
-pub(crate) const FLUSH_BYTES_IN_FLIGHT: usize = 3 << 20;
 
 /// Counters since the store was opened.
 #[derive(Debug, Default)]
@@ -84,9 +81,7 @@ pub(crate) struct Shared<D: Disk> {
     pub pieces_wanted: RefCell<Vec<PieceRead>>,
     /// Wakes the loop that reads ahead.
     pub piece_wanted: Notify,
-    /// What readers read from segment files.
-    pub cold_gate: Rc<ByteGate>,
-    pub commits_lately: CommitsLately,
+    pub gates: DiskGates,
     pub switches: Switches,
     pub counters: Counters,
     /// Every log that ever was, by index; a deleted one leaves a hole.
@@ -120,7 +115,6 @@ pub(crate) struct Shared<D: Disk> {
     pub swapped: Notify,
     /// Held by whoever changes segment files: the flusher, retention, deletion, compaction.
     pub maintenance: futures::lock::Mutex<()>,
-    pub flush_gate: ByteGate,
     pub throttle: Throttle,
     /// Replication, if there is any.
     pub commit_observer: RefCell<Option<CommitObserver>>,
@@ -142,8 +136,7 @@ impl<D: Disk> Shared<D> {
             read_ahead: RefCell::new(ReadAhead::new(config.read_ahead_bytes)),
             pieces_wanted: RefCell::default(),
             piece_wanted: Notify::default(),
-            cold_gate: Rc::new(ByteGate::new(COLD_BYTES_IN_FLIGHT)),
-            commits_lately: CommitsLately::default(),
+            gates: DiskGates::default(),
             producer_expiration_ms: Cell::new(config.producer_expiration_ms),
             disk,
             config,
@@ -166,7 +159,6 @@ impl<D: Disk> Shared<D> {
             room: Notify::default(),
             swapped: Notify::default(),
             maintenance: futures::lock::Mutex::new(()),
-            flush_gate: ByteGate::new(FLUSH_BYTES_IN_FLIGHT),
             throttle,
             commit_observer: RefCell::default(),
             direct: DirectQueue::default(),
@@ -294,25 +286,16 @@ impl<D: Disk> Shared<D> {
             || self.cache.borrow().pinned_bytes() > self.pinned_flush_threshold()
     }
 
-    /// To be called about every second.
-    pub fn tick_cold_reads(&self) {
-        self.commits_lately.tick();
-        self.widen_cold_reads();
-    }
-
-    /// Lets in as many reads as keep the disk busy, unless the next commit is to be expected soon.
-    fn widen_cold_reads(&self) {
-        if !self.commits_lately.are_many() {
-            self.cold_gate.set_limit(COLD_BYTES_IN_FLIGHT);
-        }
+    /// Whether appends will soon have to wait for the flusher.
+    pub fn is_pressed(&self) -> bool {
+        self.room_used() >= PRESSED_FROM
     }
 
     /// The journal's observer.
     pub fn on_journal_event(&self, event: JournalEvent) {
         match event {
             JournalEvent::Started(commit) => {
-                self.commits_lately.note();
-                self.cold_gate.set_limit(COLD_BYTES_BESIDE_COMMIT);
+                self.gates.commit_began();
                 let data = commit.buffer.slice(..commit.bytes);
                 self.cache.borrow_mut().freeze(commit.seq.0, data, commit.buffer.capacity());
                 self.frozen_commit.set(commit.seq.0);
@@ -320,7 +303,7 @@ impl<D: Disk> Shared<D> {
                 self.observe(CommitEvent::Readable);
             }
             JournalEvent::Done(commit) => {
-                self.widen_cold_reads();
+                self.gates.commit_ended();
                 self.observe(CommitEvent::Done);
                 self.on_commit_done(commit.seq);
             }

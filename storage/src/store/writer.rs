@@ -20,7 +20,7 @@ use bytes::Bytes;
 use protocol::records::BatchView;
 use std::rc::Rc;
 
-/// Size of one write, unless a single batch is larger. Bytes.
+/// Size of one write, unless a single batch is larger, or less may be under way. Bytes.
 const WRITE_BYTES: usize = 512 << 10;
 /// Segments that have reached the first figure are preallocated in steps of the second. Bytes.
 const PREALLOCATE_FROM_BYTES: u64 = 4 << 20;
@@ -119,12 +119,16 @@ impl<D: Disk> LogInner<D> {
         if mode == WriteMode::Flush && !matches!(state.availability, Availability::Online) {
             return Step::Nothing;
         }
+        let write_bytes = match mode {
+            WriteMode::Flush => WRITE_BYTES.min(self.shared.gates.limit_writes(self.shared.is_pressed())),
+            WriteMode::Durable => WRITE_BYTES,
+        };
         let cache = self.shared.cache.borrow();
         let mut batches = Vec::new();
         let mut bytes = 0;
         let mut active = state.segments.last().copied();
         for batch in state.tail.from(state.written_end) {
-            if batch.commit > up_to || (bytes > 0 && bytes + batch.size as usize > WRITE_BYTES) {
+            if batch.commit > up_to || (bytes > 0 && bytes + batch.size as usize > write_bytes) {
                 break;
             }
             let is_roll_due = active.is_none_or(|a| {
@@ -244,7 +248,7 @@ impl<D: Disk> LogInner<D> {
     async fn pass(&self, mode: WriteMode, bytes: usize) -> ByteGateGuard<'_> {
         let shared = &self.shared;
         match mode {
-            WriteMode::Flush => shared.flush_gate.enter(bytes).await,
+            WriteMode::Flush => shared.gates.writes.enter(bytes).await,
             WriteMode::Durable => shared.direct.gate.enter(bytes).await,
         }
     }

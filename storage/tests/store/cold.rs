@@ -260,7 +260,7 @@ fn reads_come_back_as_soon_as_a_lone_commit_is_over() {
 
 #[test]
 fn reads_leave_the_disk_to_commits_that_follow_each_other_closely_until_these_have_stopped() {
-    // As many as in `CommitsLately`.
+    // As many as in `DiskGates`.
     const MANY_COMMITS: usize = 20;
     let mut store = WatchedStore::open();
     (1..MANY_COMMITS).for_each(|_| store.commit());

@@ -11,6 +11,7 @@ mod damage;
 #[allow(clippy::disallowed_methods, reason = "one of them measures")]
 mod direct;
 mod failing;
+mod gentle;
 mod harness;
 mod keyed;
 mod large;
