@@ -37,8 +37,13 @@ class Machine:
         return Broker(self, cores or self.broker_cores, *arguments)
 
 
-def start(command):
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(command, **options):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def give_way():
+    """This process runs when its core has nothing else to do."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def finished(process):
@@ -61,16 +66,17 @@ class Served:
         self.process.terminate()
         self.process.wait()
 
-    def command(self, command, *arguments):
-        common = ["--bootstrap", self.bootstrap, "--cores", self.machine.client_cores, "--broker-pid", str(self.process.pid), "--quiet"]
+    def command(self, command, *arguments, cores=None):
+        cores = cores or self.machine.client_cores
+        common = ["--bootstrap", self.bootstrap, "--cores", cores, "--broker-pid", str(self.process.pid), "--quiet"]
         return self.machine.bench_command(command, *common, *arguments)
 
-    def bench(self, command, *arguments):
-        return finished(start(self.command(command, *arguments)))
+    def bench(self, command, *arguments, cores=None):
+        return finished(start(self.command(command, *arguments, cores=cores)))
 
     def bench_aside(self, command, *arguments):
-        """Begins a run and does not wait for it; `finished` does."""
-        return start(self.command(command, *arguments))
+        """Begins a run that gives way to others on its cores, and does not wait for it; `finished` does."""
+        return start(self.command(command, *arguments), preexec_fn=give_way)
 
 
 class Broker(Served):
@@ -88,6 +94,9 @@ class Broker(Served):
     def __exit__(self, *_):
         super().__exit__()
         shutil.rmtree(self.folder, ignore_errors=True)
+        # What a file system does after that would be measured with what comes next.
+        os.sync()
+        time.sleep(2)
 
     def launch(self):
         """Seconds until it is ready."""
