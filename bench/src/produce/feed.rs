@@ -154,6 +154,15 @@ impl Feed {
         }
     }
 
+    /// Nothing can be sent before, not even along with others: for a feed that has said [`Next::At`].
+    pub fn empty_until(&self, pace: &Pace) -> u64 {
+        match pace {
+            _ if !self.retry.is_empty() => self.not_before_ns,
+            Pace::Open { schedule, .. } => schedule.intended_ns(self.share.index_of(self.taken)),
+            Pace::Closed { .. } => 0,
+        }
+    }
+
     fn room(&mut self, room: impl Fn(u64) -> u32) -> u32 {
         *self.room.get_or_insert_with(|| room(self.taken))
     }

@@ -77,7 +77,7 @@ impl ProducerSetup {
         for (position, (info, share)) in topic.partitions.iter().zip(shares).enumerate() {
             let lane = lanes.lane_for(&topic, info.leader, position);
             let origin = scramble((info.index as u64) << 32 | number as u64);
-            slots.push(Slot { partition: info.index, origin, feed: Feed::new(share), lane, round: 0 });
+            slots.push((Slot { partition: info.index, origin, feed: Feed::new(share), round: 0 }, lane));
         }
         let mut clients = Vec::new();
         let list = lanes.list.borrow().clone();
@@ -101,7 +101,7 @@ pub struct ReadyProducer {
     number: usize,
     topic: Topic,
     lanes: Rc<Lanes>,
-    slots: Vec<Slot>,
+    slots: Vec<(Slot, usize)>,
     /// The first connection of each lane.
     clients: Vec<Client>,
     control: Client,
@@ -313,19 +313,11 @@ fn move_partitions(worker: &Rc<Worker>, lanes: &Lanes, topic: &Topic) {
     let before = lanes.list.borrow().len();
     let mut leaderless = false;
     let leaders: BTreeMap<i32, i32> = topic.partitions.iter().map(|info| (info.index, info.leader)).collect();
-    for (position, slot) in worker.slots.borrow_mut().iter_mut().enumerate() {
-        let leader = leaders.get(&slot.partition).copied();
-        match leader.filter(|leader| topic.brokers.contains_key(leader)) {
-            None => leaderless = true,
-            Some(leader) => {
-                let lane = lanes.lane_for(topic, leader, position);
-                if lane != slot.lane {
-                    slot.lane = lane;
-                    slot.feed.change_connection();
-                }
-            }
-        }
-    }
+    worker.choose_lanes(|position, partition| {
+        let leader = leaders.get(&partition).copied().filter(|leader| topic.brokers.contains_key(leader));
+        leaderless |= leader.is_none();
+        leader.map(|leader| lanes.lane_for(topic, leader, position))
+    });
     for lane in lanes.list.borrow().iter() {
         if let Some(address) = topic.brokers.get(&lane.broker) {
             lane.address.replace(address.clone());

@@ -61,10 +61,25 @@ pub struct Slot {
     pub feed: Feed,
     /// Where its records begin among all that there could be: sizes and filler depend on it.
     pub origin: u64,
-    /// The connection that leads to its leader.
-    pub lane: usize,
     /// The round of [`Worker::collect`] that took its last batch.
     pub round: u64,
+}
+
+/// Where a slot's batches go, and until when it need not be looked at: of thousands few have something to send.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The connection that leads to its leader.
+    lane: usize,
+    /// Nothing of it leaves by itself before, since the start of the run; 0 if that is not known.
+    at_rest_until_ns: u64,
+    /// Nothing of it can travel along with others before.
+    empty_until_ns: u64,
+}
+
+impl Place {
+    fn new(lane: usize) -> Place {
+        Place { lane, at_rest_until_ns: 0, empty_until_ns: 0 }
+    }
 }
 
 /// A batch in flight.
@@ -74,6 +89,10 @@ pub struct Sent {
     batch: Batch,
     wire_bytes: usize,
     payload_bytes: u64,
+}
+
+fn earlier(wake: Option<u64>, at: u64) -> Option<u64> {
+    Some(wake.map_or(at, |wake| wake.min(at)))
 }
 
 /// One core's part of the run.
@@ -86,7 +105,9 @@ pub struct Worker {
     pub pace: Pace,
     payload: Payload,
     /// Its partitions.
-    pub slots: RefCell<Vec<Slot>>,
+    slots: RefCell<Vec<Slot>>,
+    /// For each slot, apart from them: all are looked at for each request.
+    places: RefCell<Vec<Place>>,
     round: Cell<u64>,
     completed: Cell<u64>,
     current: RefCell<Interval>,
@@ -100,8 +121,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that has sent nothing yet.
-    pub fn new(plan: WorkerPlan, clock: Clock, pace: Pace, slots: Vec<Slot>, seconds: Seconds) -> Worker {
+    /// A worker that has sent nothing yet. `slots` are its partitions, each with the number of its lane.
+    pub fn new(
+        plan: WorkerPlan,
+        clock: Clock,
+        pace: Pace,
+        slots: Vec<(Slot, usize)>,
+        seconds: Seconds,
+    ) -> Worker {
+        let (slots, places) = slots.into_iter().map(|(slot, lane)| (slot, Place::new(lane))).unzip();
         let payload = Payload::new(&plan.payload);
         Worker {
             plan,
@@ -109,6 +137,7 @@ impl Worker {
             pace,
             payload,
             slots: RefCell::new(slots),
+            places: RefCell::new(places),
             round: Cell::new(0),
             completed: Cell::new(0),
             current: RefCell::new(Interval::new(0)),
@@ -126,7 +155,7 @@ impl Worker {
     pub fn collect(&self, lane: usize, cursor: &Cell<usize>, sent: &mut Vec<Sent>) -> Option<u64> {
         let now = self.clock.now_ns();
         let largest_batch = self.payload.largest_batch() + BATCH_OVERHEAD;
-        let mut slots = self.slots.borrow_mut();
+        let (mut slots, mut places) = (self.slots.borrow_mut(), self.places.borrow_mut());
         let count = slots.len();
         let mut wake: Option<u64> = None;
         let mut bytes = 0;
@@ -136,23 +165,38 @@ impl Worker {
         // The first round finds out whether any batch has to leave; the second lets the others travel along.
         for eager in [false, true] {
             for step in 0..count {
-                let number = (start + step) % count;
+                let number = if start + step < count { start + step } else { start + step - count };
+                let place = &mut places[number];
+                if place.lane != lane {
+                    continue;
+                }
+                let is_eager = eager || !sent.is_empty();
+                let rests_until = if is_eager { place.empty_until_ns } else { place.at_rest_until_ns };
+                if rests_until > now {
+                    wake = earlier(wake, place.at_rest_until_ns);
+                    continue;
+                }
                 let slot = &mut slots[number];
-                if slot.lane != lane || slot.round == round {
+                if slot.round == round {
                     continue;
                 }
                 let origin = slot.origin;
                 let room = |first: u64| self.payload.room(origin.wrapping_add(first));
-                match slot.feed.next(&self.pace, now, room, eager || !sent.is_empty()) {
+                match slot.feed.next(&self.pace, now, room, is_eager) {
                     Next::Ready(batch) => {
                         let Extent { batch_bytes, payload_bytes } =
                             self.payload.extent(origin.wrapping_add(batch.first), batch.count);
                         sent.push(Sent { slot: number, batch, wire_bytes: batch_bytes, payload_bytes });
                         slot.round = round;
+                        *place = Place::new(lane);
                         bytes += batch_bytes + BATCH_OVERHEAD;
                         cursor.set((number + 1) % count);
                     }
-                    Next::At(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
+                    Next::At(at) => {
+                        let empty_until_ns = slot.feed.empty_until(&self.pace);
+                        *place = Place { lane, at_rest_until_ns: at, empty_until_ns };
+                        wake = earlier(wake, at);
+                    }
                     Next::Blocked | Next::Finished => {}
                 }
                 if !sent.is_empty() && bytes + largest_batch > self.plan.max_request_bytes {
@@ -288,6 +332,17 @@ impl Worker {
         self.refresh.raise();
     }
 
+    /// Gives each partition the lane that `choose` says, by position and number; one that gets another changes its connection.
+    pub fn choose_lanes(&self, mut choose: impl FnMut(usize, i32) -> Option<usize>) {
+        let (mut slots, mut places) = (self.slots.borrow_mut(), self.places.borrow_mut());
+        for (position, (slot, place)) in slots.iter_mut().zip(places.iter_mut()).enumerate() {
+            if let Some(lane) = choose(position, slot.partition).filter(|lane| *lane != place.lane) {
+                *place = Place::new(lane);
+                slot.feed.change_connection();
+            }
+        }
+    }
+
     /// A connection had to be made again.
     pub fn count_reconnect(&self) {
         self.current.borrow_mut().reconnects += 1;
@@ -301,6 +356,8 @@ impl Worker {
         self.current.borrow_mut().retried += u64::from(entry.batch.count);
         let not_before = self.clock.now_ns() + RETRY_BACKOFF_NS;
         self.slots.borrow_mut()[entry.slot].feed.send_again(entry.batch, not_before);
+        let place = &mut self.places.borrow_mut()[entry.slot];
+        *place = Place::new(place.lane);
     }
 
     fn give_up(&self, entry: &Sent, why: &str, message: Option<&str>) {
