@@ -349,7 +349,7 @@ pub(crate) async fn run<D: Disk>(shared: Rc<Shared<D>>) -> Result<(), StorageErr
         let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
         if is_over() {
             shared.read_ahead.borrow_mut().clear();
-            return shared.switches.failed.borrow().clone().map_or(Ok(()), Err);
+            return shared.check_healthy();
         }
         let is_wanted = || is_over() || !shared.pieces_wanted.borrow().is_empty();
         let wanted = pin!(shared.piece_wanted.wait_until(is_wanted));

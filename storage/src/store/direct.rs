@@ -297,9 +297,7 @@ pub(crate) async fn run<D: Disk>(shared: Rc<Shared<D>>) -> Result<(), StorageErr
                 running.push(async move { log.write_direct().await });
             }
         }
-        if let Some(error) = shared.switches.failed.borrow().clone() {
-            return Err(error);
-        }
+        shared.check_healthy()?;
         if running.is_empty() && shared.switches.closing.get() {
             return Ok(());
         }

@@ -46,6 +46,11 @@ impl DiskGates {
 
     /// A commit is done.
     pub fn commit_ended(&self) {
+        self.widen_reads();
+    }
+
+    /// Unless the next commit is to be expected soon.
+    fn widen_reads(&self) {
         if !self.commits_lately.are_many() {
             self.reads.set_limit(READ_BYTES);
         }
@@ -54,7 +59,7 @@ impl DiskGates {
     /// To be called about every second.
     pub fn tick(&self, is_pressed: bool) {
         self.commits_lately.tick();
-        self.commit_ended();
+        self.widen_reads();
         self.limit_writes(is_pressed);
     }
 

@@ -33,9 +33,7 @@ pub(crate) async fn run<D: Disk>(
     loop {
         let is_over = || shared.switches.closing.get() || shared.switches.failed.borrow().is_some();
         shared.flush_wanted.wait_until(|| is_over() || shared.needs_flush()).await;
-        if let Some(error) = shared.switches.failed.borrow().clone() {
-            return Err(error);
-        }
+        shared.check_healthy()?;
         if shared.switches.closing.get() {
             return Ok(());
         }

@@ -31,19 +31,23 @@ pub(super) async fn flush<D: Disk>(
     logs: Vec<Rc<LogInner<D>>>,
     up_to: u64,
 ) -> Result<Vec<Rc<LogInner<D>>>, StorageError> {
-    let at_least = shared.config.sync_together_from.max(1);
-    if !shared.switches.can_sync_all.get() || logs.len() < at_least {
+    if !is_worth_it(shared, logs.len()) {
         return Ok(logs);
     }
     let (together, mut alone): (Vec<_>, Vec<_>) =
         logs.into_iter().partition(|log| log.goes_with_others(up_to));
     for group in together.chunks(GROUP_LOGS) {
-        match group.len() < at_least {
-            true => alone.extend_from_slice(group),
-            false => alone.extend(flush_group(shared, group, up_to).await?),
+        match is_worth_it(shared, group.len()) {
+            true => alone.extend(flush_group(shared, group, up_to).await?),
+            false => alone.extend_from_slice(group),
         }
     }
     Ok(alone)
+}
+
+/// Whether so many logs are to be synced with the file system as a whole.
+fn is_worth_it<D: Disk>(shared: &Shared<D>, logs: usize) -> bool {
+    shared.switches.can_sync_all.get() && logs >= shared.config.sync_together_from.max(1)
 }
 
 /// Syncs what recovery has taken over from the segments of these logs.
@@ -51,10 +55,8 @@ pub(super) async fn sync_recovered<D: Disk>(
     shared: &Shared<D>,
     logs: &[Rc<LogInner<D>>],
 ) -> Result<(), StorageError> {
-    let together =
-        shared.switches.can_sync_all.get() && logs.len() >= shared.config.sync_together_from.max(1);
     let alone = match logs {
-        [first, ..] if together => {
+        [first, ..] if is_worth_it(shared, logs.len()) => {
             shared.disk.sync_all(&shared.topics_dir()).await?;
             // Its own sync is what surely flushes the disk.
             std::slice::from_ref(first)

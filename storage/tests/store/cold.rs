@@ -289,16 +289,7 @@ fn what_is_read_while_the_log_is_cut_is_not_served_later() {
     let settings = StoreConfig { read_ahead_bytes: 4 << 20, ..small_store_config(0, 1) };
     for seed in 0..80 {
         let disk = SimDisk::new(seed);
-        let mut run = Run::open(&disk, settings.clone(), specs.to_vec()).unwrap();
-        let log = run.log(&specs[0]);
-        for value in 0..30 {
-            run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
-        }
-        drop(log);
-        run.shutdown();
-
-        let mut run = Run::open(&disk, settings.clone(), specs.to_vec()).unwrap();
-        let log = run.log(&specs[0]);
+        let (mut run, log) = Run::open_cold(&disk, &settings, &specs, 30);
         let read = async {
             for _ in 0..seed % 40 {
                 yield_now().await;

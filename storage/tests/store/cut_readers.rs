@@ -16,16 +16,7 @@ fn read_beside_cut(seed: u64, from: Offset, value_bytes: usize, again_from: Offs
     let specs = [spec(0, &config), spec(1, &config)];
     let mut store_config = small_store_config(0, 1);
     store_config.read_ahead_bytes = 4 << 20;
-    let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
-    let log = run.log(&specs[0]);
-    for value in 0..30 {
-        run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
-    }
-    drop(log);
-    run.shutdown();
-
-    let mut run = Run::open(&disk, store_config, specs.to_vec()).unwrap();
-    let log = run.log(&specs[0]);
+    let (mut run, log) = Run::open_cold(&disk, &store_config, &specs, 30);
     let read = async {
         for _ in 0..seed % 40 {
             yield_now().await;
@@ -76,16 +67,7 @@ fn a_log_that_begins_anew_under_a_reader_is_not_written_to_its_old_file() {
         let specs = [spec(0, &config)];
         let mut store_config = small_store_config(0, 1);
         store_config.sync_together_from = 1;
-        let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
-        let log = run.log(&specs[0]);
-        for value in 0..10 {
-            run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
-        }
-        drop(log);
-        run.shutdown();
-
-        let mut run = Run::open(&disk, store_config.clone(), specs.to_vec()).unwrap();
-        let log = run.log(&specs[0]);
+        let (mut run, log) = Run::open_cold(&disk, &store_config, &specs, 10);
         let read = async {
             let _ = log.read(Offset(3), log.offsets().high_watermark, 4000, true).await;
         };

@@ -129,6 +129,25 @@ impl Run {
         Ok(Self { pool, store, report, ended })
     }
 
+    /// A store whose first log has so many batches of 2,000 bytes in segments, and nothing in memory.
+    pub fn open_cold(
+        disk: &SimDisk,
+        config: &StoreConfig,
+        wanted: &[PartitionSpec],
+        batches: u64,
+    ) -> (Self, PartitionLog<SimDisk>) {
+        let mut run = Self::open(disk, config.clone(), wanted.to_vec()).unwrap();
+        let log = run.log(&wanted[0]);
+        for value in 0..batches {
+            run.append_durably(&log, &batch(BatchOptions::default(), value, 1, 2000, NOW));
+        }
+        drop(log);
+        run.shutdown();
+        let run = Self::open(disk, config.clone(), wanted.to_vec()).unwrap();
+        let log = run.log(&wanted[0]);
+        (run, log)
+    }
+
     pub fn log(&self, spec: &PartitionSpec) -> PartitionLog<SimDisk> {
         self.store.partition(&spec.id()).unwrap()
     }

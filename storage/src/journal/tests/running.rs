@@ -319,15 +319,11 @@ fn a_sync_of_a_recycled_file_that_finds_no_space_ends_the_journal() {
                 Err(_) => yield_now().await,
             }
         }
-        for _ in 0..1000 {
-            yield_now().await;
-        }
+        rest().await;
         // Commits are written through.
         failing.fill_up_after(SimOp::Sync, 0);
         release(&journal, &shared, journal.durable_end());
-        for _ in 0..1000 {
-            yield_now().await;
-        }
+        rest().await;
         assert!(shared.borrow().failed.is_some());
         assert!(matches!(one(), Err(JournalError::Failed(_))));
     })
