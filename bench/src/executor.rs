@@ -1,9 +1,12 @@
 //! Pinned glommio executors, and the one place that knows their options.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::time::Duration;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::error::BenchError;
@@ -71,6 +74,23 @@ where
         task()
     };
     launch::spawn("bench", builder(Placement::Fixed(core)), with_heartbeat).map_err(refused)
+}
+
+/// What comes of `work`, unless that takes longer than `limit`.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let until = Instant::now() + limit;
+    let (mut work, mut timer) = (pin!(work), pin!(Timer::new(limit)));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        // Whoever spins is polled without end, and would set the timer anew each time.
+        Poll::Pending if spins() && Instant::now() < until => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending if spins() => Poll::Ready(None),
+        Poll::Pending => timer.as_mut().poll(cx).map(|_| None),
+    })
+    .await
 }
 
 /// Runs `task` on an executor of this thread, for what precedes a run.

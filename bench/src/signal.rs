@@ -1,12 +1,9 @@
 //! A wake-up between tasks of one executor, with a time limit.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
-
-use glommio::timer::Timer;
+use std::time::Duration;
 
 use crate::executor;
 
@@ -30,25 +27,8 @@ impl Signal {
     pub async fn wait(&self, limit: Option<Duration>) {
         match limit {
             None => self.raised().await,
-            Some(limit) if executor::spins() => {
-                let until = Instant::now() + limit;
-                poll_fn(|cx| {
-                    if self.raised.take() || Instant::now() >= until {
-                        return Poll::Ready(());
-                    }
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                })
-                .await
-            }
             Some(limit) => {
-                let mut raised = pin!(self.raised());
-                let mut timer = pin!(Timer::new(limit));
-                poll_fn(|cx| match raised.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(()),
-                    Poll::Pending => timer.as_mut().poll(cx).map(|_| ()),
-                })
-                .await
+                executor::within(limit, self.raised()).await;
             }
         }
     }

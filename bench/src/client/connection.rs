@@ -7,13 +7,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-use glommio::timer::Timer;
 
 use crate::error::BenchError;
 use crate::{executor, sys};
@@ -65,20 +64,10 @@ impl Connection {
         limit: Duration,
         answer: impl Future<Output = Result<T, BenchError>>,
     ) -> Result<T, BenchError> {
-        let until = Instant::now() + limit;
-        let (mut answer, mut timer) = (pin!(answer), pin!(Timer::new(limit)));
-        let late = || {
+        executor::within(limit, answer).await.unwrap_or_else(|| {
             let waited = format!("no answer for {limit:?}");
             Err(self.broken(io::Error::new(io::ErrorKind::TimedOut, waited)))
-        };
-        poll_fn(|cx| match answer.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(outcome),
-            // Whoever spins is polled without end, and would set the timer anew each time.
-            Poll::Pending if executor::spins() && Instant::now() < until => Poll::Pending,
-            Poll::Pending if executor::spins() => Poll::Ready(late()),
-            Poll::Pending => timer.as_mut().poll(cx).map(|_| late()),
         })
-        .await
     }
 
     /// Writes all of `bytes`.

@@ -276,10 +276,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn consume_from(address: &str, options: &str) -> Report {
+        try_consume(address, options).expect("the run succeeds")
+    }
+
+    fn try_consume(address: &str, options: &str) -> Result<Report, BenchError> {
         let common = ["bench", "--bootstrap", address, "--quiet"];
         let line = Line::try_parse_from(common.into_iter().chain(options.split_whitespace()))
             .expect("valid options");
-        measure(&line.args).expect("the run succeeds")
+        measure(&line.args)
     }
 
     #[test]
@@ -304,9 +308,8 @@ pub(crate) mod tests {
         let broker = FakeBroker::start();
         crate::produce::tests::produce(&broker, "--rate 1k --partitions 1");
         broker.hang_up_on_fetch();
-        let line = ["bench", "--bootstrap", &broker.address, "--quiet", "--from", "beginning"];
-        let line = Line::try_parse_from(line.into_iter().chain(["--give-up-after", "300ms"]));
-        let error = measure(&line.expect("valid options").args).expect_err("nothing can be read");
+        let error = try_consume(&broker.address, "--from beginning --give-up-after 300ms")
+            .expect_err("nothing can be read");
         assert!(matches!(&error, BenchError::Connection { .. }), "{error}");
     }
 

@@ -282,6 +282,15 @@ fn address(topic: &Topic, broker: i32) -> Result<&str, BenchError> {
     })
 }
 
+/// Whether another round may do better.
+fn may_pass(error: &BenchError) -> bool {
+    match error {
+        BenchError::Connect { .. } | BenchError::Connection { .. } => true,
+        BenchError::Refused { code, .. } => code == "LEADER_NOT_AVAILABLE",
+        _ => false,
+    }
+}
+
 impl Reader {
     /// Reads until the end, in rounds: a round lasts until a connection breaks or a leader moves.
     async fn read(&self, topic: Topic, control: Client) -> Result<(), BenchError> {
@@ -297,12 +306,7 @@ impl Reader {
             for outcome in join_all(rounds).await {
                 match outcome {
                     Ok(()) => {}
-                    Err(error @ (BenchError::Connect { .. } | BenchError::Connection { .. })) => {
-                        trouble = Some(error);
-                    }
-                    Err(BenchError::Refused { what, code, message }) if code == "LEADER_NOT_AVAILABLE" => {
-                        trouble = Some(BenchError::Refused { what, code, message });
-                    }
+                    Err(error) if may_pass(&error) => trouble = Some(error),
                     Err(error) => return Err(error),
                 }
             }
