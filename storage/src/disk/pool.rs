@@ -20,6 +20,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// Up to this size there are so many of each capacity that nothing is gained by giving out larger ones.
+const SMALL_BYTES: usize = 64 * 1024;
+
 /// The pool of an executor's I/O buffers. Cheap to clone; all clones are the same pool.
 #[derive(Clone)]
 pub struct BufferPool {
@@ -65,10 +68,10 @@ impl BufferPool {
         Self { home: Arc::new(Home { max_free_bytes, free: Mutex::default() }) }
     }
 
-    /// A buffer of at least `len` bytes, with unspecified content.
+    /// A buffer of at least `len` bytes, with unspecified content. It may be larger than its [`size_class`]: a new one would have to be cleared.
     pub fn alloc(&self, len: usize) -> IoBuf {
         let capacity = size_class(len);
-        let reused = self.home.lock().take(capacity);
+        let reused = self.home.lock().take_fitting(capacity);
         let buffer = reused.unwrap_or_else(|| HeapBuffer::new(capacity));
         IoBuf { shared: Shared { buffer: ManuallyDrop::new(buffer), home: self.home.clone() } }
     }
@@ -85,11 +88,11 @@ impl fmt::Debug for BufferPool {
     }
 }
 
-/// The capacity that a request of `len` bytes gets: powers of two up to 64 KiB, then four steps per power of two, so that a buffer
-/// that is pinned by cached batches is at most a quarter larger than its content.
+/// The capacity that a new buffer for `len` bytes has: powers of two up to 64 KiB, then four steps per power of two, so that one
+/// that is pinned by cached batches is at most a quarter larger than its content; one that is used again may be larger.
 pub fn size_class(len: usize) -> usize {
     let len = block_align(len.max(1));
-    if len <= 64 * 1024 {
+    if len <= SMALL_BYTES {
         return len.next_power_of_two();
     }
     let step = (len.next_power_of_two() / 8).max(BLOCK);
@@ -119,6 +122,13 @@ impl FreeList {
         let buffer = self.by_capacity.get_mut(&capacity)?.pop()?;
         self.free_bytes -= capacity;
         Some(buffer)
+    }
+
+    /// The smallest buffer of at least this capacity, but of large ones none that is more than half as large again.
+    fn take_fitting(&mut self, capacity: usize) -> Option<HeapBuffer> {
+        let most = if capacity > SMALL_BYTES { capacity + capacity / 2 } else { capacity };
+        let (&fitting, _) = self.by_capacity.range(capacity..=most).find(|(_, free)| !free.is_empty())?;
+        self.take(fitting)
     }
 
     fn put(&mut self, buffer: HeapBuffer) {
@@ -338,6 +348,20 @@ mod tests {
         let again = [pool.alloc(256 << 10), pool.alloc(256 << 10)];
         assert_eq!(pool.free_bytes(), 512 << 10, "both had been kept");
         drop(again);
+    }
+
+    #[test]
+    fn a_free_buffer_that_is_a_little_too_large_does_as_well() {
+        let pool = BufferPool::new(4 << 20);
+        drop([pool.alloc(8192), pool.alloc(300 << 10), pool.alloc(400 << 10)]);
+        let free_bytes = pool.free_bytes();
+        let large = pool.alloc(256 << 10);
+        assert_eq!(large.len(), 320 << 10, "the smaller one that is large enough");
+        let another = pool.alloc(256 << 10);
+        assert_eq!(another.len(), 256 << 10, "the other would be too much");
+        let small = pool.alloc(4096);
+        assert_eq!(small.len(), 4096, "there are many of these");
+        assert_eq!(pool.free_bytes(), free_bytes - (320 << 10));
     }
 
     #[test]

@@ -38,6 +38,34 @@ pub(super) struct SealedCommit<F> {
     entries_checksum: u32,
 }
 
+/// A commit buffer has this size before there is any experience.
+const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The sizes of the last commits, in whole blocks: how large the next one's buffer has to be.
+#[derive(Debug)]
+pub(super) struct RecentSizes {
+    newest_first: [usize; 4],
+}
+
+impl Default for RecentSizes {
+    fn default() -> Self {
+        Self { newest_first: [FIRST_BUFFER_BYTES; 4] }
+    }
+}
+
+impl RecentSizes {
+    pub fn note(&mut self, bytes: usize) {
+        self.newest_first.rotate_right(1);
+        self.newest_first[0] = bytes;
+    }
+
+    /// The larger of those before the last and two before that. The last one says nothing: what comes while a commit is written goes with the next, so
+    /// under load large and small ones take turns.
+    pub fn expected(&self) -> usize {
+        self.newest_first[1].max(self.newest_first[3])
+    }
+}
+
 impl<F> OpenCommit<F> {
     /// An empty commit that will hold up to `limit` bytes, in a buffer for `expected` bytes.
     pub fn new<D: Disk<File = F>>(
@@ -106,11 +134,11 @@ impl<F> OpenCommit<F> {
         Location { start: payload_at as u32, len: payload_bytes as u32 }
     }
 
-    /// Moves to a larger buffer if the present one is too small. The expectation learns, so this is rare.
+    /// Moves to a larger buffer if the present one is too small: rare, because it was chosen by [`RecentSizes`].
     fn reserve<D: Disk<File = F>>(&mut self, disk: &D, more: usize) {
         let needed = self.used + more;
         if needed > self.buffer.len() {
-            let mut larger = disk.alloc(needed.max((self.buffer.len() * 4).min(self.limit)));
+            let mut larger = disk.alloc(needed.max((self.buffer.len() * 2).min(self.limit)));
             larger[..self.used].copy_from_slice(&self.buffer[..self.used]);
             self.buffer = larger;
         }
@@ -155,5 +183,42 @@ impl<F> SealedCommit<F> {
         };
         header.encode(&mut self.buffer);
         assert_eq!(header.commit_bytes(), self.bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_and_small_commits_that_take_turns_are_both_expected() {
+        let mut sizes = RecentSizes::default();
+        let (large, small) = (448 << 10, 192 << 10);
+        for _ in 0..2 {
+            sizes.note(large);
+            sizes.note(small);
+        }
+        assert_eq!(sizes.expected(), large);
+        sizes.note(large);
+        assert_eq!(sizes.expected(), small);
+    }
+
+    #[test]
+    fn one_small_commit_among_large_ones_does_not_count_and_many_do() {
+        let mut sizes = RecentSizes::default();
+        for bytes in [1 << 20, 1 << 20, 1 << 20, 4096] {
+            sizes.note(bytes);
+        }
+        assert_eq!(sizes.expected(), 1 << 20);
+        sizes.note(1 << 20);
+        assert_eq!(
+            sizes.expected(),
+            1 << 20,
+            "the turn of the small one, but before that there was a large one"
+        );
+        for _ in 0..4 {
+            sizes.note(4096);
+        }
+        assert_eq!(sizes.expected(), 4096);
     }
 }

@@ -1,7 +1,7 @@
 //! The journal as its users see it: append, wait, release.
 
 use super::{
-    commit::{OpenCommit, SealedCommit},
+    commit::{OpenCommit, RecentSizes, SealedCommit},
     config::{Durability, JournalConfig},
     entry::{Appended, CommitSeq, EntryHeader, FileSeq, JournalEvent, Pressure},
     format::{COMMIT_HEADER_BYTES, ENTRY_HEADER_BYTES, Identity},
@@ -21,9 +21,6 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
 };
-
-/// A commit buffer starts at this size before there is any experience.
-const FIRST_BUFFER_BYTES: usize = 16 * 1024;
 
 /// One shard's journal. Cheap to clone; all clones are the same journal.
 pub struct Journal<D: Disk> {
@@ -71,7 +68,7 @@ pub(super) struct State<F> {
     /// Bytes of commits written since the journal was opened.
     pub written_bytes: u64,
     /// How large commits have been lately.
-    pub expected_bytes: usize,
+    pub sizes: RecentSizes,
 }
 
 pub(super) struct UnsyncedFile<F> {
@@ -140,7 +137,7 @@ impl<D: Disk> Journal<D> {
                 is_read_only: false,
                 is_closing: false,
                 written_bytes: 0,
-                expected_bytes: FIRST_BUFFER_BYTES,
+                sizes: RecentSizes::default(),
             }),
             progress: Rc::new(Progress::starting_at(last)),
             writer_signal: Signal::default(),
@@ -333,7 +330,7 @@ impl<D: Disk> Inner<D> {
         let at_least = COMMIT_HEADER_BYTES + entry_bytes;
         let Some((file, pos, room)) = state.ring.place(at_least) else { return false };
         let limit = room.min(self.config.max_commit_bytes.max(at_least));
-        let expected = state.expected_bytes.max(at_least);
+        let expected = state.sizes.expected().max(at_least);
         state.open = Some(OpenCommit::new(&self.disk, state.next_seq, file, pos, limit, expected));
         state.next_seq = state.next_seq.next();
         true
@@ -344,9 +341,7 @@ impl<D: Disk> Inner<D> {
         let Some(open) = state.open.take() else { return };
         let sealed = open.seal(&self.disk);
         state.ring.occupy(sealed.seq, sealed.file.seq, sealed.bytes);
-        // Grows at once, shrinks by an eighth per commit.
-        let shrunk = state.expected_bytes - state.expected_bytes / 8;
-        state.expected_bytes = sealed.bytes.max(shrunk).min(self.config.max_commit_bytes);
+        state.sizes.note(sealed.bytes);
         state.sealed.push_back(sealed);
     }
 
