@@ -1,7 +1,9 @@
 //! The workers of a run, dealt to its cores: made ready together, started at one moment, listened to until the last has ended.
 
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
 
@@ -9,12 +11,17 @@ use crate::clock::Clock;
 use crate::cpu::{CpuCosts, CpuMark, check_processes};
 use crate::error::BenchError;
 use crate::executor;
+use crate::interrupt;
 use crate::report::LiveLine;
-use crate::stats::{Collector, Interval};
+use crate::stats::{Collector, INTERVAL_NS, Interval};
 use crate::terminal;
 
 /// Time between the word to start and the first record, so that every worker has heard it.
 const START_DELAY: Duration = Duration::from_millis(20);
+/// How often it is looked whether the run was interrupted.
+const LOOK: Duration = Duration::from_millis(100);
+/// Time between that and its end, so that every worker knows it before it comes.
+const END_DELAY_NS: u64 = 300_000_000;
 
 /// A producer, a consumer, or whatever else makes a part of the load.
 pub trait Worker: Send + 'static {
@@ -39,11 +46,13 @@ pub trait Worker: Send + 'static {
     ) -> impl Future<Output = Result<Self::End, BenchError>>;
 }
 
-/// Where a worker hands over its seconds.
+/// Where a worker hands over its seconds, and learns when the run ends.
 #[derive(Debug, Clone)]
 pub struct Seconds {
     side: usize,
     events: Sender<Event>,
+    /// See [`Seconds::end_ns`].
+    end_ns: Arc<AtomicU64>,
 }
 
 impl Seconds {
@@ -51,6 +60,16 @@ impl Seconds {
     pub fn hand_over(&self, interval: Interval) {
         // A send fails only when the run was given up, and then nobody wants the interval.
         let _ = self.events.send(Event::Second(self.side, Box::new(interval)));
+    }
+
+    /// When the run ends, since its start: earlier than planned if it was interrupted.
+    pub fn end_ns(&self) -> u64 {
+        self.end_ns.load(Ordering::Relaxed)
+    }
+
+    /// The last second of the run: what completes later counts there.
+    pub fn last(&self) -> u64 {
+        self.end_ns().div_ceil(INTERVAL_NS) - 1
     }
 }
 
@@ -73,6 +92,8 @@ pub struct Crew<'a> {
     pub spin: bool,
     /// Seconds that do not count.
     pub warmup_seconds: u64,
+    /// When the run ends, since its start, unless it is interrupted.
+    pub end_ns: u64,
     /// Whether to show no live line.
     pub quiet: bool,
     /// The live line of each side.
@@ -89,6 +110,10 @@ pub struct Outcome<E> {
     pub ends: Vec<E>,
     /// Processor time from the end of the warm-up to the end of the run.
     pub cpu: CpuCosts,
+    /// When the run ended, since its start; what completed later counts too.
+    pub end_ns: u64,
+    /// What a report has to say if that was earlier than planned.
+    pub interruption: Option<String>,
 }
 
 impl Crew<'_> {
@@ -102,13 +127,14 @@ impl Crew<'_> {
             hands[number % self.cores.len()].push(worker);
         }
         let (events_in, events) = mpsc::channel();
+        let end_ns = Arc::new(AtomicU64::new(self.end_ns));
         let mut starters = Vec::new();
         let mut threads = Vec::new();
         for (core, hand) in self.cores.iter().zip(hands).filter(|(_, hand)| !hand.is_empty()) {
             let (starter, start) = mpsc::channel();
-            let events = events_in.clone();
+            let (events, end_ns) = (events_in.clone(), Arc::clone(&end_ns));
             threads.push(executor::spawn(*core, self.spin, move || async move {
-                let outcome = work(hand, &events, start).await;
+                let outcome = work(hand, &events, &end_ns, start).await;
                 // A send fails only when the run was given up.
                 let _ = events.send(Event::Ended);
                 outcome
@@ -116,11 +142,14 @@ impl Crew<'_> {
             starters.push(starter);
         }
         drop(events_in);
-        let (collectors, cpu) = self.conduct(&of_side, events, starters);
+        let (collectors, cpu) = self.conduct(&of_side, events, starters, &end_ns);
         let died = |error| BenchError::Option(format!("a worker died: {error}"));
         let ends: Result<Vec<Vec<W::End>>, BenchError> =
             threads.into_iter().map(|thread| thread.join().map_err(died)?).collect();
-        Ok(Outcome { collectors, ends: ends?.into_iter().flatten().collect(), cpu })
+        let end_ns = end_ns.load(Ordering::Relaxed);
+        let interruption = (end_ns < self.end_ns)
+            .then(|| format!("interrupted after {:.1} s, warm-up included", end_ns as f64 / 1e9));
+        Ok(Outcome { collectors, ends: ends?.into_iter().flatten().collect(), cpu, end_ns, interruption })
     }
 
     /// Waits until all threads are ready, starts them at one moment, and gathers their seconds until the last has ended.
@@ -131,6 +160,7 @@ impl Crew<'_> {
         of_side: &[usize],
         events: Receiver<Event>,
         starters: Vec<Sender<Clock>>,
+        end_ns: &AtomicU64,
     ) -> (Vec<Collector>, CpuCosts) {
         let mut collectors: Vec<Collector> =
             of_side.iter().map(|workers| Collector::new(*workers, self.warmup_seconds)).collect();
@@ -140,6 +170,7 @@ impl Crew<'_> {
                 Ok(Event::Second(..) | Event::Ended) | Err(_) => return (collectors, CpuCosts::default()),
             }
         }
+        let mut signals = interrupt::listen();
         let clock = Clock::starting_in(START_DELAY);
         for starter in &starters {
             // A thread that is gone by now shows its error when it is joined.
@@ -149,7 +180,10 @@ impl Crew<'_> {
         let mut until = from;
         let mut running = starters.len();
         while running > 0 {
-            match events.recv() {
+            if signals.is_asked(Instant::now()) {
+                end_ns.fetch_min(clock.now_ns() + END_DELAY_NS, Ordering::Relaxed);
+            }
+            match events.recv_timeout(LOOK) {
                 Ok(Event::Second(side, interval)) => {
                     if interval.second + 1 == self.warmup_seconds {
                         from = CpuMark::now(self.broker_pids);
@@ -163,7 +197,8 @@ impl Crew<'_> {
                     until = CpuMark::now(self.broker_pids);
                     running -= 1;
                 }
-                Err(_) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for (side, collector) in collectors.iter_mut().enumerate() {
@@ -183,6 +218,7 @@ impl Crew<'_> {
 async fn work<W: Worker>(
     workers: Vec<W>,
     events: &Sender<Event>,
+    end_ns: &Arc<AtomicU64>,
     start: Receiver<Clock>,
 ) -> Result<Vec<W::End>, BenchError> {
     let sides: Vec<usize> = workers.iter().map(Worker::side).collect();
@@ -192,7 +228,8 @@ async fn work<W: Worker>(
     let Some(clock) = started else {
         return Ok(Vec::new());
     };
-    let seconds = sides.into_iter().map(|side| Seconds { side, events: events.clone() });
+    let seconds =
+        sides.into_iter().map(|side| Seconds { side, events: events.clone(), end_ns: Arc::clone(end_ns) });
     let runs = ready.into_iter().zip(seconds).map(|(ready, seconds)| {
         // A task of its own, so that one worker's wake-up does not poll all others.
         glommio::spawn_local(W::run(ready, clock, seconds))

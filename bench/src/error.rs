@@ -74,3 +74,14 @@ pub enum BenchError {
     #[error("the run failed: {0}")]
     Failed(String),
 }
+
+impl BenchError {
+    /// Whether it may do better to try once more.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            BenchError::Connect { .. } | BenchError::Connection { .. } => true,
+            BenchError::Refused { code, .. } => code == "LEADER_NOT_AVAILABLE",
+            _ => false,
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod executor;
 #[cfg(test)]
 #[path = "../../tools/src/ctl/fake_broker.rs"]
 mod fake_broker;
+mod interrupt;
 #[path = "../../broker/src/runtime/launch.rs"]
 mod launch;
 mod limits;
@@ -37,6 +38,8 @@ use clap::{Parser, Subcommand};
 /// Puts a broker under load and measures it against what the machine could do at best.
 ///
 /// Any broker that speaks Kafka's protocol will do.
+///
+/// Ctrl-C ends a run early, with a report of what was measured until then; once more after a second, and it ends at once.
 ///
 /// The exit status is 1 if the run could not be done, if records or commits failed for good, if nothing was measured, or if what was read is not
 /// what was written. A rate that was offered and not sustained is a result: 0, as long as every record was written in the end.

@@ -55,6 +55,7 @@ pub struct Subscription {
 /// A member that has joined.
 pub struct Member {
     client: Client,
+    bootstrap: Vec<String>,
     group: String,
     id: String,
     generation: i32,
@@ -94,6 +95,22 @@ fn refused(what: &str, code: ErrorCode) -> BenchError {
     BenchError::Refused { what: what.to_owned(), code: error_name(code.0), message: String::new() }
 }
 
+async fn connect_to_coordinator(bootstrap: &[String], group: &str) -> Result<Client, BenchError> {
+    let mut any = connect_any(bootstrap).await?;
+    let mut last = ErrorCode::NONE;
+    for _ in 0..COORDINATOR_TRIES {
+        let request = FindCoordinatorRequest { key: group.into(), ..Default::default() };
+        let version = any.version::<FindCoordinatorRequest<'_>>()?.min(LAST_VERSION_WITH_ONE_KEY);
+        let response = any.call_version(&request, version).await?;
+        if response.error_code == 0 {
+            return Client::connect(&format!("{}:{}", response.host, response.port)).await;
+        }
+        last = ErrorCode(response.error_code);
+        sleep(PAUSE).await;
+    }
+    Err(refused("finding the group's coordinator", last))
+}
+
 impl Member {
     /// Connects to the group's coordinator.
     pub async fn connect(
@@ -101,27 +118,21 @@ impl Member {
         group: &str,
         subscription: Subscription,
     ) -> Result<Member, BenchError> {
-        let mut any = connect_any(bootstrap).await?;
-        let mut last = ErrorCode::NONE;
-        for _ in 0..COORDINATOR_TRIES {
-            let request = FindCoordinatorRequest { key: group.into(), ..Default::default() };
-            let version = any.version::<FindCoordinatorRequest<'_>>()?.min(LAST_VERSION_WITH_ONE_KEY);
-            let response = any.call_version(&request, version).await?;
-            if response.error_code == 0 {
-                let client = Client::connect(&format!("{}:{}", response.host, response.port)).await?;
-                return Ok(Member {
-                    client,
-                    group: group.to_owned(),
-                    id: String::new(),
-                    generation: -1,
-                    subscription,
-                    assigned: Vec::new(),
-                });
-            }
-            last = ErrorCode(response.error_code);
-            sleep(PAUSE).await;
-        }
-        Err(refused("finding the group's coordinator", last))
+        Ok(Member {
+            client: connect_to_coordinator(bootstrap, group).await?,
+            bootstrap: bootstrap.to_vec(),
+            group: group.to_owned(),
+            id: String::new(),
+            generation: -1,
+            subscription,
+            assigned: Vec::new(),
+        })
+    }
+
+    /// Connects to the group's coordinator again, which may be another broker by now; the member stays who it was.
+    pub async fn reconnect(&mut self) -> Result<(), BenchError> {
+        self.client = connect_to_coordinator(&self.bootstrap, &self.group).await?;
+        Ok(())
     }
 
     /// Enters the group, as often as it takes until it has an assignment.

@@ -41,6 +41,11 @@ impl Schedule {
         Schedule { phase: (part.clamp(0.0, 0.999) * self.period as f64) as u128, ..self }
     }
 
+    /// The same schedule without what is due later than `end_ns`.
+    pub fn until(self, end_ns: u64) -> Schedule {
+        Schedule { total: self.due(end_ns), ..self }
+    }
+
     /// How many records the run consists of.
     pub fn total(&self) -> u64 {
         self.total
@@ -170,6 +175,14 @@ mod tests {
         assert_eq!(schedule.due(SECOND / 2), 500_001);
         assert_eq!(schedule.due(100 * SECOND), schedule.total());
         assert_eq!(schedule.total(), 1_000_000);
+    }
+
+    #[test]
+    fn a_schedule_that_is_cut_ends_with_what_was_due_by_then() {
+        let schedule = Schedule::new(1000.0, 10 * SECOND).until(SECOND);
+        assert_eq!((schedule.total(), schedule.due(5 * SECOND)), (1001, 1001));
+        assert_eq!(schedule.intended_ns(1000), SECOND);
+        assert_eq!(schedule.until(20 * SECOND), schedule);
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {
         cores: target.cores()?,
         spin: target.spin,
         warmup_seconds: args.warmup_seconds(),
+        end_ns: args.end_ns(),
         quiet: args.output.quiet,
         sides: &[LiveLine { name: "", unit: "commits", latency: true }],
         broker_pids: &target.broker_pid,
@@ -125,12 +126,13 @@ fn measure(args: &CommitsArgs) -> Result<Report, BenchError> {
     let setups = (0..workers).map(|number| WorkerSetup::new(args, partitions, number, workers)).collect();
     let outcome = crew.run::<WorkerSetup>(setups)?;
     let collector = &outcome.collectors[0];
-    let measured_ns = args.end_ns() - args.warmup_seconds() * INTERVAL_NS;
+    let measured_ns = outcome.end_ns.saturating_sub(args.warmup_seconds() * INTERVAL_NS).max(1);
     let seconds = measured_ns as f64 / INTERVAL_NS as f64;
     let mut report = Report::new("commits", started_unix_ms, collector, seconds, true);
     report.unit = "commits";
     report.cpu = Some(outcome.cpu.divided(report.records, 0));
     report.settings = args.settings();
+    report.remarks.extend(outcome.interruption);
     report.remarks.push(format!(
         "closed loop: each of {} members sends its next commit when the last one is answered; latencies count from sending",
         args.members

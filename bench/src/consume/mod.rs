@@ -184,6 +184,7 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
         cores,
         spin: args.target.spin,
         warmup_seconds: args.warmup_seconds(),
+        end_ns: args.end_ns(),
         quiet: args.output.quiet,
         sides: &[LiveLine { name: "", unit: "rec", latency }],
         broker_pids: &args.target.broker_pid,
@@ -200,7 +201,6 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
             Until::Time
         },
         warmup_ns: args.warmup_seconds() * INTERVAL_NS,
-        end_ns: args.end_ns(),
         latency,
     };
     let outcome = crew.run::<ConsumerSetup>((0..consumers).map(setup).collect())?;
@@ -209,12 +209,13 @@ fn measure(args: &ConsumeArgs) -> Result<Report, BenchError> {
     // Reading to the end ends with its last record, not with the second in which it lay.
     let end_ns = match (args.from, args.duration) {
         (Start::Beginning, None) => end.last_arrival_ns,
-        _ => args.end_ns(),
+        _ => outcome.end_ns,
     };
     let warmup_ns = args.warmup_seconds() * INTERVAL_NS;
     let mut report = reading_report(&outcome.collectors[0], end, started_unix_ms, end_ns, warmup_ns, latency);
     report.cpu = Some(outcome.cpu.divided(report.records, report.payload_bytes));
     report.settings = args.settings();
+    report.remarks.extend(outcome.interruption);
     report.settings.insert("consumers", consumers.to_string());
     report.settings.extend(args.group.clone().map(|group| ("group", group)));
     report.settings.insert("partitions", topic.partitions.len().to_string());

@@ -82,10 +82,8 @@ pub struct ConsumerSetup {
     pub start: Start,
     /// When to end.
     pub until: Until,
-    /// Since the start of the run: when counting starts, and when the run's time is over.
+    /// When counting starts, since the start of the run.
     pub warmup_ns: u64,
-    /// See `warmup_ns`.
-    pub end_ns: u64,
     /// Whether to measure latency.
     pub latency: bool,
 }
@@ -128,7 +126,6 @@ struct Reader {
     setup: ConsumerSetup,
     clock: Clock,
     checks: Checks,
-    last_second: u64,
     /// When a broker has last answered, since the start of the run.
     heard_ns: Cell<u64>,
     /// Where each partition has been read to.
@@ -197,7 +194,6 @@ impl ReadyConsumer {
                 latency_from: setup.latency.then_some(counted_from),
                 verify: !setup.fetch.no_verify,
             },
-            last_second: setup.end_ns.div_ceil(INTERVAL_NS) - 1,
             clock,
             heard_ns: Cell::new(0),
             tallies: RefCell::new(positions.iter().map(tally).collect()),
@@ -282,15 +278,6 @@ fn address(topic: &Topic, broker: i32) -> Result<&str, BenchError> {
     })
 }
 
-/// Whether another round may do better.
-fn may_pass(error: &BenchError) -> bool {
-    match error {
-        BenchError::Connect { .. } | BenchError::Connection { .. } => true,
-        BenchError::Refused { code, .. } => code == "LEADER_NOT_AVAILABLE",
-        _ => false,
-    }
-}
-
 impl Reader {
     /// Reads until the end, in rounds: a round lasts until a connection breaks or a leader moves.
     async fn read(&self, topic: Topic, control: Client) -> Result<(), BenchError> {
@@ -306,7 +293,7 @@ impl Reader {
             for outcome in join_all(rounds).await {
                 match outcome {
                     Ok(()) => {}
-                    Err(error) if may_pass(&error) => trouble = Some(error),
+                    Err(error) if error.may_pass() => trouble = Some(error),
                     Err(error) => return Err(error),
                 }
             }
@@ -523,8 +510,8 @@ impl Reader {
 
     /// Hands over seconds while nothing arrives, and ends the run when its time is over.
     async fn tick(self: Rc<Self>) {
-        let end_ns = self.setup.end_ns;
         while !self.stopped.get() {
+            let end_ns = self.seconds.end_ns();
             let now = self.clock.now_ns();
             self.roll(now);
             let mut pause = TICK.min(Duration::from_nanos(end_ns.saturating_sub(now).max(1)));
@@ -579,7 +566,7 @@ impl Reader {
     }
 
     fn roll(&self, now_ns: u64) {
-        let second = (now_ns / INTERVAL_NS).min(self.last_second);
+        let second = (now_ns / INTERVAL_NS).min(self.seconds.last());
         while self.current.borrow().second < second {
             self.hand_over();
         }

@@ -22,27 +22,27 @@ pub const READ_BESIDE_BYTES: usize = 256 << 10;
 const FILE_BYTES_MIN: u64 = 256 << 20;
 const FILE_BYTES_PER_SECOND: u64 = 1 << 30;
 
-/// A file to read from; removed when the measurement ends.
+/// A file to read from, which is gone when the measurement ends.
 pub struct Readable {
     file: File,
     bytes: u64,
-    _scratch: Scratch,
 }
 
 impl Readable {
     /// Writes the file. A file system without direct I/O is measured without, and a remark says so.
     pub fn filled(dir: &Path, duration: Duration, remarks: &mut Vec<String>) -> io::Result<Readable> {
-        let scratch = Scratch(dir.join(format!(".bench-limits-read-{}.tmp", std::process::id())));
+        let scratch = Scratch::create(dir)?;
+        let path = scratch.path();
         let wanted = (FILE_BYTES_PER_SECOND as f64 * duration.as_secs_f64()) as u64;
         let bytes = wanted.max(FILE_BYTES_MIN).next_multiple_of(READ_BYTES as u64);
-        let is_direct = fill(&scratch.0, bytes)?;
+        let is_direct = fill(&path, bytes)?;
         if !is_direct {
             remarks.push(
                 "this file system has no direct I/O: the disk's read figure is of cached reads".to_owned(),
             );
         }
-        let file = open(&scratch.0, OpenOptions::new().read(true), is_direct)?;
-        Ok(Readable { file, bytes, _scratch: scratch })
+        let file = open(&path, OpenOptions::new().read(true), is_direct)?;
+        Ok(Readable { file, bytes })
     }
 
     /// Bytes per second of several large reads in flight.
@@ -88,10 +88,10 @@ impl Readable {
 
 /// Writes the file; answers whether that was done with direct I/O.
 fn fill(path: &Path, file_bytes: u64) -> io::Result<bool> {
-    let mut create = OpenOptions::new();
-    create.write(true).create(true);
-    let (file, is_direct) = match open(path, &create, true) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(path, &create, false)?, false),
+    let mut write = OpenOptions::new();
+    write.write(true);
+    let (file, is_direct) = match open(path, &write, true) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (open(path, &write, false)?, false),
         other => (other?, true),
     };
     let mut buffer = AlignedBuffer::new(READ_BYTES);

@@ -54,6 +54,14 @@ pub enum Pace {
 }
 
 impl Pace {
+    /// The same, but the run ends at `end_ns`.
+    pub fn until(self, end_ns: u64) -> Pace {
+        match self {
+            Pace::Open { schedule, linger_ns } => Pace::Open { schedule: schedule.until(end_ns), linger_ns },
+            Pace::Closed { .. } => Pace::Closed { end_ns },
+        }
+    }
+
     /// The intended send time of record `number` of `batch`.
     #[inline]
     pub fn intended_ns(&self, share: &Share, batch: &Batch, number: u32) -> u64 {

@@ -199,11 +199,12 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
         cores,
         spin: args.target.spin,
         warmup_seconds: args.warmup_seconds(),
+        end_ns: args.end_ns(),
         quiet: args.output.quiet,
         sides: &sides,
         broker_pids: &args.target.broker_pid,
     };
-    let Outcome { collectors, ends, cpu } = crew.run(parts(args, &topic))?;
+    let Outcome { collectors, ends, cpu, end_ns, interruption } = crew.run(parts(args, &topic))?;
     let mut producers = Vec::new();
     let mut reading = ConsumerEnd::default();
     for end in ends {
@@ -214,12 +215,13 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
     }
     let last_completion_ns = producers.iter().map(|end| end.last_completion_ns).max().unwrap_or_default();
     let warmup_ns = args.warmup_seconds() * INTERVAL_NS;
-    let measured_ns = last_completion_ns.max(args.end_ns()) - warmup_ns;
+    let measured_ns = last_completion_ns.max(end_ns).saturating_sub(warmup_ns).max(1);
     let collector = &collectors[WRITING];
     let mut report =
         Report::new("produce", started_unix_ms, collector, measured_ns as f64 / INTERVAL_NS as f64, true);
     report.cpu = Some(cpu.divided(report.records, report.payload_bytes));
     report.settings = args.settings();
+    report.remarks.extend(interruption);
     report.settings.insert("partitions", topic.partitions.len().to_string());
     report.unfinished = producers.iter().map(|end| end.unfinished + end.gave_up).sum();
     if report.latency_lower_bounds > 0 {
@@ -230,7 +232,7 @@ fn measure(args: &ProduceArgs) -> Result<Report, BenchError> {
     }
     if args.consumers > 0 {
         let lost = acknowledged_and_not_read(&producers, &reading.distinct);
-        let end_ns = reading.last_arrival_ns.max(args.end_ns());
+        let end_ns = reading.last_arrival_ns.max(end_ns);
         let mut end_to_end =
             reading_report(&collectors[READING], reading, started_unix_ms, end_ns, warmup_ns, true);
         end_to_end.verification = end_to_end.verification.filter(|_| !args.fetch.no_verify);
@@ -293,7 +295,6 @@ fn parts(args: &ProduceArgs, topic: &Topic) -> Vec<Part> {
             group: None,
             until: Until::Producers { left: Arc::clone(&left), drain: args.drain },
             warmup_ns: args.warmup_seconds() * INTERVAL_NS,
-            end_ns: args.end_ns(),
             latency: true,
         }))
     };

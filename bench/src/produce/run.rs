@@ -152,7 +152,7 @@ impl ReadyProducer {
     /// Sends until the end of the schedule, and waits for what is in flight.
     pub async fn run(self, clock: Clock, seconds: Seconds) -> Result<ProducerEnd, BenchError> {
         let ReadyProducer { args, number, topic, lanes, slots, clients, control, plan } = self;
-        let end_ns = args.end_ns();
+        let end_ns = seconds.end_ns();
         let producers = args.producers() as f64;
         let pace = match args.rate {
             Rate::Max => Pace::Closed { end_ns },
@@ -217,7 +217,6 @@ fn plan(args: &ProduceArgs, version: i16, producer: Option<(i64, i16)>, source: 
         compression: args.compression,
         producer,
         warmup_ns: args.warmup_seconds() * INTERVAL_NS,
-        last_second: args.end_ns().div_ceil(INTERVAL_NS) - 1,
     }
 }
 
@@ -253,11 +252,14 @@ fn spawn_lane(worker: &Rc<Worker>, lane: Rc<Lane>, client: Option<Client>) {
 
 /// Hands over seconds and ends connections without answer, until everything has completed or the drain time is over.
 async fn tick_until_done(worker: &Worker, lanes: &Lanes, args: &ProduceArgs) {
-    let end_ns = args.end_ns();
-    let give_up_ns = end_ns + args.drain.as_nanos() as u64;
     // The broker may take its whole time; after twice that nothing will come.
     let timeout_ns = 2 * args.request_timeout.as_nanos() as u64;
     loop {
+        if worker.heed_interruption() {
+            lanes.list.borrow().iter().for_each(|lane| lane.wake.raise());
+        }
+        let end_ns = worker.end_ns();
+        let give_up_ns = end_ns + args.drain.as_nanos() as u64;
         let now = worker.clock.now_ns();
         worker.roll(now);
         for lane in lanes.list.borrow().iter() {

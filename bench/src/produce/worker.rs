@@ -49,8 +49,6 @@ pub struct WorkerPlan {
     pub producer: Option<(i64, i16)>,
     /// When counting starts, since the start of the run.
     pub warmup_ns: u64,
-    /// The last second of the run: what completes later counts there.
-    pub last_second: u64,
 }
 
 /// A partition of this worker.
@@ -102,7 +100,9 @@ pub struct Worker {
     /// The run's clock.
     pub clock: Clock,
     /// When records are due.
-    pub pace: Pace,
+    pace: Cell<Pace>,
+    /// When the run ends, as far as it has been heeded.
+    end_ns: Cell<u64>,
     payload: Payload,
     /// Its partitions.
     slots: RefCell<Vec<Slot>>,
@@ -134,7 +134,8 @@ impl Worker {
         Worker {
             plan,
             clock,
-            pace,
+            pace: Cell::new(pace),
+            end_ns: Cell::new(seconds.end_ns()),
             payload,
             slots: RefCell::new(slots),
             places: RefCell::new(places),
@@ -154,6 +155,7 @@ impl Worker {
     /// that no partition is favoured when a request is full.
     pub fn collect(&self, lane: usize, cursor: &Cell<usize>, sent: &mut Vec<Sent>) -> Option<u64> {
         let now = self.clock.now_ns();
+        let pace = self.pace.get();
         let largest_batch = self.payload.largest_batch() + BATCH_OVERHEAD;
         let (mut slots, mut places) = (self.slots.borrow_mut(), self.places.borrow_mut());
         let count = slots.len();
@@ -182,7 +184,7 @@ impl Worker {
                 }
                 let origin = slot.origin;
                 let room = |first: u64| self.payload.room(origin.wrapping_add(first));
-                match slot.feed.next(&self.pace, now, room, is_eager) {
+                match slot.feed.next(&pace, now, room, is_eager) {
                     Next::Ready(batch) => {
                         let Extent { batch_bytes, payload_bytes } =
                             self.payload.extent(origin.wrapping_add(batch.first), batch.count);
@@ -193,7 +195,7 @@ impl Worker {
                         cursor.set((number + 1) % count);
                     }
                     Next::At(at) => {
-                        let empty_until_ns = slot.feed.empty_until(&self.pace);
+                        let empty_until_ns = slot.feed.empty_until(&pace);
                         *place = Place { lane, at_rest_until_ns: at, empty_until_ns };
                         wake = earlier(wake, at);
                     }
@@ -219,12 +221,13 @@ impl Worker {
     ) -> Result<&'f [u8], BenchError> {
         frame.begin(&self.plan.request, correlation_id, sent.len());
         let slots = self.slots.borrow();
+        let pace = self.pace.get();
         let mut scratch = Vec::new();
         let mut packed = Vec::new();
         for entry in sent {
             let Slot { partition, origin, feed, .. } = &slots[entry.slot];
             let batch = entry.batch;
-            let stamp = |number| self.pace.intended_ns(&feed.share, &batch, number);
+            let stamp = |number| pace.intended_ns(&feed.share, &batch, number);
             let (producer_id, producer_epoch, base_sequence) = match self.plan.producer {
                 Some((id, epoch)) => (id, epoch, batch.sequence),
                 None => (-1, -1, -1),
@@ -389,8 +392,9 @@ impl Worker {
                 current.latency.saturating_record_n(now.saturating_sub(sent), u64::from(batch.count))
             }
             None => {
+                let pace = self.pace.get();
                 for number in 0..batch.count {
-                    let intended = self.pace.intended_ns(&feed.share, batch, number);
+                    let intended = pace.intended_ns(&feed.share, batch, number);
                     // A record of the warm-up that completes late must not stain the measured seconds.
                     if in_warmup || intended >= self.plan.warmup_ns {
                         current.latency.saturating_record(now.saturating_sub(intended));
@@ -410,9 +414,25 @@ impl Worker {
         self.current.borrow_mut().requests += 1;
     }
 
+    /// When the run ends.
+    pub fn end_ns(&self) -> u64 {
+        self.end_ns.get()
+    }
+
+    /// The run may have been interrupted: then it ends earlier, and nothing waits for records that are not due any more. True if it has just been.
+    pub fn heed_interruption(&self) -> bool {
+        let end_ns = self.seconds.end_ns();
+        if end_ns == self.end_ns.replace(end_ns) {
+            return false;
+        }
+        self.pace.set(self.pace.get().until(end_ns));
+        self.places.borrow_mut().iter_mut().for_each(|place| *place = Place::new(place.lane));
+        true
+    }
+
     /// Hands over the seconds that are past at `now_ns`.
     pub fn roll(&self, now_ns: u64) {
-        let second = (now_ns / INTERVAL_NS).min(self.plan.last_second);
+        let second = (now_ns / INTERVAL_NS).min(self.seconds.last());
         while self.current.borrow().second < second {
             self.hand_over();
         }
@@ -431,27 +451,30 @@ impl Worker {
         {
             let mut current = self.current.borrow_mut();
             let Interval { latency, lower_bounds, .. } = &mut *current;
+            let pace = self.pace.get();
             for slot in self.slots.borrow().iter() {
-                *lower_bounds += slot.feed.charge_unwritten(&self.pace, self.plan.warmup_ns, end_ns, latency);
+                *lower_bounds += slot.feed.charge_unwritten(&pace, self.plan.warmup_ns, end_ns, latency);
             }
         }
         self.hand_over();
     }
 
     fn backlog(&self, now_ns: u64) -> u64 {
-        self.slots.borrow().iter().map(|slot| slot.feed.backlog(&self.pace, now_ns)).sum()
+        let pace = self.pace.get();
+        self.slots.borrow().iter().map(|slot| slot.feed.backlog(&pace, now_ns)).sum()
     }
 
     /// Records of the schedule (in a closed loop: records sent) that have neither completed nor been given up.
     pub fn unfinished(&self) -> u64 {
         let slots = self.slots.borrow();
-        let all: u64 = match &self.pace {
+        let all: u64 = match &self.pace.get() {
             Pace::Open { schedule, .. } => {
                 slots.iter().map(|slot| slot.feed.share.count_in(schedule.total())).sum()
             }
             Pace::Closed { .. } => slots.iter().map(|slot| slot.feed.taken()).sum(),
         };
-        all - self.completed.get() - self.gave_up.get()
+        // Of a run that was cut short, more may have been sent than was due at its end.
+        all.saturating_sub(self.completed.get() + self.gave_up.get())
     }
 
     /// Records given up after an error.

@@ -294,7 +294,7 @@ impl Report {
         if self.unfinished > 0 {
             Some(format!("{} of the records were refused or never answered{}", self.unfinished, names()))
         } else if refused > 0 {
-            Some(format!("{refused} commits were refused{}", names()))
+            Some(format!("{refused} commits were refused or not answered{}", names()))
         } else if self.records == 0 {
             Some(format!("no {} were measured{}", self.unit, names()))
         } else if reading.is_some_and(|reading| reading.records == 0) {
@@ -512,7 +512,11 @@ pub(crate) mod tests {
         assert!(verdict(&report).expect_err("unread").contains("consumers read nothing"));
 
         let mut report = Report { command: "commits", unit: "commits", ..sample() };
-        assert!(verdict(&report).expect_err("refused").contains("10 commits were refused (NOT_LEADER"));
+        assert!(
+            verdict(&report)
+                .expect_err("refused")
+                .contains("10 commits were refused or not answered (NOT_LEADER")
+        );
         report.errors.clear();
         assert_eq!(verdict(&report), Ok(()));
     }
