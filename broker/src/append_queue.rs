@@ -1,7 +1,7 @@
 //! Appends wait here, in order, while the store has no room: its cache of unflushed data is full, or its journal nearly so.
 //!
 //! A producer's batches must not overtake each other, so as long as one append waits all later ones of the shard wait behind it. What waits
-//! is charged to the memory budget of the connections that it came from, so the queue needs no bound of its own.
+//! is charged to the memory budget of the connections that it came from, or lies in one of their few receive buffers, so the queue needs no bound of its own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! The memory budget of one shard: requests are charged before they are read and released when their last slice is dropped,
-//! on whatever thread that happens. When the budget is short, the shard stops reading sockets and TCP carries the back-pressure.
+//! on whatever thread that happens; what lies in the shard's receive buffers is not. When the budget is short, the shard stops reading sockets and TCP carries the back-pressure.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -95,6 +95,12 @@ impl Charge {
         self.grow(bytes.saturating_sub(self.bytes));
     }
 
+    /// Notes that `bytes` are in use from now on, be it more or less than before.
+    pub fn set(&mut self, bytes: usize) {
+        self.grow_to(bytes);
+        self.shrink_to(bytes);
+    }
+
     /// Gives back what is charged beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
@@ -142,6 +148,11 @@ impl Budget {
                 Permit { overdraft, ..Permit::from(nothing.expect("nothing is always free")) }
             }
         }
+    }
+
+    /// Whether `bytes` are free, and nobody waits for them.
+    pub fn has(&self, bytes: usize) -> bool {
+        self.inner.free.available_permits() >= bytes
     }
 
     /// Nothing yet, to be grown by memory that is in use already, such as answers to be sent.

@@ -93,6 +93,19 @@ fn batch(partition: i32, sequence: i32) -> Vec<u8> {
     builder.build().expect("small").to_vec()
 }
 
+/// A request that wants a batch in all in-sync replicas.
+fn produce(partition: i32, records: &[u8], correlation_id: i32) -> Vec<u8> {
+    let data = PartitionProduceData {
+        index: partition,
+        records: Some(Records::Borrowed(records)),
+        ..Default::default()
+    };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: Few::one(data), ..Default::default() };
+    let request =
+        ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: Few::one(topic), ..Default::default() };
+    encode_request(correlation_id, Some("test"), &request, PRODUCE_VERSION).expect("encodable").concat()
+}
+
 /// An idempotent producer of one partition that has several requests under way, and sends again what was not answered.
 struct Producer {
     partition: i32,
@@ -108,22 +121,7 @@ impl Producer {
     }
 
     fn send(&mut self, sequence: i32) {
-        let records = batch(self.partition, sequence);
-        let data = PartitionProduceData {
-            index: self.partition,
-            records: Some(Records::Borrowed(&records)),
-            ..Default::default()
-        };
-        let topic =
-            TopicProduceData { name: TOPIC.into(), partition_data: Few::one(data), ..Default::default() };
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: 10_000,
-            topic_data: Few::one(topic),
-            ..Default::default()
-        };
-        let frame =
-            encode_request(sequence, Some("test"), &request, PRODUCE_VERSION).expect("encodable").concat();
+        let frame = produce(self.partition, &batch(self.partition, sequence), sequence);
         let (_, client) = self.client.as_mut().expect("connected");
         // That a connection is gone shows when its answers are missed.
         client.try_send_raw(&frame);
@@ -247,6 +245,39 @@ fn what_was_acknowledged_survives_kill_9_of_leaders_and_the_killed_broker_comes_
             (0..found.len()).map(|sequence| format!("{}-{sequence}", producer.partition)).collect();
         assert_eq!(found, expected, "everything once, and in order");
         assert!(found.len() >= producer.acknowledged as usize);
+    }
+}
+
+#[test]
+fn requests_that_wait_for_a_follower_have_let_go_of_their_memory() {
+    const COPIED: &str = "kafka_server_socket_server_metrics_copied_byte_total";
+    const MESSAGES_IN: &str = "kafka_server_brokertopicmetrics_messagesin_total";
+    const REQUESTS: usize = 32;
+    // Between cores they keep it until the other one has looked at them.
+    let one_core = format!("cores={}", broker::runtime::cores::allowed().expect("readable")[0]);
+    let mut cluster = RunningCluster::start(3, &[&SETTINGS[..], &[&one_core]].concat());
+    create_topic(cluster.node(1));
+    wait_until_all_in_sync(&cluster, &[1, 2, 3]);
+    let leader = partitions(cluster.node(1))[&0].0 as usize;
+    let follower = cluster.running().into_iter().find(|id| *id != leader).expect("two others");
+    let mut clients: Vec<Client> = (0..REQUESTS).map(|_| Client::new(cluster.node(leader))).collect();
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder.append(1_000, None, Some(&[7; 8192]), &[]);
+    let request = produce(0, &builder.build().expect("small"), 1);
+    let before = [COPIED, MESSAGES_IN].map(|name| cluster.node(leader).metric(name));
+    cluster.kill(follower);
+    clients.iter_mut().for_each(|client| client.send_raw(&request));
+    wait_until(|| cluster.node(leader).metric(MESSAGES_IN) == before[1] + REQUESTS as f64);
+    // Those that kept their bytes would keep receive buffers, of which there are few, and the others would have been copied.
+    let copied = cluster.node(leader).metric(COPIED) - before[0];
+    assert!(copied < (REQUESTS * request.len() / 4) as f64, "{copied} bytes of {REQUESTS} requests copied");
+    // The killed one leaves the in-sync replicas, and they are answered.
+    for client in &mut clients {
+        let answer = client.receive_raw().expect("an answer");
+        let (_, response): (i32, ProduceResponse<'_>) =
+            decode_response(&answer, PRODUCE_VERSION).expect("decodable");
+        let topic = &response.responses[0];
+        assert_eq!((&*topic.name, topic.partition_responses[0].error_code), (TOPIC, 0));
     }
 }
 

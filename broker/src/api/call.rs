@@ -76,6 +76,12 @@ impl Call {
         self.frame.slice_ref(part)
     }
 
+    /// Lets go of the request's memory, as far as nothing shares it. What has been read from the request is gone, too.
+    pub fn let_go_of_frame(&mut self) {
+        self.frame = Bytes::new();
+        self.body_at = 0;
+    }
+
     /// The answer as it goes to the client.
     pub fn respond<'a, M: Message<'a>>(&self, response: &M) -> Answer {
         self.respond_in_version(response, self.version)

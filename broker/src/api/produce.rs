@@ -1,22 +1,24 @@
 //! Produce (key 0): record batches into partition logs, acknowledged when they are durable.
 //!
 //! The work that must keep a connection's order (validation, offsets, journal) happens in the first poll of
-//! [`handle`], which the connection does at receipt; only the wait for the journal's sync comes after it.
+//! [`handle`], which the connection does at receipt; only the wait for the journal's sync comes after it, and the request's memory is free by then.
 //! Partitions of another shard cross the mesh together, their records as slices of the frame.
 //!
 //! Source: KIP-98 (idempotence), KIP-467 (record errors), KIP-516 (topic ids), KIP-951 (leader hints),
 //! `kafka.server.ReplicaManager.appendRecords`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, join_all};
 use protocol::ErrorCode;
 use protocol::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData,
-    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
+    PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use protocol::wire::{Few, Records};
+use uuid::Uuid;
 
 use super::leader_hints::LeaderHints;
 use super::{Answer, Call, Refusal};
@@ -31,7 +33,7 @@ const FIRST_VERSION_WITH_LEADER_HINTS: i16 = 10;
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
 
 /// Appends, and answers as `acks` asks.
-pub async fn handle(call: Call) -> Answer {
+pub async fn handle(mut call: Call) -> Answer {
     if call.version < OLDEST_VERSION {
         // Advertised for the sake of old librdkafka, removed in Kafka 4.0.
         return Err(Refusal::new(format!("Produce version {} is no longer supported", call.version)));
@@ -40,15 +42,12 @@ pub async fn handle(call: Call) -> Answer {
     let wait_until_durable = match request.acks {
         0 => false,
         1 | -1 => true,
-        _ => {
-            let refused = AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS);
-            return respond(&call, &request, |_| Err(refused.clone()));
-        }
+        _ => return refuse_all(&call, &request, AppendFailure::new(ErrorCode::INVALID_REQUIRED_ACKS)),
     };
     if request.transactional_id.is_some() {
         let refused =
             AppendFailure::explained(ErrorCode::INVALID_TXN_STATE, "transactions are not supported yet");
-        return respond(&call, &request, |_| Err(refused.clone()));
+        return refuse_all(&call, &request, refused);
     }
 
     let rules = AppendRules {
@@ -57,7 +56,12 @@ pub async fn handle(call: Call) -> Answer {
         acks_all: request.acks == -1,
         timeout: Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into()),
     };
-    let results = append(&call, &request, rules).await;
+    let appending = append(&call, &request, rules);
+    let names = topic_names(&call, &request);
+    let mut response = response_without_results(&request);
+    // The records are in the journal's buffer by now: while they are being synced, the next request can be received where they were.
+    call.let_go_of_frame();
+    let results = appending.await;
     let failed = results.iter().filter(|result| result.is_err()).count();
     call.shard.metrics.failed_produce_requests.add(failed as u64);
     if !wait_until_durable {
@@ -67,20 +71,32 @@ pub async fn handle(call: Call) -> Answer {
             None => Ok(DispatchOutcome::NoResponse),
         };
     }
-    let mut results = results.into_iter();
-    respond(&call, &request, |_| results.next().expect("one result per partition"))
+    fill_in(&call, &mut response, &names, results);
+    call.respond(&response)
 }
 
-/// Appends every partition's batch on its owner; results are in the order of the request.
-async fn append(call: &Call, request: &ProduceRequest<'_>, rules: AppendRules) -> Few<AppendResult> {
+/// The answer to a request of which nothing is appended.
+fn refuse_all(call: &Call, request: &ProduceRequest<'_>, why: AppendFailure) -> Answer {
+    let names = topic_names(call, request);
+    let mut response = response_without_results(request);
+    fill_in(call, &mut response, &names, std::iter::repeat_with(|| Err(why.clone())));
+    call.respond(&response)
+}
+
+/// Appends every partition's batch on its owner; results are in the order of the request. What has to keep its order has happened when this returns.
+fn append(
+    call: &Call,
+    request: &ProduceRequest<'_>,
+    rules: AppendRules,
+) -> impl Future<Output = Few<AppendResult>> + use<> {
     let routed = route(call, request);
     match only_owner(&routed) {
         Some(owner) => {
             let appends =
                 routed.into_iter().filter_map(|routed| routed.ok().map(|(_, append)| append)).collect();
-            append_on(call, owner, appends, rules).await
+            Either::Left(append_on(call, owner, appends, rules))
         }
-        None => append_apart(call, routed, rules).await,
+        None => Either::Right(append_apart(call, routed, rules)),
     }
 }
 
@@ -92,7 +108,11 @@ fn only_owner(routed: &[Routed]) -> Option<ShardId> {
 }
 
 /// Appends what different shards own or was refused already.
-async fn append_apart(call: &Call, routed: Few<Routed>, rules: AppendRules) -> Few<AppendResult> {
+fn append_apart(
+    call: &Call,
+    routed: Few<Routed>,
+    rules: AppendRules,
+) -> impl Future<Output = Few<AppendResult>> + use<> {
     let mut results = Few::with_capacity(routed.len());
     let mut appends = Vec::with_capacity(routed.len());
     for (place, routed) in routed.into_iter().enumerate() {
@@ -110,15 +130,19 @@ async fn append_apart(call: &Call, routed: Few<Routed>, rules: AppendRules) -> F
         let answer = append_on(call, owner, appends, rules);
         async move { (places, answer.await) }
     });
-    for (places, group) in join_all(calls).await {
-        for (place, result) in places.into_iter().zip(group) {
-            results[place] = result;
+    // All of them begin now, not when they are awaited.
+    let calls: Vec<_> = calls.collect();
+    async move {
+        for (places, group) in join_all(calls).await {
+            for (place, result) in places.into_iter().zip(group) {
+                results[place] = result;
+            }
         }
+        results
     }
-    results
 }
 
-/// Begins the appends on their owner; whoever polls the future first may do so later.
+/// Begins the appends on their owner.
 fn append_on(
     call: &Call,
     owner: ShardId,
@@ -142,7 +166,8 @@ fn route(call: &Call, request: &ProduceRequest<'_>) -> Few<Routed> {
     let mut routed =
         Few::with_capacity(request.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
     for topic_data in &request.topic_data {
-        let topic = partitions::find_topic(&image, topic_name(call.version, topic_data)).and_then(|topic| {
+        let name = topic_name(call.version, &topic_data.name, topic_data.topic_id);
+        let topic = partitions::find_topic(&image, name).and_then(|topic| {
             if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) }
         });
         for data in &topic_data.partition_data {
@@ -164,54 +189,56 @@ fn partition_append(call: &Call, led: LedPartition, data: &PartitionProduceData<
     Ok((led.owner, PartitionAppend { id: led.id, leader_epoch: led.leader_epoch, records }))
 }
 
-fn topic_name<'a>(version: i16, topic: &'a TopicProduceData<'_>) -> TopicName<'a> {
-    if version >= FIRST_VERSION_WITH_TOPIC_IDS {
-        TopicName::Id(topic.topic_id)
-    } else {
-        TopicName::Name(&topic.name)
+fn topic_name(version: i16, name: &str, id: Uuid) -> TopicName<'_> {
+    if version >= FIRST_VERSION_WITH_TOPIC_IDS { TopicName::Id(id) } else { TopicName::Name(name) }
+}
+
+/// The topics' names if the request has names, shared with the metadata for those that there are.
+fn topic_names(call: &Call, request: &ProduceRequest<'_>) -> Few<Arc<str>> {
+    if call.version >= FIRST_VERSION_WITH_TOPIC_IDS {
+        return Few::new();
     }
-}
-
-/// The answer with one result for each partition, taken in the order of the request.
-fn respond(
-    call: &Call,
-    request: &ProduceRequest<'_>,
-    result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
-) -> Answer {
     let image = call.shard.image();
-    call.respond(&response(
-        call.version,
-        request,
-        result_of,
-        LeaderHints::new(&image, call.shard.broker_id()),
-    ))
+    let name_of = |name: &str| image.topic(name).map_or_else(|| name.into(), |topic| Arc::clone(&topic.name));
+    request.topic_data.iter().map(|topic| name_of(&topic.name)).collect()
 }
 
-fn response<'a>(
-    version: i16,
-    request: &'a ProduceRequest<'_>,
-    mut result_of: impl FnMut(&PartitionProduceData<'_>) -> AppendResult,
-    mut hints: LeaderHints<'_>,
-) -> ProduceResponse<'a> {
-    let mut responses = Few::with_capacity(request.topic_data.len());
-    for topic in &request.topic_data {
-        let rows = topic.partition_data.iter().map(|data| {
-            let mut row = partition_response(data.index, result_of(data));
-            if version >= FIRST_VERSION_WITH_LEADER_HINTS
-                && let Some((leader, epoch)) =
-                    hints.leader_of(topic_name(version, topic), data.index, ErrorCode(row.error_code))
+/// The answer as far as the request says it, but for names: a row for each partition. It borrows nothing, because the request goes first.
+fn response_without_results<'a>(request: &ProduceRequest<'_>) -> ProduceResponse<'a> {
+    let topics = request.topic_data.iter().map(|topic| TopicProduceResponse {
+        topic_id: topic.topic_id,
+        partition_responses: topic
+            .partition_data
+            .iter()
+            .map(|data| PartitionProduceResponse { index: data.index, ..Default::default() })
+            .collect(),
+        ..Default::default()
+    });
+    ProduceResponse { responses: topics.collect(), ..Default::default() }
+}
+
+/// Gives the topics their names, if there are any, and every row its result; both are in the order of the request.
+fn fill_in<'a>(
+    call: &Call,
+    response: &mut ProduceResponse<'a>,
+    names: &'a [Arc<str>],
+    results: impl IntoIterator<Item = AppendResult>,
+) {
+    let image = call.shard.image();
+    let mut hints = LeaderHints::new(&image, call.shard.broker_id());
+    let mut results = results.into_iter();
+    for (place, topic) in response.responses.iter_mut().enumerate() {
+        topic.name = names.get(place).map(|name| name.as_ref().into()).unwrap_or_default();
+        let name = topic_name(call.version, &topic.name, topic.topic_id);
+        for row in &mut topic.partition_responses {
+            *row = partition_response(row.index, results.next().expect("one result per partition"));
+            if call.version >= FIRST_VERSION_WITH_LEADER_HINTS
+                && let Some((leader, epoch)) = hints.leader_of(name, row.index, ErrorCode(row.error_code))
             {
                 let (leader_id, leader_epoch) = (leader.0, epoch.0);
                 row.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
             }
-            row
-        });
-        responses.push(TopicProduceResponse {
-            name: topic.name.as_ref().into(),
-            topic_id: topic.topic_id,
-            partition_responses: rows.collect(),
-            ..Default::default()
-        });
+        }
     }
     let node_endpoints = hints.endpoints().into_iter().map(|endpoint| NodeEndpoint {
         node_id: endpoint.id.0,
@@ -220,7 +247,7 @@ fn response<'a>(
         rack: endpoint.rack.map(Into::into),
         ..Default::default()
     });
-    ProduceResponse { responses, node_endpoints: node_endpoints.collect(), ..Default::default() }
+    response.node_endpoints = node_endpoints.collect();
 }
 
 fn partition_response(index: i32, result: AppendResult) -> PartitionProduceResponse<'static> {

@@ -24,9 +24,10 @@ use protocol::ApiKey;
 use protocol::wire::Few;
 
 use super::affinity::{Affinity, Judgement};
-use super::frames::{FrameReader, Garbage, LENGTH_BYTES, Step};
+use super::frames::{FrameReader, Garbage, Input, LENGTH_BYTES, Step};
 use super::lingering::linger;
 use super::moving::MovedConnection;
+use super::receive_buffers::{RECEIVE_BUFFER_BYTES, ReceiveBuffer};
 use super::send::Outgoing;
 use super::socket;
 use super::table::Net;
@@ -35,11 +36,11 @@ use crate::budget::{Charge, Permit};
 use crate::placement::ShardId;
 use crate::runtime::{CoalescingWaker, RingTurn, guard::InFlight};
 
-/// Size of the buffer that a shard's connections receive small requests into.
-const SCRATCH_BYTES: usize = 64 * 1024;
 /// After a frame of at least this size, the next receive into the shared buffer is short, so that little of a large frame is copied.
 const LARGE_FRAME_BYTES: usize = 32 * 1024;
 const SHORT_RECEIVE_BYTES: usize = 4096;
+/// What a request in progress costs beyond its bytes: its handler's future, with the answer that it prepares.
+pub(super) const REQUEST_BYTES: usize = 2048;
 /// Ready answers are gathered into one send up to this size.
 const GATHER_BYTES: usize = 256 * 1024;
 /// After so many rounds of receiving and sending, other tasks get their turn.
@@ -187,6 +188,7 @@ struct Driver {
     /// Whether a client in the middle of a request was left alone when this was last polled.
     was_held_back: bool,
     requests: VecDeque<Request>,
+    requests_charge: Charge,
     /// Bytes of the answers in `requests` that are done.
     done_bytes: usize,
     outgoing: Outgoing,
@@ -297,6 +299,7 @@ impl Driver {
         zero_copy: ZeroCopySends,
     ) -> Self {
         Driver {
+            requests_charge: net.budget.charge(),
             outgoing_charge: net.budget.charge(),
             net,
             connection,
@@ -455,7 +458,7 @@ impl Driver {
             Some(reason) => {
                 // Nothing more is worth waiting for.
                 self.requests.clear();
-                self.connection.in_flight.set(0);
+                self.note_requests();
                 self.outgoing = Outgoing::default();
                 self.ending = Some(reason);
             }
@@ -506,7 +509,6 @@ impl Driver {
                 }
             }
             let request = self.requests.pop_front().expect("looked at above");
-            self.connection.in_flight.set(self.requests.len());
             (self.net.services.record_request)(request.api_key, request.received.elapsed());
             let RequestState::Done(outcome) = request.state else { unreachable!("polled above") };
             self.done_bytes -= outcome.bytes();
@@ -521,10 +523,20 @@ impl Driver {
                 DispatchOutcome::Close(why) => self.end(why),
             }
         }
+        if moved {
+            self.note_requests();
+        }
         if self.requests.is_empty() && self.requests.capacity() > 8 {
             self.requests = VecDeque::new();
         }
         moved
+    }
+
+    /// Notes how many requests are in progress.
+    fn note_requests(&mut self) {
+        let requests = self.requests.len();
+        self.connection.in_flight.set(requests);
+        self.requests_charge.set(requests * REQUEST_BYTES);
     }
 
     fn push(&mut self, segments: Few<Bytes>) {
@@ -536,7 +548,7 @@ impl Driver {
     /// Closes the connection when all that is outgoing is sent.
     fn end(&mut self, why: String) {
         self.requests.clear();
-        self.connection.in_flight.set(0);
+        self.note_requests();
         self.done_bytes = 0;
         self.ending = Some(CloseReason::Refused(why));
     }
@@ -558,7 +570,7 @@ impl Driver {
             self.awaited_budget = None;
             self.reader.grant(permit);
             if !self.reader.has_carry() {
-                self.begin_requests(&mut &[][..])?;
+                self.begin_requests(Input::default())?;
                 return Ok(true);
             }
         }
@@ -567,16 +579,16 @@ impl Driver {
         }
         if self.reader.has_carry() {
             let carry = self.reader.take_carry();
-            self.begin_requests(&mut &carry[..])?;
+            self.begin_requests(Input::new(&carry))?;
             return Ok(true);
         }
         let received = match self.receive_directly()? {
             Some(Received::Something) => {
-                self.begin_requests(&mut &[][..])?;
+                self.begin_requests(Input::default())?;
                 return Ok(true);
             }
-            Some(Received::NothingNow) => self.poll_scratch(cx, true)?,
-            None => self.poll_scratch(cx, false)?,
+            Some(Received::NothingNow) => self.poll_shared(cx, true)?,
+            None => self.poll_shared(cx, false)?,
         };
         Ok(matches!(received, Received::Something))
     }
@@ -596,39 +608,44 @@ impl Driver {
         }
     }
 
-    /// Receives into the shared buffer, or waits for input there, which holds no buffer while it waits.
-    fn poll_scratch(&mut self, cx: &mut Context<'_>, inside_frame: bool) -> Result<Received, CloseReason> {
-        let mut scratch = self.net.scratch.take();
-        if scratch.is_empty() {
-            scratch = vec![0; SCRATCH_BYTES];
-        }
-        let result = self.poll_scratch_buffer(cx, inside_frame, &mut scratch);
-        self.net.scratch.set(scratch);
+    /// Receives into a buffer of the shard's, or waits for input there, which holds no buffer while it waits.
+    fn poll_shared(&mut self, cx: &mut Context<'_>, inside_frame: bool) -> Result<Received, CloseReason> {
+        let mut buffer = self.net.receive_buffers.take();
+        let result = self.poll_buffer(cx, inside_frame, &mut buffer);
+        self.net.receive_buffers.put_back(buffer);
         result
     }
 
-    fn poll_scratch_buffer(
+    fn poll_buffer(
         &mut self,
         cx: &mut Context<'_>,
         inside_frame: bool,
-        scratch: &mut [u8],
+        buffer: &mut ReceiveBuffer,
     ) -> Result<Received, CloseReason> {
         let carry = self.reader.take_carry();
         assert!(carry.len() < LENGTH_BYTES, "anything more is looked at before receiving");
-        scratch[..carry.len()].copy_from_slice(&carry);
-        let limit =
-            if inside_frame || self.last_frame_was_large { SHORT_RECEIVE_BYTES } else { scratch.len() };
+        let memory = buffer.writable().expect("nobody reads from one that is taken");
+        memory[..carry.len()].copy_from_slice(&carry);
+        let is_short = inside_frame || self.last_frame_was_large;
+        let limit = if is_short { SHORT_RECEIVE_BYTES } else { RECEIVE_BUFFER_BYTES };
         self.net.counters.receives.increment();
-        match Pin::new(&mut self.stream).poll_read(cx, &mut scratch[carry.len()..limit]) {
+        match Pin::new(&mut self.stream).poll_read(cx, &mut memory[carry.len()..limit]) {
             Poll::Ready(Ok(0)) => Err(CloseReason::EndOfStream),
             Poll::Ready(Ok(received)) => {
                 self.note_received(received);
-                self.begin_requests(&mut &scratch[..carry.len() + received])?;
+                let filled = carry.len() + received;
+                // What is copied waits if there is no memory.
+                let may_stay =
+                    self.net.receive_buffers.may_lend() && self.net.budget.has(RECEIVE_BUFFER_BYTES);
+                self.begin_requests(match may_stay {
+                    true => Input::lent(buffer, filled),
+                    false => Input::new(&buffer.as_ref()[..filled]),
+                })?;
                 Ok(Received::Something)
             }
             Poll::Ready(Err(error)) => Err(CloseReason::Failed(error.kind())),
             Poll::Pending => {
-                self.reader.keep(&carry);
+                self.reader.keep(&mut Input::new(&carry));
                 Ok(Received::NothingNow)
             }
         }
@@ -641,7 +658,16 @@ impl Driver {
     }
 
     /// Begins every request that is whole in `input` as long as that is allowed, and keeps the rest.
-    fn begin_requests(&mut self, input: &mut &[u8]) -> Result<(), CloseReason> {
+    fn begin_requests(&mut self, mut input: Input<'_>) -> Result<(), CloseReason> {
+        let begun = self.begin_whole_requests(&mut input);
+        if begun.is_ok() && !input.is_empty() {
+            self.reader.keep(&mut input);
+        }
+        self.net.counters.copied_bytes.add(self.reader.take_copied_bytes());
+        begun
+    }
+
+    fn begin_whole_requests(&mut self, input: &mut Input<'_>) -> Result<(), CloseReason> {
         loop {
             let step = self.reader.step(input, self.net.limits.frame_bytes_max, &self.net.budget);
             match step.map_err(CloseReason::Garbage)? {
@@ -649,21 +675,12 @@ impl Driver {
                 Step::NeedInput => return Ok(()),
                 Step::NeedBudget(permit) => {
                     self.awaited_budget = Some(permit);
-                    self.keep(input);
                     return Ok(());
                 }
             }
             if (!input.is_empty() || self.reader.has_frame()) && self.must_not_read() {
-                self.keep(input);
                 return Ok(());
             }
-        }
-    }
-
-    fn keep(&mut self, input: &mut &[u8]) {
-        if !input.is_empty() {
-            self.reader.keep(input);
-            *input = &[];
         }
     }
 
@@ -681,7 +698,7 @@ impl Driver {
             Poll::Pending => RequestState::Running(future),
         };
         self.requests.push_back(Request { state, received, api_key, _in_flight: in_flight });
-        self.connection.in_flight.set(self.requests.len());
+        self.note_requests();
     }
 }
 

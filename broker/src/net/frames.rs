@@ -1,8 +1,9 @@
 //! Splits what a connection receives into frames: a length of four bytes, then that many bytes.
 //!
-//! Small frames are received into a buffer that all connections of the shard share, and those that came together are copied out together; a frame of which only a part has come gets
+//! Small frames are received into a buffer that all connections of the shard share. Whole produce requests stay there: they are done with it after their first poll
+//! ([`super::receive_buffers`]). Of others, which may wait for long, those that came together are copied out together; a frame of which only a part has come gets
 //! its final buffer at once and the rest is received straight into it. So a silent connection holds no buffer, a burst of small requests
-//! costs one system call, and large requests are not copied. Every frame is charged to the memory budget until its last slice is dropped;
+//! costs one system call, and large requests are not copied. Every frame that does not stay is charged to the memory budget until its last slice is dropped;
 //! a large one is charged as its bytes come in, so that announcing much and sending nothing takes nothing from others. Requests that have come in part do not wait for
 //! each other: one at a time may go beyond the budget.
 
@@ -10,7 +11,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use protocol::ApiKey;
 
+use super::receive_buffers::ReceiveBuffer;
 use crate::budget::{Budget, Permit, charged};
 
 /// Size of the length in front of each frame.
@@ -69,6 +72,51 @@ pub enum Step {
     NeedBudget(BoxFuture<'static, Permit>),
 }
 
+/// What has been received and not looked at yet.
+#[derive(Default)]
+pub struct Input<'a> {
+    bytes: &'a [u8],
+    /// Where it lies, if frames may stay there.
+    buffer: Option<&'a ReceiveBuffer>,
+    lent: Option<Bytes>,
+}
+
+impl<'a> Input<'a> {
+    /// Bytes that frames have to be copied from.
+    pub fn new(bytes: &'a [u8]) -> Input<'a> {
+        Input { bytes, ..Input::default() }
+    }
+
+    /// The first `filled` bytes of `buffer`, in which frames may stay.
+    pub fn lent(buffer: &'a ReceiveBuffer, filled: usize) -> Input<'a> {
+        Input { buffer: Some(buffer), ..Input::new(&buffer.as_ref()[..filled]) }
+    }
+
+    /// Whether all of it is used up.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn take(&mut self, bytes: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(bytes);
+        self.bytes = rest;
+        taken
+    }
+
+    /// The frame at the front, if it is one that stays where it lies.
+    fn take_staying(&mut self, length: usize) -> Option<Bytes> {
+        let buffer = self.buffer.filter(|_| stays(self.bytes, length))?;
+        let frame = &self.take(LENGTH_BYTES + length)[LENGTH_BYTES..];
+        Some(self.lent.get_or_insert_with(|| buffer.lend()).slice_ref(frame))
+    }
+}
+
+/// Whether the frame at the front of `bytes` is whole, and one that is done with its bytes after its first poll.
+fn stays(bytes: &[u8], length: usize) -> bool {
+    const PRODUCE: [u8; 2] = (ApiKey::Produce as i16).to_be_bytes();
+    bytes.len() >= LENGTH_BYTES + length && bytes[LENGTH_BYTES..].starts_with(&PRODUCE)
+}
+
 /// A frame of which a part has come.
 struct Partial {
     buffer: Vec<u8>,
@@ -86,6 +134,7 @@ pub struct FrameReader {
     /// Frames that came whole, with their lengths, in one piece of memory.
     whole: Bytes,
     granted: Option<Permit>,
+    copied_bytes: u64,
 }
 
 impl FrameReader {
@@ -112,9 +161,15 @@ impl FrameReader {
     }
 
     /// Keeps input for later.
-    pub fn keep(&mut self, input: &[u8]) {
+    pub fn keep(&mut self, input: &mut Input<'_>) {
         assert!(self.carry.is_empty(), "kept input is taken before more is kept");
-        self.carry = input.to_vec();
+        self.carry = input.take(input.bytes.len()).to_vec();
+        self.copied_bytes += self.carry.len() as u64;
+    }
+
+    /// How much has been copied since this was asked last.
+    pub fn take_copied_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.copied_bytes)
     }
 
     /// Hands over the permit that was asked for.
@@ -134,7 +189,7 @@ impl FrameReader {
     /// Goes on with `input`, of which it removes what it has used.
     pub fn step(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
         frame_bytes_max: usize,
         budget: &Budget,
     ) -> Result<Step, Garbage> {
@@ -144,13 +199,15 @@ impl FrameReader {
         if let Some(frame) = self.next_whole() {
             return Ok(Step::Frame(frame));
         }
-        let Some((head, rest)) = input.split_first_chunk::<LENGTH_BYTES>() else {
+        let Some((head, rest)) = input.bytes.split_first_chunk::<LENGTH_BYTES>() else {
             self.keep(input);
-            *input = &[];
             return Ok(Step::NeedInput);
         };
         let length = sound_length(*head, frame_bytes_max)
             .ok_or(Garbage::Length { bytes: *head, max: frame_bytes_max })?;
+        if let Some(frame) = input.take_staying(length) {
+            return Ok(Step::Frame(frame));
+        }
         let whole = whole_frames(input, frame_bytes_max);
         let first_charge = match whole.bytes {
             0 => length.min(CHARGE_STEP_BYTES.max(rest.len())),
@@ -165,15 +222,15 @@ impl FrameReader {
             }
         };
         if whole.frames > 0 {
-            let (frames, rest) = input.split_at(whole.bytes);
-            self.whole = charged(frames.to_vec(), permit);
-            *input = rest;
+            self.copied_bytes += whole.bytes as u64;
+            self.whole = charged(input.take(whole.bytes).to_vec(), permit);
             return Ok(Step::Frame(self.next_whole().expect("there is one")));
         }
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(length).map_err(|_| Garbage::NoMemory { length })?;
         buffer.extend_from_slice(rest);
-        *input = &[];
+        self.copied_bytes += rest.len() as u64;
+        *input = Input::default();
         self.partial = Some(Box::new(Partial { buffer, length, charged: first_charge, permit }));
         Ok(Step::NeedInput)
     }
@@ -184,16 +241,16 @@ impl FrameReader {
         Some(frame.slice(LENGTH_BYTES..))
     }
 
-    fn continue_partial(&mut self, input: &mut &[u8], budget: &Budget) -> Step {
+    fn continue_partial(&mut self, input: &mut Input<'_>, budget: &Budget) -> Step {
         let partial = self.partial.as_deref_mut().expect("looked at by the caller");
         if let Some(permit) = self.granted.take() {
             partial.permit.merge(permit);
             partial.charged = next_charge(partial);
         }
         let wanted = partial.length - partial.buffer.len();
-        let taken = input.len().min(wanted).min(partial.charged - partial.buffer.len());
-        partial.buffer.extend_from_slice(&input[..taken]);
-        *input = &input[taken..];
+        let taken = input.bytes.len().min(wanted).min(partial.charged - partial.buffer.len());
+        partial.buffer.extend_from_slice(input.take(taken));
+        self.copied_bytes += taken as u64;
         if partial.buffer.len() == partial.length {
             let partial = *self.partial.take().expect("looked at above");
             return Step::Frame(charged(partial.buffer, partial.permit));
@@ -224,12 +281,14 @@ struct WholeFrames {
     bytes: usize,
 }
 
-/// The sound frames at the beginning of `input`.
-fn whole_frames(input: &[u8], frame_bytes_max: usize) -> WholeFrames {
+/// The sound frames at the beginning of `input`, up to one that stays where it lies.
+fn whole_frames(input: &Input<'_>, frame_bytes_max: usize) -> WholeFrames {
     let mut whole = WholeFrames::default();
-    while let Some((head, rest)) = input[whole.bytes..].split_first_chunk::<LENGTH_BYTES>()
+    while let at = &input.bytes[whole.bytes..]
+        && let Some((head, rest)) = at.split_first_chunk::<LENGTH_BYTES>()
         && let Some(length) = sound_length(*head, frame_bytes_max)
         && length <= rest.len()
+        && !(input.buffer.is_some() && stays(at, length))
     {
         whole.frames += 1;
         whole.bytes += LENGTH_BYTES + length;
@@ -250,6 +309,7 @@ fn next_charge(partial: &Partial) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::receive_buffers::ReceiveBuffers;
     use super::*;
     use futures::FutureExt;
 
@@ -264,7 +324,7 @@ mod tests {
         for chunk in wire.chunks(piece) {
             let mut input = reader.take_carry();
             input.extend_from_slice(chunk);
-            let mut input = &input[..];
+            let mut input = Input::new(&input);
             loop {
                 match reader.step(&mut input, 1 << 20, budget)? {
                     Step::Frame(frame) => frames.push(frame),
@@ -294,7 +354,7 @@ mod tests {
         let budget = Budget::new(1 << 30);
         let mut reader = FrameReader::default();
         let wire = [frame(&[1; 8]), frame(&[2; 20]), frame(&[3; 4])].concat();
-        let mut input = &wire[..];
+        let mut input = Input::new(&wire);
         let mut step = || reader.step(&mut input, 1 << 20, &budget);
         let (Ok(Step::Frame(first)), Ok(Step::Frame(second))) = (step(), step()) else { panic!("whole") };
         assert_eq!((&first[..], &second[..]), (&[1; 8][..], &[2; 20][..]));
@@ -305,6 +365,35 @@ mod tests {
         assert_eq!(budget.used_bytes(), both, "they share their memory");
         drop(second);
         assert_eq!(budget.used_bytes(), 0, "though the reader goes on");
+    }
+
+    #[test]
+    fn produce_requests_stay_where_they_were_received_and_others_do_not() {
+        let budget = Budget::new(1 << 30);
+        let bodies = [[0; 8], [0; 8], [1; 8], [2; 8], [0; 8]];
+        let mut wire: Vec<u8> = bodies.iter().flat_map(|body| frame(body)).collect();
+        wire.extend(&frame(&[0; 8])[..10]);
+        let mut buffer = ReceiveBuffers::default().take();
+        buffer.writable().expect("nobody reads from it")[..wire.len()].copy_from_slice(&wire);
+        let mut input = Input::lent(&buffer, wire.len());
+        let mut reader = FrameReader::default();
+        let frames: Vec<Bytes> = bodies
+            .iter()
+            .map(|_| match reader.step(&mut input, 1 << 20, &budget) {
+                Ok(Step::Frame(frame)) => frame,
+                _ => panic!("it is whole"),
+            })
+            .collect();
+        assert_eq!(frames, bodies.map(|body| body.to_vec()));
+        let stays = |frame: &Bytes| buffer.as_ref().as_ptr_range().contains(&frame.as_ptr());
+        assert_eq!(frames.iter().map(stays).collect::<Vec<_>>(), [true, true, false, false, true]);
+        assert_eq!(budget.used_bytes() as usize, 2 * (LENGTH_BYTES + 8 + FRAME_OVERHEAD_BYTES));
+        // Of the last one a part is missing.
+        assert!(matches!(reader.step(&mut input, 1 << 20, &budget), Ok(Step::NeedInput)));
+        assert!(input.is_empty() && reader.is_inside_frame());
+        assert_eq!(reader.take_copied_bytes() as usize, 2 * (LENGTH_BYTES + 8) + 6);
+        drop((input, frames));
+        assert!(buffer.writable().is_some(), "it can be received into again");
     }
 
     #[test]
@@ -326,7 +415,7 @@ mod tests {
         let budget = Budget::new(1 << 30);
         let mut reader = FrameReader::default();
         let wire = (1i32 << 20).to_be_bytes();
-        assert!(matches!(reader.step(&mut &wire[..], 1 << 20, &budget), Ok(Step::NeedInput)));
+        assert!(matches!(reader.step(&mut Input::new(&wire), 1 << 20, &budget), Ok(Step::NeedInput)));
         assert_eq!(budget.used_bytes(), (CHARGE_STEP_BYTES + FRAME_OVERHEAD_BYTES) as u64);
     }
 
@@ -335,13 +424,13 @@ mod tests {
         let budget = Budget::new(1000);
         let others = budget.try_acquire(1000).expect("free");
         let wire = frame(&[7; 100]);
-        let mut input = &wire[..];
+        let mut input = Input::new(&wire);
         let mut reader = FrameReader::default();
         let Ok(Step::NeedBudget(mut permit)) = reader.step(&mut input, 1 << 20, &budget) else {
             panic!("must wait")
         };
         assert!(permit.as_mut().now_or_never().is_none());
-        assert_eq!(input.len(), wire.len(), "nothing is used up while it waits");
+        assert_eq!(input.bytes.len(), wire.len(), "nothing is used up while it waits");
         drop(others);
         reader.grant(permit.now_or_never().expect("free again"));
         let Ok(Step::Frame(got)) = reader.step(&mut input, 1 << 20, &budget) else { panic!("must be whole") };

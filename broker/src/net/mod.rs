@@ -3,6 +3,7 @@
 //! - [`listener`]: one listening socket per shard on the same port, one accept task each;
 //! - [`connection`]: the task of one connection: requests in, answers out in the order of the requests;
 //! - [`frames`]: splits what comes in into frames, within the memory budget;
+//! - [`receive_buffers`]: what small requests are received into;
 //! - [`send`]: answers as vectored sends from where the records lie;
 //! - [`zero_copy`]: sends of which the kernel makes no copy either, and [`lingering`]: closed connections that it still reads for;
 //! - [`socket`]: the system calls that glommio does not offer;
@@ -15,6 +16,7 @@ pub mod frames;
 mod lingering;
 pub mod listener;
 pub mod moving;
+mod receive_buffers;
 pub mod send;
 pub mod socket;
 pub mod table;

@@ -13,6 +13,7 @@ use futures::future::LocalBoxFuture;
 
 use super::connection::{CloseReason, Connection, DispatchOutcome};
 use super::moving::MovedConnection;
+use super::receive_buffers::ReceiveBuffers;
 use super::zero_copy::ZeroCopyCounters;
 use crate::budget::Budget;
 use crate::config::{Config, ZeroCopy};
@@ -90,8 +91,7 @@ pub struct Net {
     pub(super) services: Services,
     pub(super) budget: Budget,
     pub(super) pulse: Arc<Pulse>,
-    /// Borrowed by one connection at a time to receive into; empty while it is.
-    pub(super) scratch: Cell<Vec<u8>>,
+    pub(super) receive_buffers: ReceiveBuffers,
     pub(super) counters: NetCounters,
     pub(super) zero_copy_counters: ZeroCopyCounters,
     /// Closed connections whose memory the kernel still reads from.
@@ -120,6 +120,7 @@ pub(super) struct NetCounters {
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     pub receives: Counter,
+    pub copied_bytes: Counter,
     pub sends: Counter,
 }
 
@@ -140,7 +141,7 @@ impl Net {
             services,
             budget,
             pulse,
-            scratch: Cell::default(),
+            receive_buffers: ReceiveBuffers::default(),
             counters: NetCounters::default(),
             zero_copy_counters: ZeroCopyCounters::default(),
             lingering: Cell::new(0),
@@ -337,6 +338,11 @@ impl Net {
                 &self.zero_copy_counters.switched_off,
             ),
             ("receive_calls", "System calls for receiving.", &self.counters.receives),
+            (
+                "copied_byte",
+                "Bytes of requests that were copied after they had been received.",
+                &self.counters.copied_bytes,
+            ),
             ("send_calls", "System calls for sending.", &self.counters.sends),
         ];
         for (name, help, counter) in counters {

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::{oneshot, watch};
 
+use super::connection::REQUEST_BYTES;
 use super::listener::{bind, listen};
 use super::table::SWEEP_INTERVAL;
 use super::{Connection, DispatchOutcome, Limits, MovedConnection, Net, Services};
@@ -333,6 +334,48 @@ fn frames_of_every_size_come_back_whole_and_the_budget_is_given_back() {
     let budget = server.budget.clone();
     server.stop();
     assert_eq!(budget.used_bytes(), 0);
+}
+
+#[test]
+fn requests_that_are_read_where_they_were_received_keep_their_bytes_until_they_are_answered() {
+    let server = TestServer::start(64 << 20, |_| {});
+    std::thread::scope(|scope| {
+        for client in 1..=8_usize {
+            let mut stream = server.connect();
+            scope.spawn(move || {
+                let body = |number: usize| {
+                    let mut body: Vec<u8> = (0..number * 37).map(|at| (at * client + number) as u8).collect();
+                    body.insert(0, 0);
+                    body
+                };
+                for numbers in [1..200, 200..300, 300..500] {
+                    let wire: Vec<u8> =
+                        numbers.clone().flat_map(|number| request(NEEDS_LATER, &body(number))).collect();
+                    let mut sender = stream.try_clone().expect("cloned");
+                    let sending = std::thread::spawn(move || sender.write_all(&wire));
+                    for number in numbers {
+                        assert!(read_answer(&mut stream).1 == body(number), "{number} of {client}");
+                    }
+                    sending.join().expect("joined").expect("all is taken");
+                }
+            });
+        }
+    });
+    let budget = server.budget.clone();
+    server.stop();
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[test]
+fn requests_in_progress_are_charged() {
+    let server = TestServer::start(64 << 20, |_| {});
+    let mut client = server.connect();
+    client.write_all(&request(HELD, b"1").repeat(20)).expect("sent");
+    wait_until(|| server.budget.used_bytes() >= 20 * REQUEST_BYTES as u64);
+    client.write_all(&request(RELEASE, b"2")).expect("sent");
+    (0..21).for_each(|_| drop(read_answer(&mut client)));
+    wait_until(|| server.budget.used_bytes() == 0);
+    server.stop();
 }
 
 #[test]
