@@ -193,7 +193,7 @@ impl<D: Disk> ShardStore<D> {
         Ok(PartitionLog { inner: log })
     }
 
-    /// Deletes a partition with its data. Readers that are under way get what they began to read.
+    /// Deletes a partition with its data. Readers that are under way get what they read until its files have gone.
     ///
     /// # Errors
     /// [`StorageError::Disk`], [`StorageError::Journal`]: some of it may be left on disk; [`crate::store::remove_gone_partitions`] takes it
@@ -217,8 +217,13 @@ impl<D: Disk> ShardStore<D> {
         self.shared.files.remove_log(log.index);
         self.shared.read_ahead.borrow_mut().forget(log.index);
         self.shared.logs.borrow_mut()[log.index as usize] = None;
-        *log.state.borrow_mut() =
-            LogState { availability: Availability::Deleted, ..LogState::new(Rc::new(LogConfig::default())) };
+        let mut state = log.state.borrow_mut();
+        *state = LogState {
+            availability: Availability::Deleted,
+            // Another partition may take the directory's name: what readers find there from now on is not theirs.
+            swaps: state.swaps + 1,
+            ..LogState::new(Rc::new(LogConfig::default()))
+        };
         Ok(())
     }
 

@@ -1,10 +1,15 @@
 //! Readers of cold data, compaction among them, while the log's end is cut off under them.
 
 use crate::{harness::*, keyed::*};
-use futures::future::join;
+use futures::{
+    FutureExt,
+    channel::oneshot,
+    future::{join, ready},
+    poll,
+};
 use protocol::records::{BatchBuilder, BatchOptions};
-use std::rc::Rc;
-use storage::{LogConfig, Offset, disk::SimDisk};
+use std::{cell::RefCell, pin::pin, rc::Rc};
+use storage::{LogConfig, Offset, ReadError, disk::SimDisk};
 
 /// Where the log is cut.
 const CUT: Offset = Offset(20);
@@ -84,6 +89,34 @@ fn a_log_that_begins_anew_under_a_reader_is_not_written_to_its_old_file() {
         let expected = stored(&bytes, outcome.base_offset);
         assert!(found.is_ok_and(|found| found == expected), "seed {seed}: what was acknowledged is gone");
     }
+}
+
+#[test]
+fn a_reader_of_a_partition_that_is_deleted_gets_nothing_of_one_that_takes_its_name() {
+    let config = Rc::new(small_log_config());
+    let disk = SimDisk::new(1);
+    let specs = [spec(0, &config)];
+    let (mut run, log) = Run::open_cold(&disk, &small_store_config(0, 1), &specs, 10);
+    let store = &run.store;
+    run.pool.run_until(async {
+        let mut read = pin!(log.read(Offset(3), log.offsets().high_watermark, 4000, true));
+        // It opens the file when another partition has it.
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let held = RefCell::new(Some(may_go_on));
+        disk.set_pace(move |_| {
+            held.take().map_or(ready(()).boxed_local(), |held| held.map(drop).boxed_local())
+        });
+        assert!(poll!(&mut read).is_pending());
+        store.delete_partition(&specs[0].id()).await.unwrap();
+        let new = store.create_partition(specs[0].clone()).await.unwrap();
+        for value in 1000..1010 {
+            let outcome = append(&new, &batch(BatchOptions::default(), value, 1, 2000, NOW)).unwrap();
+            store.durable(outcome.commit).await.unwrap();
+        }
+        store.flush().await.unwrap();
+        go_on.send(()).unwrap();
+        assert!(matches!(read.await, Err(ReadError::Deleted)));
+    });
 }
 
 /// A batch of one record with this key; all are of one size.
