@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 
+from kafka import Kafka
 from machine import Discard, Machine, finished
 
 MS, GB = 1e6, 1e9
@@ -230,6 +231,22 @@ def placement(machine, figures, options):
                 figures.throughput(f"partition on the connection's shard: {where}, largest rate in batches of 64 KiB", full)
 
 
+def kafka(machine, figures, options):
+    """This broker, which syncs before it acknowledges, beside Apache Kafka with its defaults, which does not; both after each load has been on for some seconds."""
+    loads = {
+        "1 KiB at 1,000/s": ["--topic", "one", "--rate", "1k", "--size", "1KiB", "--linger-ms", "0", "--partitions", "1"],
+        "1 KiB at 1,000/s, 100 partitions": ["--topic", "hundred", "--rate", "1k", "--size", "1KiB", "--linger-ms", "0", "--partitions", "100"],
+        "300,000/s of 100 B": ["--topic", "small", "--rate", "300k", "--size", "100", "--partitions", "16"],
+        "1 M/s of 100 B": ["--topic", "million", "--rate", "1M", "--size", "100", "--partitions", "16"],
+    }
+    for name, serve in (("Apache Kafka", lambda: Kafka(machine, options.kafka_jars)), ("this broker", lambda: machine.broker("--memory", "1G"))):
+        with serve() as served:
+            for arguments in loads.values():
+                served.bench("produce", *arguments, "--duration", "6s", "--warmup", "0s")
+            for load, arguments in loads.items():
+                figures.latency(f"{load}: {name}", served.bench("produce", *arguments, "--duration", "5s", "--warmup", "2s"))
+
+
 def place(before, after):
     """Whether most requests' calls were to the shard that had received them."""
     other = after["broker_mesh_calls_total"] - before["broker_mesh_calls_total"]
@@ -237,7 +254,9 @@ def place(before, after):
     return "own" if own > other else "other"
 
 
-SECTIONS = {section.__name__: section for section in (machine_limits, latency, throughput, cache, million, tail, partitions, placement)}
+SECTIONS = {section.__name__: section for section in (machine_limits, latency, throughput, cache, million, tail, partitions, placement, kafka)}
+# Not measured unless asked for: it needs more than this project.
+USUAL = [name for name in SECTIONS if name != "kafka"]
 
 
 def main():
@@ -247,7 +266,8 @@ def main():
     parser.add_argument("--turns", type=int, default=3, help="how often everything is measured [default: 3]")
     parser.add_argument("--broker-cores", default="0", help="[default: 0]")
     parser.add_argument("--client-cores", default="1", help="[default: 1]")
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, with commas between them [default: {','.join(SECTIONS)}]")
+    parser.add_argument("--only", default=",".join(USUAL), help=f"sections, with commas between them; there is also kafka [default: {','.join(USUAL)}]")
+    parser.add_argument("--kafka-jars", help="folder of the jars of Apache Kafka, for the section kafka")
     parser.add_argument("--tail-fill-seconds", type=int, default=10, help="how long data for the scan is written [default: 10]")
     parser.add_argument("--json", help="file for all values")
     options = parser.parse_args()

@@ -41,6 +41,12 @@ def start(command, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+def settle():
+    """Waits for what a file system does after files were removed: it would be measured with what comes next."""
+    os.sync()
+    time.sleep(2)
+
+
 def give_way():
     """This process runs when its core has nothing else to do."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -94,9 +100,7 @@ class Broker(Served):
     def __exit__(self, *_):
         super().__exit__()
         shutil.rmtree(self.folder, ignore_errors=True)
-        # What a file system does after that would be measured with what comes next.
-        os.sync()
-        time.sleep(2)
+        settle()
 
     def launch(self):
         """Seconds until it is ready."""
