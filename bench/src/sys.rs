@@ -1,7 +1,8 @@
-//! What needs the operating system directly: pinning a thread to a core, memory for direct I/O, and looking at a socket without waiting.
+//! What needs the operating system directly: pinning a thread to a core, memory and space for direct I/O, and looking at a socket without waiting.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Alignment of memory, position and length that direct I/O asks for.
 pub const DIRECT_ALIGN: usize = 4096;
@@ -36,6 +37,16 @@ pub fn receive_now(socket: RawFd, into: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of a slice that is ours for the call; a descriptor that is none is an error.
     let received = unsafe { libc::recv(socket, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reserves space of a file, which reads as zeros and may be written to without asking for more.
+pub fn reserve(file: &File, from: u64, bytes: u64) -> io::Result<()> {
+    let [from, bytes] = [from, bytes].map(|n| libc::off_t::try_from(n).map_err(io::Error::other));
+    // SAFETY: there is no pointer, and the descriptor is open for the call.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), from?, bytes?) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 /// Zeroed memory whose first byte lies on a [`DIRECT_ALIGN`] boundary.

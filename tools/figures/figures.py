@@ -60,6 +60,7 @@ def machine_limits(machine, figures, options):
     limits = machine.limits()
     figures.add("limits: loopback", limits["tcp_bytes_per_second"] / GB, "GB/s")
     figures.add("limits: journal", journal_limit(limits) / GB, "GB/s")
+    figures.add("limits: new files, written and synced", limits["segments_bytes_per_second"] / GB, "GB/s")
     figures.add("limits: direct reads", limits["disk_read_bytes_per_second"] / GB, "GB/s")
     figures.add("limits: round trip of 100 B + synced write of 4 KiB, p50", (limits["ping_pong_p50_ns"] + small_write_ns(limits)) / MS, "ms")
     for key, quantile in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9")):
@@ -110,6 +111,7 @@ def throughput(machine, figures, options):
             result = broker.bench("produce", "--rate", "max", "--size", "1KiB", "--batch-bytes", "900KiB", "--partitions", "8", "--connections", str(connections), "--duration", "5s", "--warmup", "1s")
             name = f"largest produce, batches of 900 KiB, connections: {connections}"
             figures.throughput(name, result, min(journal_limit(limits), limits["tcp_bytes_per_second"]), "the journal's limit or loopback")
+            figures.add(f"{name}, share of new files' limit", 100 * result["payload_bytes_per_second"] / limits["segments_bytes_per_second"], "%")
             if connections == 4:
                 amplification(figures, name, before, broker.metrics())
                 for turn in ("reading from segments, every record checked", "the same again"):

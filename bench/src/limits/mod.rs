@@ -1,4 +1,4 @@
-//! What this machine could do at best: loopback TCP, journal writes with sync, direct reads, CRC-32C.
+//! What this machine could do at best: loopback TCP, durable writes of a journal and of new data, direct reads, CRC-32C.
 //!
 //! A broker's figure alone says as much about the machine as about the broker. Each limit is the barest program for one thing that
 //! every produce or fetch must do; a run that is measured together with them becomes a ratio that carries over to other machines.
@@ -6,6 +6,7 @@
 mod crc;
 mod disk_read;
 mod journal;
+mod segments;
 mod synced;
 mod tcp;
 
@@ -77,6 +78,9 @@ pub struct Limits {
     pub ping_pong_p99_ns: u64,
     /// Direct writes with sync to a file that was filled with zeros before.
     pub journal: Vec<JournalLimit>,
+    /// Direct writes of 1 MiB, durable, into space that was only reserved, four files side by side; 0 in results that do not have it.
+    #[serde(default)]
+    pub segments_bytes_per_second: f64,
     /// Records of 1 KiB that were due each second in the next six figures; 1,000 in results that do not have it.
     #[serde(default = "usual_rate")]
     pub synced_record_rate: u32,
@@ -110,7 +114,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures all of them; takes about ten times `--limits-seconds`.
+    /// Measures all of them; takes about eleven times `--limits-seconds`.
     pub fn measure(args: &LimitsArgs) -> Result<Limits, BenchError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -138,6 +142,8 @@ impl Limits {
     fn measure_disk(&mut self, args: &LimitsArgs, cores: (usize, usize)) -> io::Result<()> {
         let scratch = journal::Scratch::filled(&args.limits_dir)?;
         self.journal = journal::measure(&scratch, args.limits_seconds, &mut self.remarks)?;
+        self.segments_bytes_per_second =
+            segments::measure(&args.limits_dir, args.limits_seconds, &mut self.remarks)?;
         let file = scratch.open(libc::O_DSYNC, &mut self.remarks)?;
         let synced = || synced::measure(&file, cores, args.limits_rate, args.limits_seconds);
         self.synced_record_rate = args.limits_rate;
@@ -199,6 +205,13 @@ impl Limits {
                     units::nanos(limit.p50_ns),
                     units::nanos(limit.p99_ns)
                 ),
+            );
+        }
+        if self.segments_bytes_per_second > 0.0 {
+            let write = units::bytes(segments::WRITE_BYTES as f64);
+            row(
+                &format!("write {write} + sync, {} new files", segments::WRITERS),
+                units::bytes_per_second(self.segments_bytes_per_second),
             );
         }
         if self.synced_record_p50_ns > 0 {
@@ -278,6 +291,7 @@ mod tests {
         assert!(limits.reads_beside_bytes_per_second > 1e6);
         assert!(limits.crc32c_bytes_per_second > 1e6);
         assert_eq!(limits.journal.len(), 4);
+        assert!(limits.segments_bytes_per_second > 1e6);
         assert!(
             limits.synced_record_p50_ns > 0 && limits.synced_record_p50_ns <= limits.synced_record_p99_ns
         );
@@ -286,6 +300,7 @@ mod tests {
         assert!(text.contains("1.00 KiB received, synced, answered"), "{text}");
         assert_eq!(text.matches(" 2000/s ").count(), 2, "{text}");
         assert!(text.contains("1.00 KiB synced beside reads of 256 KiB"), "{text}");
+        assert!(text.contains("1.00 MiB + sync, 4 new files"), "{text}");
         assert!(text.contains("4.00 KiB + fdatasync") && text.contains("1.00 MiB + O_DSYNC"), "{text}");
         let left = std::fs::read_dir(dir.path()).expect("readable").count();
         assert_eq!(left, 0, "a file was left behind");

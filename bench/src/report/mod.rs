@@ -250,6 +250,8 @@ impl Report {
         if self.command == "produce" {
             let journal = limits.journal_bytes_per_second();
             share("throughput", BytesPerSecond, throughput, "journal write + sync", journal);
+            let segments = limits.segments_bytes_per_second;
+            share("throughput", BytesPerSecond, throughput, "new files, write + sync", segments);
         }
         if self.settings.get("from").is_some_and(|from| from == "beginning") {
             let disk = limits.disk_read_bytes_per_second;
