@@ -94,15 +94,14 @@ fn batch(partition: i32, sequence: i32) -> Vec<u8> {
 }
 
 /// A request that wants a batch in all in-sync replicas.
-fn produce(partition: i32, records: &[u8], correlation_id: i32) -> Vec<u8> {
+fn produce(partition: i32, records: &[u8], correlation_id: i32, timeout_ms: i32) -> Vec<u8> {
     let data = PartitionProduceData {
         index: partition,
         records: Some(Records::Borrowed(records)),
         ..Default::default()
     };
     let topic = TopicProduceData { name: TOPIC.into(), partition_data: Few::one(data), ..Default::default() };
-    let request =
-        ProduceRequest { acks: -1, timeout_ms: 10_000, topic_data: Few::one(topic), ..Default::default() };
+    let request = ProduceRequest { acks: -1, timeout_ms, topic_data: Few::one(topic), ..Default::default() };
     encode_request(correlation_id, Some("test"), &request, PRODUCE_VERSION).expect("encodable").concat()
 }
 
@@ -121,7 +120,7 @@ impl Producer {
     }
 
     fn send(&mut self, sequence: i32) {
-        let frame = produce(self.partition, &batch(self.partition, sequence), sequence);
+        let frame = produce(self.partition, &batch(self.partition, sequence), sequence, 10_000);
         let (_, client) = self.client.as_mut().expect("connected");
         // That a connection is gone shows when its answers are missed.
         client.try_send_raw(&frame);
@@ -263,7 +262,8 @@ fn requests_that_wait_for_a_follower_have_let_go_of_their_memory() {
     let mut clients: Vec<Client> = (0..REQUESTS).map(|_| Client::new(cluster.node(leader))).collect();
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder.append(1_000, None, Some(&[7; 8192]), &[]);
-    let request = produce(0, &builder.build().expect("small"), 1);
+    // Longer than a new controller and the end of the follower's session take on any machine.
+    let request = produce(0, &builder.build().expect("small"), 1, i32::MAX);
     let before = [COPIED, MESSAGES_IN].map(|name| cluster.node(leader).metric(name));
     cluster.kill(follower);
     clients.iter_mut().for_each(|client| client.send_raw(&request));
