@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::journal::Scratch;
+use super::scratch::Scratch;
 use crate::sys::AlignedBuffer;
 
 /// Bytes of each read.

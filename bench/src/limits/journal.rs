@@ -3,20 +3,17 @@
 //! The file is filled first because a write that extends a file, or fills a hole, makes each sync commit the file system's own
 //! journal too: that would measure something that a good journal avoids.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::scratch::{FILE_BYTES, Scratch};
 use crate::stats::new_histogram;
 use crate::sys::AlignedBuffer;
 
-pub(super) const FILE_BYTES: u64 = 128 << 20;
-const FILL_BYTES: usize = 1 << 20;
 const WRITE_BYTES: [usize; 2] = [4 << 10, 1 << 20];
 
 /// One kind of write.
@@ -34,9 +31,6 @@ pub struct JournalLimit {
     pub p99_ns: u64,
 }
 
-/// A file without a name, which is gone when the measurement ends, however it ends.
-pub(super) struct Scratch(File);
-
 /// Measures each size with each way to sync. A file system without direct I/O is measured without, and a remark says so.
 pub fn measure(
     scratch: &Scratch,
@@ -51,46 +45,6 @@ pub fn measure(
         }
     }
     Ok(limits)
-}
-
-impl Scratch {
-    /// An empty file on the file system of `dir`.
-    pub(super) fn create(dir: &Path) -> io::Result<Scratch> {
-        let path = dir.join(format!(".bench-limits-{}.tmp", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(Scratch(file))
-    }
-
-    /// Where it can be opened once more.
-    pub(super) fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
-    }
-
-    /// A file filled with zeros.
-    pub(super) fn filled(dir: &Path) -> io::Result<Scratch> {
-        let scratch = Scratch::create(dir)?;
-        let zeros = vec![0; FILL_BYTES];
-        for position in (0..FILE_BYTES).step_by(FILL_BYTES) {
-            scratch.0.write_all_at(&zeros, position)?;
-        }
-        scratch.0.sync_all()?;
-        Ok(scratch)
-    }
-
-    /// Opens it for direct writes.
-    pub(super) fn open(&self, flags: i32, remarks: &mut Vec<String>) -> io::Result<File> {
-        match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT | flags).open(self.path()) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let remark = "this file system has no direct I/O: journal figures are of cached writes";
-                if !remarks.iter().any(|known| known == remark) {
-                    remarks.push(remark.to_owned());
-                }
-                OpenOptions::new().write(true).custom_flags(flags).open(self.path())
-            }
-            other => other,
-        }
-    }
 }
 
 fn measure_one(file: &File, write_bytes: usize, sync: &str, duration: Duration) -> io::Result<JournalLimit> {

@@ -6,6 +6,7 @@
 mod crc;
 mod disk_read;
 mod journal;
+mod scratch;
 mod segments;
 mod synced;
 mod tcp;
@@ -140,7 +141,7 @@ impl Limits {
     }
 
     fn measure_disk(&mut self, args: &LimitsArgs, cores: (usize, usize)) -> io::Result<()> {
-        let scratch = journal::Scratch::filled(&args.limits_dir)?;
+        let scratch = scratch::Scratch::filled(&args.limits_dir)?;
         self.journal = journal::measure(&scratch, args.limits_seconds, &mut self.remarks)?;
         self.segments_bytes_per_second =
             segments::measure(&args.limits_dir, args.limits_seconds, &mut self.remarks)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::journal::Scratch;
+use super::scratch::Scratch;
 use crate::sys::{self, AlignedBuffer};
 
 /// Files that are written at the same time, each by one write after the other.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::journal::FILE_BYTES;
+use super::scratch::FILE_BYTES;
 use super::tcp::pair;
 use crate::stats::new_histogram;
 use crate::sys::{AlignedBuffer, pin_to_core};

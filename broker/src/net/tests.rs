@@ -166,12 +166,29 @@ impl TestServer {
         self.zero_copy_sends.load(Ordering::Relaxed)
     }
 
+    fn stop_with_nothing_charged(self) {
+        let budget = self.budget.clone();
+        self.stop();
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
     fn stop(mut self) {
         self.stops.clear();
         for executor in self.executors.drain(..) {
             executor.join().expect("an orderly end");
         }
     }
+}
+
+/// Sends requests with these bodies, as fast as the server takes them, and expects them back.
+fn assert_echoed(stream: &mut TcpStream, key: i16, bodies: &[Vec<u8>]) {
+    let wire: Vec<u8> = bodies.iter().flat_map(|body| request(key, body)).collect();
+    let mut sender = stream.try_clone().expect("cloned");
+    let sending = std::thread::spawn(move || sender.write_all(&wire));
+    for (number, body) in bodies.iter().enumerate() {
+        assert!(read_answer(stream) == (key, body.clone()), "the {number}th, {} bytes", body.len());
+    }
+    sending.join().expect("joined").expect("all is taken");
 }
 
 async fn publish_zero_copy_sends(net: Rc<Net>, to: Arc<AtomicU64>) {
@@ -312,9 +329,7 @@ fn no_more_requests_are_begun_than_may_be_in_flight_though_they_came_together() 
     other.write_all(&request(RELEASE, b"5")).expect("sent");
     let bodies: Vec<_> = (0..4).map(|_| read_answer(&mut client).1).collect();
     assert_eq!(bodies, [b"1", b"2", b"3", b"4"]);
-    let budget = server.budget.clone();
-    server.stop();
-    assert_eq!(budget.used_bytes(), 0);
+    server.stop_with_nothing_charged();
 }
 
 #[test]
@@ -324,16 +339,8 @@ fn frames_of_every_size_come_back_whole_and_the_budget_is_given_back() {
     let sizes = [0, 1, 100, 4_000, 65_536, 300_000, 10, 1_000_000, 5_000_000, 65_530, 3];
     let bodies: Vec<Vec<u8>> =
         sizes.iter().map(|size| (0..*size).map(|n| (n * 7 + size) as u8).collect()).collect();
-    let mut sender = client.try_clone().expect("cloned");
-    let wire: Vec<u8> = bodies.iter().flat_map(|body| request(ECHO, body)).collect();
-    let sending = std::thread::spawn(move || sender.write_all(&wire));
-    for body in &bodies {
-        assert!(read_answer(&mut client) == (ECHO, body.clone()), "{} bytes", body.len());
-    }
-    sending.join().expect("joined").expect("all is taken");
-    let budget = server.budget.clone();
-    server.stop();
-    assert_eq!(budget.used_bytes(), 0);
+    assert_echoed(&mut client, ECHO, &bodies);
+    server.stop_with_nothing_charged();
 }
 
 #[test]
@@ -349,21 +356,12 @@ fn requests_that_are_read_where_they_were_received_keep_their_bytes_until_they_a
                     body
                 };
                 for numbers in [1..200, 200..300, 300..500] {
-                    let wire: Vec<u8> =
-                        numbers.clone().flat_map(|number| request(NEEDS_LATER, &body(number))).collect();
-                    let mut sender = stream.try_clone().expect("cloned");
-                    let sending = std::thread::spawn(move || sender.write_all(&wire));
-                    for number in numbers {
-                        assert!(read_answer(&mut stream).1 == body(number), "{number} of {client}");
-                    }
-                    sending.join().expect("joined").expect("all is taken");
+                    assert_echoed(&mut stream, NEEDS_LATER, &numbers.map(body).collect::<Vec<_>>());
                 }
             });
         }
     });
-    let budget = server.budget.clone();
-    server.stop();
-    assert_eq!(budget.used_bytes(), 0);
+    server.stop_with_nothing_charged();
 }
 
 #[test]
