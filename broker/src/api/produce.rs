@@ -56,8 +56,8 @@ pub async fn handle(mut call: Call) -> Answer {
         acks_all: request.acks == -1,
         timeout: Duration::from_millis(request.timeout_ms.max(0).unsigned_abs().into()),
     };
-    let appending = append(&call, &request, rules);
-    let names = topic_names(&call, &request);
+    let (routed, names) = route(&call, &request);
+    let appending = append(&call, routed, rules);
     let mut response = response_without_results(&request);
     // The records are in the journal's buffer by now: while they are being synced, the next request can be received where they were.
     call.let_go_of_frame();
@@ -77,7 +77,8 @@ pub async fn handle(mut call: Call) -> Answer {
 
 /// The answer to a request of which nothing is appended.
 fn refuse_all(call: &Call, request: &ProduceRequest<'_>, why: AppendFailure) -> Answer {
-    let names = topic_names(call, request);
+    let named = request.topic_data.iter().filter(|_| !has_topic_ids(call.version));
+    let names: Few<Arc<str>> = named.map(|topic| topic.name.as_ref().into()).collect();
     let mut response = response_without_results(request);
     fill_in(call, &mut response, &names, std::iter::repeat_with(|| Err(why.clone())));
     call.respond(&response)
@@ -86,10 +87,9 @@ fn refuse_all(call: &Call, request: &ProduceRequest<'_>, why: AppendFailure) -> 
 /// Appends every partition's batch on its owner; results are in the order of the request. What has to keep its order has happened when this returns.
 fn append(
     call: &Call,
-    request: &ProduceRequest<'_>,
+    routed: Few<Routed>,
     rules: AppendRules,
 ) -> impl Future<Output = Few<AppendResult>> + use<> {
-    let routed = route(call, request);
     match only_owner(&routed) {
         Some(owner) => {
             let appends =
@@ -161,13 +161,19 @@ fn append_on(
 
 type Routed = Result<(ShardId, PartitionAppend), AppendFailure>;
 
-fn route(call: &Call, request: &ProduceRequest<'_>) -> Few<Routed> {
+/// Where each partition's batch goes; and the topics' names if the request has names, shared with the metadata for those that there are.
+fn route(call: &Call, request: &ProduceRequest<'_>) -> (Few<Routed>, Few<Arc<str>>) {
     let image = call.shard.image();
+    let mut names = Few::new();
     let mut routed =
         Few::with_capacity(request.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
     for topic_data in &request.topic_data {
         let name = topic_name(call.version, &topic_data.name, topic_data.topic_id);
-        let topic = partitions::find_topic(&image, name).and_then(|topic| {
+        let topic = partitions::find_topic(&image, name);
+        if let TopicName::Name(name) = name {
+            names.push(topic.map_or_else(|_| name.into(), |topic| Arc::clone(&topic.name)));
+        }
+        let topic = topic.and_then(|topic| {
             if topic.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(topic) }
         });
         for data in &topic_data.partition_data {
@@ -175,7 +181,7 @@ fn route(call: &Call, request: &ProduceRequest<'_>) -> Few<Routed> {
             routed.push(led.map_err(AppendFailure::new).and_then(|led| partition_append(call, led, data)));
         }
     }
-    routed
+    (routed, names)
 }
 
 fn partition_append(call: &Call, led: LedPartition, data: &PartitionProduceData<'_>) -> Routed {
@@ -189,18 +195,12 @@ fn partition_append(call: &Call, led: LedPartition, data: &PartitionProduceData<
     Ok((led.owner, PartitionAppend { id: led.id, leader_epoch: led.leader_epoch, records }))
 }
 
-fn topic_name(version: i16, name: &str, id: Uuid) -> TopicName<'_> {
-    if version >= FIRST_VERSION_WITH_TOPIC_IDS { TopicName::Id(id) } else { TopicName::Name(name) }
+fn has_topic_ids(version: i16) -> bool {
+    version >= FIRST_VERSION_WITH_TOPIC_IDS
 }
 
-/// The topics' names if the request has names, shared with the metadata for those that there are.
-fn topic_names(call: &Call, request: &ProduceRequest<'_>) -> Few<Arc<str>> {
-    if call.version >= FIRST_VERSION_WITH_TOPIC_IDS {
-        return Few::new();
-    }
-    let image = call.shard.image();
-    let name_of = |name: &str| image.topic(name).map_or_else(|| name.into(), |topic| Arc::clone(&topic.name));
-    request.topic_data.iter().map(|topic| name_of(&topic.name)).collect()
+fn topic_name(version: i16, name: &str, id: Uuid) -> TopicName<'_> {
+    if has_topic_ids(version) { TopicName::Id(id) } else { TopicName::Name(name) }
 }
 
 /// The answer as far as the request says it, but for names: a row for each partition. It borrows nothing, because the request goes first.
